@@ -1,0 +1,1 @@
+"""WorkerJobs: background jobs that live in a Postgres table and run in child processes."""

@@ -1,0 +1,57 @@
+"""Error classes. Each says what a caller can do about it and carries fields beside its sentence.
+
+Every message is one sentence or a short list that a person can act on: the command line prints it as it is, without a
+traceback. Driver errors (psycopg, kubernetes) are translated where they arise, with ``raise … from``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class WorkerJobsError(Exception):
+    """Base of all errors that WorkerJobs raises on purpose."""
+
+
+class InvalidInputError(WorkerJobsError):
+    """The input has to be corrected; trying again as it is fails again.
+
+    Attributes:
+        problems: One sentence each, all that were found, never empty.
+    """
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class InvalidSettingsError(InvalidInputError):
+    """Environment variables or flags have to be corrected."""
+
+
+class InvalidScheduleError(InvalidInputError):
+    """A cron schedule or time zone can't be used."""
+
+
+class DatabaseUnavailableError(WorkerJobsError):
+    """The database can't be reached now; trying again later may work."""
+
+
+class DatabaseRefusedError(WorkerJobsError):
+    """The database answered and refuses this client (password, account, database name, privileges)."""
+
+
+class SchemaError(WorkerJobsError):
+    """The database's schema is missing, older or newer than this release works with."""
+
+
+class ResultRefusedError(WorkerJobsError):
+    """The database can't store a value (for example ``\\u0000`` in a result)."""
+
+
+class NotFoundError(WorkerJobsError):
+    """What was named does not exist."""
+
+
+class ClusterError(WorkerJobsError):
+    """The Kubernetes API can't be reached, or refuses a call."""
