@@ -1,1 +1,48 @@
-"""WorkerJobs: background jobs that live in a Postgres table and run in child processes."""
+"""WorkerJobs: background jobs that live in a Postgres table and run in child processes.
+
+What job authors and programs need is importable from here; each name is loaded when it is first used, so that a child
+process that imports `job` does not load the supervisor or a database driver.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workerjobs.domain.job import Job, JobState, NewJob, RetryPolicy
+    from workerjobs.errors import InvalidInputError, WorkerJobsError
+    from workerjobs.jobs.context import JobContext
+    from workerjobs.jobs.registry import job
+    from workerjobs.manager import WorkerManager
+
+__all__ = [
+    "InvalidInputError",
+    "Job",
+    "JobContext",
+    "JobState",
+    "NewJob",
+    "RetryPolicy",
+    "WorkerJobsError",
+    "WorkerManager",
+    "job",
+]
+
+_HOME_OF = {
+    "InvalidInputError": "workerjobs.errors",
+    "Job": "workerjobs.domain.job",
+    "JobContext": "workerjobs.jobs.context",
+    "JobState": "workerjobs.domain.job",
+    "NewJob": "workerjobs.domain.job",
+    "RetryPolicy": "workerjobs.domain.job",
+    "WorkerJobsError": "workerjobs.errors",
+    "WorkerManager": "workerjobs.manager",
+    "job": "workerjobs.jobs.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOME_OF[name]), name)

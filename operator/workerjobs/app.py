@@ -1,0 +1,182 @@
+"""Puts the parts together: the only module that names concrete adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+
+from prometheus_client import CollectorRegistry
+
+from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError
+from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
+from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
+from workerjobs.settings import DEFAULT_HEALTH_PORT, WorkerSettings
+from workerjobs.storage.embedded import EmbeddedPostgres
+from workerjobs.storage.listen import PostgresListener
+from workerjobs.storage.migrate import migrate_url
+from workerjobs.storage.postgres import PostgresJobStore
+from workerjobs.web.health import HealthServer
+from workerjobs.worker.child import Configuration
+from workerjobs.worker.cpus import usable_cpus
+from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
+
+log = logging.getLogger(__name__)
+
+STORE_FOR_JOBS = "workerjobs.storage.postgres:open_store"
+"""What a job's process imports when, and only when, the job opens the table."""
+_WAIT_SECONDS = 1.0
+
+
+@contextmanager
+def database(url: str | None) -> Iterator[str]:
+    """Give the database's URL, starting (or joining) the embedded Postgres where there is none.
+
+    The embedded one is migrated on the way: nobody else would do it.
+    """
+    if url is not None:
+        yield url
+        return
+    with EmbeddedPostgres() as server:
+        migrate_url(server.url)
+        yield server.url
+
+
+@contextmanager
+def throwaway_database() -> Iterator[str]:
+    """Give the URL of a migrated database that is gone afterwards."""
+    with EmbeddedPostgres.ephemeral() as server:
+        migrate_url(server.url)
+        yield server.url
+
+
+@asynccontextmanager
+async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIterator[PostgresJobStore]:
+    """Open the table of jobs and close it at the end."""
+    store = await PostgresJobStore.open(url, application_name)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def wait_for_store(url: str, application_name: str, wait_seconds: float) -> PostgresJobStore:
+    """Open the table of jobs, waiting a while for a database that is not up, or not migrated, yet."""
+    deadline = time.monotonic() + wait_seconds
+    said = ""
+    while True:
+        try:
+            return await PostgresJobStore.open(url, application_name)
+        except (DatabaseUnavailableError, SchemaError) as error:
+            if time.monotonic() >= deadline:
+                raise
+            if str(error) != said:
+                log.warning("Waiting: %s", error)
+                said = str(error)
+            await asyncio.sleep(_WAIT_SECONDS)
+
+
+async def wait_to_migrate(url: str, wait_seconds: float) -> list[str]:
+    """Migrate, waiting a while for a database that is not up yet."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return await asyncio.to_thread(migrate_url, url)
+        except DatabaseUnavailableError as error:
+            if time.monotonic() >= deadline:
+                raise
+            log.warning("Waiting: %s", error)
+            await asyncio.sleep(_WAIT_SECONDS)
+
+
+def child_count(settings: WorkerSettings) -> int:
+    """How many children WORKER_COUNT means here."""
+    return usable_cpus() if settings.worker_count == "cpus" else settings.worker_count
+
+
+async def run_worker(
+    settings: WorkerSettings, url: str, on_started: Callable[[Supervisor], Awaitable[None] | None] | None = None
+) -> None:
+    """Run a supervisor until it is stopped.
+
+    Args:
+        settings: How.
+        url: The database.
+        on_started: Called with the supervisor once it claims jobs; its ``stop`` ends this function.
+    """
+    store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds)
+    supervisor = Supervisor(
+        store,
+        PostgresListener(url, "workerjobs listener"),
+        Configuration(settings.job_modules, settings.log_level, url, STORE_FOR_JOBS),
+        SupervisorOptions(
+            children=child_count(settings),
+            pool=settings.pool,
+            lease=_seconds(settings.lease_seconds),
+            renew_every=_seconds(settings.renew_seconds),
+            grace=_seconds(settings.grace_seconds),
+            builtin_jobs=[REMOVE_OLD_WORKER_JOBS] if settings.builtin_jobs else [],
+        ),
+    )
+    health = serve_health(
+        settings.health_host,
+        settings.health_port,
+        seconds_since_life=lambda: supervisor.seconds_since_life,
+        is_started=supervisor.started.is_set,
+        registry=supervisor.metrics.registry,
+    )
+    if health is not None:
+        os.environ[HEALTH_URL_VARIABLE] = f"{health.url}/healthz"
+    try:
+        work = asyncio.create_task(supervisor.run(), name="supervisor")
+        started = asyncio.create_task(supervisor.started.wait())
+        await asyncio.wait({work, started}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if on_started is not None and not work.done():
+            result = on_started(supervisor)
+            if result is not None:
+                await result
+        await work
+    finally:
+        if health is not None:
+            await asyncio.to_thread(health.close)
+        with contextlib.suppress(Exception):
+            await store.close()
+
+
+def serve_health(
+    host: str,
+    port: int | None,
+    *,
+    seconds_since_life: Callable[[], float],
+    is_started: Callable[[], bool],
+    registry: CollectorRegistry,
+) -> HealthServer | None:
+    """Serve probes and metrics; None where they are off.
+
+    Where the default port is taken, by another worker on this machine, a free one is used and said.
+    """
+
+    def serve(at: int) -> HealthServer:
+        return HealthServer(host, at, seconds_since_life=seconds_since_life, is_started=is_started, registry=registry)
+
+    if port is None:
+        return None
+    try:
+        server = serve(port)
+    except InvalidSettingsError:
+        if port != DEFAULT_HEALTH_PORT:
+            raise
+        server = serve(0)
+        log.warning("Port %s is taken: probes and metrics are at %s", port, server.url)
+    log.debug("Probes and metrics at %s", server.url)
+    return server
+
+
+def _seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)

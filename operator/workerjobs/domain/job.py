@@ -1,0 +1,352 @@
+"""A job as it is asked for (`NewJob`) and as it is stored (`Job`), and what a valid one looks like."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, cast
+
+from workerjobs.domain.schedule import CronSchedule
+from workerjobs.errors import InvalidInputError, InvalidScheduleError
+
+DATA_LIMIT_BYTES = 1024 * 1024
+"""Largest `data` of a job, as UTF-8 JSON."""
+MAX_NESTING = 100
+"""Deepest `data`; Postgres itself stops at its stack depth, some thousands."""
+MAX_MILLISECONDS = 2**31 - 1
+"""Durations are Postgres ints of milliseconds: 24.8 days."""
+MAX_NAME = 250
+"""Longest type, tag or pool name, in characters."""
+
+
+class JobState(StrEnum):
+    """Where a job stands; derived from its row, never stored."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing will happen to this row any more."""
+        return self not in (JobState.PENDING, JobState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and when a failed job is tried again, as a new row each time."""
+
+    limit: int
+    """Retries after the first attempt, >= 0."""
+    initial_delay_ms: int = 10_000
+    """Delay before the first retry."""
+    factor: float = 2.0
+    """Each further delay is the last one times this, >= 1."""
+    max_delay_ms: int = 3_600_000
+    """No delay grows beyond this."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRef:
+    """The custom resource (or local manifest) that a job comes from."""
+
+    cluster_id: str
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    """metadata.generation that the row was written from; a pending row of an older one is brought up to date."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to submit. Delays are milliseconds, as in the table; moments are timezone-aware."""
+
+    type: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    user_id: int = 0
+    """0 is the system."""
+    tag: str | None = None
+    """Submitting cancels every pending job of the same tag."""
+    due: datetime | None = None
+    """None means now, or the next tick of the cron schedule; a past moment runs at once."""
+    cron_schedule: str | None = None
+    time_zone: str | None = None
+    """IANA name that the cron schedule is read in; None means UTC."""
+    cron_key: str | None = None
+    """Identity of the cron line; made up where a cron job names none."""
+    persistent: bool = False
+    """Never removed by removeOldWorkerJobs."""
+    priority: int = 0
+    """-32768 to 32767, higher first."""
+    pool: str = "default"
+    timeout_ms: int | None = None
+    remove_delay_ms: int = 0
+    """Kept this long after due; 0 means one hour."""
+    auto_reschedule_on_failure: bool = False
+    auto_reschedule_on_failure_delay_ms: int = 0
+    retry: RetryPolicy | None = None
+    traceparent: str | None = None
+    resource: ResourceRef | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A stored job: one row of the table, columns in snake_case. JSON columns are kept as their text."""
+
+    id: int
+    type: str
+    user_id: int
+    data_json: str
+    due: datetime
+    started: datetime | None
+    finished: datetime | None
+    success: bool | None
+    result_json: str | None
+    cron_schedule: str | None
+    persistent: bool
+    tag: str | None
+    remove_at: datetime | None
+    remove_delay_ms: int
+    auto_reschedule_on_failure: bool
+    auto_reschedule_on_failure_delay_ms: int
+    rescheduled_from_job: int | None
+    created_at: datetime
+    updated_at: datetime
+    priority: int
+    attempt: int
+    rescues: int
+    cron_key: str | None
+    tick: datetime | None
+    time_zone: str | None
+    retry_limit: int | None
+    retry_initial_delay_ms: int | None
+    retry_factor: float | None
+    retry_max_delay_ms: int | None
+    timeout_ms: int | None
+    pool: str
+    lease_owner: str | None
+    lease_deadline: datetime | None
+    fencing_token: int | None
+    cancel_requested: bool
+    progress_json: str | None
+    cluster_id: str | None
+    namespace: str | None
+    resource_name: str | None
+    resource_uid: str | None
+    resource_generation: int | None
+    traceparent: str | None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The job's arguments."""
+        return cast(dict[str, Any], json.loads(self.data_json))
+
+    @property
+    def result(self) -> Any:
+        """What the job returned, or ``{"error": …}``; None while there is none."""
+        return None if self.result_json is None else json.loads(self.result_json)
+
+    @property
+    def progress(self) -> dict[str, Any] | None:
+        """The last progress that the job reported: current, total, message."""
+        return None if self.progress_json is None else json.loads(self.progress_json)
+
+    @property
+    def state(self) -> JobState:
+        """Where this job stands."""
+        if self.finished is None:
+            return JobState.PENDING if self.started is None else JobState.RUNNING
+        if self.success:
+            return JobState.SUCCEEDED
+        return JobState.CANCELLED if self.started is None or self.cancel_requested else JobState.FAILED
+
+    @property
+    def error(self) -> str | None:
+        """The short error of a job that failed or was cancelled."""
+        result = self.result if self.success is False else None
+        return str(result["error"]) if isinstance(result, dict) and "error" in result else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every column under its camelCase name, JSON parsed, moments as ISO 8601; what ``-o json`` prints."""
+        row: dict[str, Any] = {"state": str(self.state)}
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            name = _camel_case(each.name.removesuffix("_json"))
+            if each.name.endswith("_json"):
+                value = None if value is None else json.loads(value)
+            elif isinstance(value, datetime):
+                value = value.astimezone(UTC).isoformat()
+            row[_COLUMN_OF.get(name, name)] = value
+        return row
+
+
+# The origin system's column names leave the unit out; the Python names carry it.
+_COLUMN_OF = {
+    "removeDelayMs": "removeDelay",
+    "autoRescheduleOnFailureDelayMs": "autoRescheduleOnFailureDelay",
+    "retryInitialDelayMs": "retryInitialDelay",
+    "retryMaxDelayMs": "retryMaxDelay",
+}
+
+
+def _camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def job_problems(job: NewJob, *, now: datetime) -> list[str]:
+    """Say what keeps a job from being stored and run as it is.
+
+    Args:
+        job: The job to look at; its fields may hold values of any type, as they come from users.
+        now: Used to see that the cron schedule has a tick to come.
+
+    Returns:
+        One sentence for each problem, each naming the field, the value where it is short, and what is accepted.
+    """
+    problems = [
+        *_name_problems("type", job.type, required=True),
+        *_name_problems("tag", job.tag),
+        *_name_problems("pool", job.pool, required=True),
+        *_integer_problems("userId", job.user_id, 0, 2**31 - 1),
+        *_integer_problems("priority", job.priority, -(2**15), 2**15 - 1),
+        *_integer_problems("removeDelay", job.remove_delay_ms, 0, MAX_MILLISECONDS),
+        *_integer_problems(
+            "autoRescheduleOnFailureDelay", job.auto_reschedule_on_failure_delay_ms, 0, MAX_MILLISECONDS
+        ),
+        *_flag_problems("persistent", job.persistent),
+        *_flag_problems("autoRescheduleOnFailure", job.auto_reschedule_on_failure),
+        *_data_problems(job.data),
+    ]
+    if job.timeout_ms is not None:
+        problems += _integer_problems("timeout", job.timeout_ms, 1, MAX_MILLISECONDS)
+    if job.due is not None and (not isinstance(job.due, datetime) or job.due.tzinfo is None):
+        problems.append(f"due is {_shown(job.due)}: give a moment with a time zone, such as 2030-01-31T08:00:00Z")
+    if job.retry is not None:
+        problems += [
+            *_integer_problems("retry.limit", job.retry.limit, 0, 1_000_000),
+            *_integer_problems("retry.initialDelay", job.retry.initial_delay_ms, 0, MAX_MILLISECONDS),
+            *_integer_problems("retry.maxDelay", job.retry.max_delay_ms, 0, MAX_MILLISECONDS),
+        ]
+        factor = job.retry.factor
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= 1000:
+            problems.append(f"retry.factor is {_shown(factor)}: give a number from 1 to 1000")
+    return problems + _schedule_problems(job, now)
+
+
+def check_job(job: NewJob, *, now: datetime) -> None:
+    """Raise all of `job_problems` at once.
+
+    Raises:
+        InvalidInputError: The job can't be stored as it is.
+    """
+    if problems := job_problems(job, now=now):
+        raise InvalidInputError(problems)
+
+
+def encode_json(value: object) -> str:
+    """Write a value as the JSON that Postgres stores.
+
+    Raises:
+        ValueError: The value is not JSON, or JSON that Postgres refuses: NaN, infinities, NUL characters, lone
+            surrogates; the message says which.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a string holds half of a surrogate pair, which is no Unicode text") from None
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    if "\\u0000" in text and _holds_nul(value):
+        raise ValueError("a string holds a NUL character, which Postgres can't store")
+    return text
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, Mapping):
+        return any(_holds_nul(item) for pair in value.items() for item in pair)
+    if isinstance(value, list | tuple):
+        return any(_holds_nul(item) for item in value)
+    return False
+
+
+def _depth(value: object) -> int:
+    deepest, level = 0, [value]
+    while level:
+        deepest += 1
+        level = [
+            item
+            for each in level
+            if isinstance(each, Mapping | list | tuple)
+            for item in (each.values() if isinstance(each, Mapping) else each)
+        ]
+        if deepest > MAX_NESTING:
+            break
+    return deepest
+
+
+def _data_problems(data: object) -> list[str]:
+    if not isinstance(data, Mapping):
+        return [f"data is {_shown(data)}: give an object, such as {{}}"]
+    if _depth(data) > MAX_NESTING:
+        return [f"data is nested deeper than {MAX_NESTING} levels"]
+    try:
+        size = len(encode_json(data).encode())
+    except ValueError as error:
+        return [f"data can't be stored: {error}"]
+    if size > DATA_LIMIT_BYTES:
+        return [f"data has {size:,} bytes of JSON: at most {DATA_LIMIT_BYTES:,} are accepted (1 MiB)"]
+    return []
+
+
+def _schedule_problems(job: NewJob, now: datetime) -> list[str]:
+    if job.cron_schedule is None:
+        return [] if job.time_zone is None else ["timeZone needs a cronSchedule"]
+    if not isinstance(job.cron_schedule, str) or not isinstance(job.time_zone, str | None):
+        return [f"cronSchedule is {_shown(job.cron_schedule)} with timeZone {_shown(job.time_zone)}: give text"]
+    try:
+        CronSchedule.parse(job.cron_schedule, job.time_zone, identity=job.cron_key or "").next_after(now)
+    except InvalidScheduleError as error:
+        return error.problems
+    return []
+
+
+def _name_problems(name: str, value: object, *, required: bool = False) -> list[str]:
+    if value is None and not required:
+        return []
+    if not isinstance(value, str) or not value.strip():
+        return [f"{name} is {_shown(value)}: give a text that is not empty"]
+    if len(value) > MAX_NAME:
+        return [f"{name} has {len(value)} characters: at most {MAX_NAME} are accepted"]
+    if not value.isprintable():
+        return [f"{name} is {_shown(value)}: control characters (NUL, line ends, …) are not accepted"]
+    return []
+
+
+def _integer_problems(name: str, value: object, low: int, high: int) -> list[str]:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        return [f"{name} is {_shown(value)}: give a whole number from {low} to {high}"]
+    return []
+
+
+def _flag_problems(name: str, value: object) -> list[str]:
+    return [] if isinstance(value, bool) else [f"{name} is {_shown(value)}: give true or false"]
+
+
+def _shown(value: object) -> str:
+    """Name a value in a sentence: NaN and friends by name, long ones cut."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "…"

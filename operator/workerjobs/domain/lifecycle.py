@@ -1,0 +1,135 @@
+"""What happens to a job when its run ended: how it is settled, and which row follows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from workerjobs.domain.job import Job, encode_json
+from workerjobs.domain.schedule import CronSchedule
+from workerjobs.errors import InvalidScheduleError
+
+MAX_RESCUES = 5
+"""A job whose worker was lost this often fails; it is likely what kills them."""
+RESULT_LIMIT_BYTES = 1024 * 1024
+"""Largest result, as UTF-8 JSON."""
+MAX_ERROR_LENGTH = 2000
+"""Characters of an error kept in the row; the whole of it, with its traceback, is in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one run of a job ended."""
+
+    success: bool
+    result_json: str
+    """What the job returned; after a failure ``{"error": …}``."""
+
+    @classmethod
+    def failure(cls, error: str) -> Outcome:
+        """The outcome of a run that failed; ``error`` is shortened and made storable."""
+        text = error.replace("\x00", "\ufffd").encode(errors="replace").decode().strip() or "Unknown error"
+        if len(text) > MAX_ERROR_LENGTH:
+            text = text[: MAX_ERROR_LENGTH - 1] + "…"
+        return cls(success=False, result_json=encode_json({"error": text}))
+
+
+class FollowUpKind(StrEnum):
+    """Why a row follows another one."""
+
+    RETRY = "retry"
+    CRON = "cron"
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A row to insert when a job is settled: a copy of it, but for what stands here."""
+
+    kind: FollowUpKind
+    due: datetime
+    attempt: int
+    cron_key: str | None
+    """Only the next run of a cron line belongs to the line; a retry does not, so one line stays one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One finished run, ready to be stored; the fencing token refuses it where the lease was lost."""
+
+    job_id: int
+    fencing_token: int
+    outcome: Outcome
+    follow_ups: tuple[FollowUp, ...] = ()
+    problem: str | None = None
+    """Why no next cron run could be made; for the log."""
+
+
+def settle(job: Job, outcome: Outcome, *, now: datetime) -> Settlement:
+    """Decide what is stored for a run that ended, and which rows follow.
+
+    A cron job goes on after success and after failure. A failed job with retries left gets a new row as well: retries
+    are copies outside the cron line. A job that was cancelled while it ran is not retried.
+
+    Args:
+        job: The claimed row, with its fencing token.
+        outcome: How the run ended.
+        now: The database's clock when the run ended.
+    """
+    if job.fencing_token is None:
+        raise ValueError("a job without a lease can't be settled")
+    follow_ups: list[FollowUp] = []
+    problem = None
+    if job.cron_schedule is not None:
+        try:
+            follow_ups.append(_next_run(job, now))
+        except InvalidScheduleError as error:
+            problem = f"The cron job ends here, as its schedule has no next tick: {error}"
+    if not outcome.success and not job.cancel_requested and (delay := retry_delay(job)) is not None:
+        follow_ups.append(FollowUp(FollowUpKind.RETRY, now + delay, job.attempt + 1, cron_key=None))
+    return Settlement(job.id, job.fencing_token, outcome, tuple(follow_ups), problem)
+
+
+def retry_delay(job: Job) -> timedelta | None:
+    """How long after a failure the job is tried again; None: it is not.
+
+    With a retry policy the delay grows by its factor and the limit counts retries. Without one,
+    ``autoRescheduleOnFailure`` tries again for ever, always after the same delay (as QuickDapp does).
+    """
+    if job.retry_limit is None:
+        return (
+            timedelta(milliseconds=job.auto_reschedule_on_failure_delay_ms) if job.auto_reschedule_on_failure else None
+        )
+    if job.attempt > job.retry_limit:
+        return None
+    initial = job.retry_initial_delay_ms or 0
+    longest = job.retry_max_delay_ms if job.retry_max_delay_ms is not None else initial
+    try:
+        delay = min(initial * (job.retry_factor or 1.0) ** (job.attempt - 1), longest)
+    except OverflowError:
+        delay = longest
+    return timedelta(milliseconds=delay)
+
+
+def schedule_of(job: Job, *, identity: str) -> CronSchedule:
+    """The schedule of a cron job's row.
+
+    Raises:
+        InvalidScheduleError: Written past every check, for example by SQL.
+    """
+    return CronSchedule.parse(job.cron_schedule or "", job.time_zone, identity=identity)
+
+
+def _next_run(job: Job, now: datetime) -> FollowUp:
+    key = cron_key_of(job)
+    # The tick counts from the later of the two: a run that ended before its own tick's moment (a clock set back)
+    # must not make the same tick again.
+    after = max(now, job.tick or job.due)
+    return FollowUp(FollowUpKind.CRON, schedule_of(job, identity=key).next_after(after), attempt=1, cron_key=key)
+
+
+def cron_key_of(job: Job) -> str:
+    """The identity of a cron job's line, also for rows that other programs wrote without one."""
+    if job.cron_key is not None:
+        return job.cron_key
+    return f"tag:{job.tag}:{job.cron_schedule}" if job.tag is not None else f"job:{job.id}"

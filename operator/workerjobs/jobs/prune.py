@@ -1,0 +1,36 @@
+"""removeOldWorkerJobs: removes finished jobs past their time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workerjobs.domain.job import NewJob
+from workerjobs.jobs.context import JobContext
+
+BATCH = 5_000
+"""Rows a statement; keeps transactions short beside running claims."""
+
+REMOVE_OLD_WORKER_JOBS = NewJob(
+    type="removeOldWorkerJobs",
+    tag="remove-old-worker-jobs",
+    cron_schedule="0 0 * * * *",
+    cron_key="builtin:removeOldWorkerJobs",
+    auto_reschedule_on_failure=True,
+    auto_reschedule_on_failure_delay_ms=60_000,
+)
+"""The built-in cron job: hourly, tried again a minute after a failure; made once per database."""
+
+
+async def remove_old_worker_jobs(data: dict[str, Any], context: JobContext) -> dict[str, int]:
+    """Delete finished jobs whose removeAt has passed, in bounded batches; persistent ones stay."""
+    store = await context.open_store()
+    removed = 0
+    try:
+        while True:
+            batch = await store.prune(BATCH)
+            removed += batch
+            context.progress(removed, message=f"{removed} removed")
+            if batch < BATCH:
+                return {"removed": removed}
+    finally:
+        await store.close()

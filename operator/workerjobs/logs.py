@@ -1,0 +1,51 @@
+"""Structured logging: JSON lines for machines, coloured lines on a terminal; both from the standard ``logging`` records.
+
+Modules log with ``logging.getLogger(__name__)`` and put facts into ``extra={"job_id": …, "job_type": …, "attempt": …}``.
+`configure` decides once, per process, how these records look.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+TRACE = 5
+LEVELS = {"trace": TRACE, "debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+"""WORKER_LOG_LEVEL's names, as QuickDapp's worker knows them, to the levels of ``logging``."""
+
+logging.addLevelName(TRACE, "TRACE")
+
+
+def configure(level: str, *, stream: TextIO | None = None) -> None:
+    """Send all log records of this process to one stream.
+
+    Args:
+        level: One of `LEVELS`; records of third-party libraries below warning need ``debug`` or ``trace``.
+        stream: Where to write; standard error by default. A terminal gets readable lines, anything else JSON.
+    """
+    stream = stream or sys.stderr
+    on_terminal = stream.isatty()
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if on_terminal else "iso", utc=not on_terminal),
+    ]
+    final: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if on_terminal:
+        final.append(structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback))
+    else:
+        final += [
+            structlog.processors.format_exc_info,
+            structlog.processors.EventRenamer("message"),
+            structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+        ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(LEVELS[level], logging.WARNING) if level not in ("trace", "debug") else LEVELS[level])
+    logging.getLogger("workerjobs").setLevel(LEVELS[level])

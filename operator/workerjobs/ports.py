@@ -1,0 +1,219 @@
+"""What the parts need of each other, as protocols: the rules and loops know these, never the adapter behind them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from workerjobs.domain.job import Job, JobState, NewJob
+from workerjobs.domain.lifecycle import Settlement
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claimed row that its owner still holds."""
+
+    job_id: int
+    fencing_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a renewal of leases found."""
+
+    held: frozenset[int]
+    """Ids whose lease goes on; those missing were lost to a rescuer and must be stopped."""
+    cancel_requested: frozenset[int]
+    """Of those, ids that someone wants cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """What a rescue of expired leases did."""
+
+    released: tuple[Job, ...]
+    """Pending again, for anyone."""
+    taken: tuple[Job, ...]
+    """Lost too often, or cancelled meanwhile: leased to the rescuer, who settles them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running job is."""
+
+    job_id: int
+    fencing_token: int
+    progress_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a batch of settlements."""
+
+    stored: frozenset[int]
+    """Ids settled as asked."""
+    refused: dict[int, str]
+    """Ids settled as failed, as the database refused their result; with its reason."""
+    stale: frozenset[int]
+    """Ids whose lease belongs to someone else now; nothing was changed."""
+    without_follow_up: dict[int, str]
+    """Ids settled without the row that should follow, as the database refused that; with its reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueNotice:
+    """Something in a pool is or becomes due."""
+
+    pool: str
+    seconds: float
+    """From the moment of the notice, >= 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelNotice:
+    """A running job should stop."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceNotice:
+    """A row of a custom resource changed."""
+
+    cluster_id: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """Listening began (again): anything may have been missed before."""
+
+
+Notice = DueNotice | CancelNotice | ResourceNotice | Reconnected
+
+
+class NoticeSource(Protocol):
+    """Delivers what the database announces."""
+
+    def notices(self) -> AsyncIterator[Notice]:
+        """Yield notices for ever; `Reconnected` first, and again after each lost connection."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list; None means any."""
+
+    state: JobState | None = None
+    type: str | None = None
+    tag: str | None = None
+    limit: int = 100
+
+
+class JobStore(Protocol):
+    """The table of jobs.
+
+    Every method is one transaction. All raise `DatabaseUnavailableError` when the connection is lost; a statement may
+    then have taken effect or not, and every method can be called again.
+    """
+
+    async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
+        """Store jobs, cancelling pending ones of the same tags; returns them in the order given.
+
+        Jobs of a custom resource are stored once per resource, ever; those stored before are left out.
+
+        Raises:
+            InvalidInputError: A job can't be stored; none was.
+        """
+        ...
+
+    async def ensure_cron(self, jobs: Sequence[NewJob]) -> list[Job]:
+        """Store those cron jobs (`NewJob.cron_key` set) whose line has no pending or running row."""
+        ...
+
+    async def claim(self, owner: str, pool: str, limit: int, lease: timedelta) -> list[Job]:
+        """Lease up to ``limit`` due jobs: highest priority first, then by due moment, then by id."""
+        ...
+
+    async def next_due(self, pool: str) -> timedelta | None:
+        """How long until the earliest pending job of the pool is due; zero or less: now; None: there is none."""
+        ...
+
+    async def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
+        """Prolong leases, also expired ones that nobody rescued yet."""
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Settled:
+        """Store how runs ended, with the rows that follow; one refused result fails only its own job."""
+        ...
+
+    async def release(self, leases: Sequence[Lease]) -> list[int]:
+        """Give jobs back unfinished, pending for others at once; returns the ids given back."""
+        ...
+
+    async def rescue(self, owner: str, lease: timedelta, limit: int) -> Rescue:
+        """Take jobs from workers whose lease ran out.
+
+        Does nothing until the server and this connection have been up for one full lease: after an outage, owners get
+        that long to renew.
+        """
+        ...
+
+    async def save_progress(self, reports: Sequence[Progress]) -> None:
+        """Store how far running jobs are; stale tokens change nothing."""
+        ...
+
+    async def cancel(self, job_ids: Sequence[int], reason: str = "Job cancelled") -> list[Job]:
+        """Cancel pending jobs and ask running ones to stop; returns those that were not finished."""
+        ...
+
+    async def prune(self, limit: int) -> int:
+        """Remove up to ``limit`` finished rows past their time; returns how many."""
+        ...
+
+    async def get(self, job_id: int) -> Job | None:
+        """Read one job."""
+        ...
+
+    async def list(self, which: JobFilter) -> list[Job]:
+        """Read jobs, newest first."""
+        ...
+
+    async def now(self) -> datetime:
+        """The database's clock."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connection back; the store can't be used afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResource:
+    """What the database remembers of a custom resource."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class ResourceStore(Protocol):
+    """What the table knows of custom resources; errors as in `JobStore`."""
+
+    async def rows_of(self, cluster_id: str, uids: Sequence[str]) -> dict[str, list[Job]]:
+        """Read, for each resource, its unfinished rows and its newest finished one, oldest first."""
+        ...
+
+    async def recorded(self, cluster_id: str, namespaces: Sequence[str]) -> list[StoredResource]:
+        """Read the resources whose first row was stored and whose deletion was not; no namespaces means all."""
+        ...
+
+    async def update_pending(self, cluster_id: str, jobs: Sequence[NewJob]) -> list[int]:
+        """Bring pending rows of resources up to a newer generation; rows claimed meanwhile stay as they are."""
+        ...
+
+    async def remove_resources(self, cluster_id: str, uids: Sequence[str]) -> list[Job]:
+        """Note that resources are gone: pending rows are cancelled, running ones asked to stop."""
+        ...

@@ -1,0 +1,235 @@
+"""Settings of the three roles, read from the environment; every problem is found before any is reported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from workerjobs.errors import InvalidSettingsError
+from workerjobs.logs import LEVELS
+
+WorkerCount = int | Literal["cpus"]
+T = TypeVar("T")
+
+MAX_WORKER_COUNT = 1000
+DEFAULT_HEALTH_PORT = 8090
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a supervisor needs to know (`workerjobs worker`, `workerjobs dev`, `WorkerManager`)."""
+
+    database_url: str | None
+    """DATABASE_URL; None means the embedded Postgres."""
+    worker_count: WorkerCount
+    """WORKER_COUNT: number of child processes, or "cpus" for one per CPU that this process may use."""
+    log_level: str
+    """WORKER_LOG_LEVEL: trace, debug, info, warn or error."""
+    job_modules: tuple[str, ...]
+    """WORKER_JOB_MODULES: importable modules or paths of .py files with `@job` functions, comma-separated."""
+    pool: str
+    """WORKER_POOL: only rows of this pool are claimed."""
+    grace_seconds: float
+    """WORKER_GRACE_SECONDS: how long running jobs may go on after SIGTERM."""
+    health_host: str
+    """WORKER_HEALTH_HOST: address that the probes and metrics listen on."""
+    health_port: int | None
+    """WORKER_HEALTH_PORT: their port; 0 picks a free one, "off" (None) serves none."""
+    database_wait_seconds: float
+    """DATABASE_WAIT_SECONDS: how long to wait at start for a database that is not up or not migrated yet."""
+    builtin_jobs: bool
+    """WORKER_BUILTIN_JOBS: "off" leaves the built-in cron jobs alone."""
+    lease_seconds: float = 15.0
+    """How long a claimed row stays reserved without a renewal."""
+    renew_seconds: float = 5.0
+    """How often all leases are renewed; below a third of a lease, so that one lost renewal is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """What `workerjobs operator` needs to know."""
+
+    database_url: str | None
+    """DATABASE_URL; None means the embedded Postgres."""
+    log_level: str
+    """WORKER_LOG_LEVEL, as for workers."""
+    namespaces: tuple[str, ...]
+    """WORKERJOBS_NAMESPACES: namespaces watched, comma-separated; none means all."""
+    cluster_id: str | None
+    """WORKERJOBS_CLUSTER_ID: marks this cluster's rows; None means the uid of namespace kube-system."""
+    worker_count: WorkerCount | None
+    """WORKER_COUNT: replicas of the worker Deployment; None leaves them alone."""
+    worker_deployment: str | None
+    """WORKERJOBS_WORKER_DEPLOYMENT: "namespace/name" of the Deployment to scale."""
+    health_host: str
+    """WORKER_HEALTH_HOST, as for workers."""
+    health_port: int | None
+    """WORKER_HEALTH_PORT, as for workers."""
+    database_wait_seconds: float
+    """DATABASE_WAIT_SECONDS, as for workers."""
+
+
+class _Reader:
+    """Reads variables one by one and collects what is wrong with them."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def read(self, name: str, default: T, parse: Callable[[str], T], accepted: str) -> T:
+        """Parse one variable; unset and empty mean the default."""
+        text = self._environment.get(name, "").strip()
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError:
+            self.problems.append(f"{name}={text!r} is not accepted: give {accepted}")
+            return default
+
+    def finish(self) -> None:
+        """Raise all problems at once."""
+        if self.problems:
+            raise InvalidSettingsError(self.problems)
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in names:
+            raise ValueError(text)
+        return text.lower()
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        number = float(text)
+        if not low <= number <= high:
+            raise ValueError(text)
+        return number
+
+    return parse
+
+
+def parse_worker_count(text: str) -> WorkerCount:
+    """Parse WORKER_COUNT.
+
+    Raises:
+        ValueError: It is neither a number from 1 to 1000 nor "cpus".
+    """
+    if text == "cpus":
+        return "cpus"
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_WORKER_COUNT:
+        raise ValueError(text)
+    return int(text)
+
+
+def _port(text: str) -> int | None:
+    if text.lower() == "off":
+        return None
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError(text)
+    return number
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError(text)
+    return text
+
+
+def _deployment(text: str) -> str:
+    namespace, slash, name = text.partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        raise ValueError(text)
+    return text
+
+
+_COUNT = f'a number from 1 to {MAX_WORKER_COUNT}, or "cpus"'
+_LEVEL = ", ".join(LEVELS)
+_DEFAULT_PORT: int | None = DEFAULT_HEALTH_PORT
+
+
+def database_url(environment: Mapping[str, str] | None = None) -> str | None:
+    """Read DATABASE_URL alone.
+
+    Returns:
+        The URL, or None where it is not set and the embedded Postgres serves.
+
+    Raises:
+        InvalidSettingsError: It is no Postgres URL. The value is not repeated, as it may hold a password.
+    """
+    text = (os.environ if environment is None else environment).get("DATABASE_URL", "").strip()
+    if not text:
+        return None
+    try:
+        return _url(text)
+    except ValueError:
+        raise InvalidSettingsError(
+            "DATABASE_URL is not accepted: give postgresql://user:password@host:port/name"
+        ) from None
+
+
+def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSettings:
+    """Read the worker's settings.
+
+    Raises:
+        InvalidSettingsError: With every variable that is wrong, its value, and what is accepted.
+    """
+    reader = _Reader(os.environ if environment is None else environment)
+    settings = WorkerSettings(
+        database_url=_read_database_url(reader, environment),
+        worker_count=reader.read("WORKER_COUNT", "cpus", parse_worker_count, _COUNT),
+        log_level=reader.read("WORKER_LOG_LEVEL", "info", _one_of(*LEVELS), _LEVEL),
+        job_modules=reader.read("WORKER_JOB_MODULES", (), _names, "module names or .py files, comma-separated"),
+        pool=reader.read("WORKER_POOL", "default", str, "a name"),
+        grace_seconds=reader.read("WORKER_GRACE_SECONDS", 20.0, _number(0, 86_400), "seconds from 0 to 86400"),
+        health_host=reader.read("WORKER_HEALTH_HOST", "127.0.0.1", str, "an address"),
+        health_port=reader.read("WORKER_HEALTH_PORT", _DEFAULT_PORT, _port, 'a port from 0 to 65535, or "off"'),
+        database_wait_seconds=reader.read("DATABASE_WAIT_SECONDS", 0.0, _number(0, 86_400), "seconds from 0 to 86400"),
+        builtin_jobs=reader.read("WORKER_BUILTIN_JOBS", "on", _one_of("on", "off"), "on or off") == "on",
+    )
+    reader.finish()
+    return settings
+
+
+def operator_settings(environment: Mapping[str, str] | None = None) -> OperatorSettings:
+    """Read the operator's settings.
+
+    Raises:
+        InvalidSettingsError: With every variable that is wrong, its value, and what is accepted.
+    """
+    reader = _Reader(os.environ if environment is None else environment)
+    settings = OperatorSettings(
+        database_url=_read_database_url(reader, environment),
+        log_level=reader.read("WORKER_LOG_LEVEL", "info", _one_of(*LEVELS), _LEVEL),
+        namespaces=reader.read("WORKERJOBS_NAMESPACES", (), _names, "namespaces, comma-separated"),
+        cluster_id=reader.read("WORKERJOBS_CLUSTER_ID", None, str, "a name"),
+        worker_count=reader.read("WORKER_COUNT", None, parse_worker_count, _COUNT),
+        worker_deployment=reader.read("WORKERJOBS_WORKER_DEPLOYMENT", None, _deployment, '"namespace/name"'),
+        health_host=reader.read("WORKER_HEALTH_HOST", "127.0.0.1", str, "an address"),
+        health_port=reader.read("WORKER_HEALTH_PORT", _DEFAULT_PORT, _port, 'a port from 0 to 65535, or "off"'),
+        database_wait_seconds=reader.read("DATABASE_WAIT_SECONDS", 0.0, _number(0, 86_400), "seconds from 0 to 86400"),
+    )
+    if settings.worker_count is not None and settings.worker_deployment is None:
+        reader.problems.append(
+            'WORKER_COUNT needs WORKERJOBS_WORKER_DEPLOYMENT: give "namespace/name" of the Deployment'
+        )
+    reader.finish()
+    return settings
+
+
+def _read_database_url(reader: _Reader, environment: Mapping[str, str] | None) -> str | None:
+    try:
+        return database_url(environment)
+    except InvalidSettingsError as error:
+        reader.problems += error.problems
+        return None

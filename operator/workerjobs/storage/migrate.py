@@ -1,0 +1,92 @@
+"""Numbered migrations: applied in order, each in one transaction, by one process at a time."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import Any
+
+import psycopg
+from psycopg.rows import scalar_row, tuple_row
+
+from workerjobs.errors import SchemaError
+from workerjobs.storage.connection import CONNECT_OPTIONS, address_of, connect_error
+from workerjobs.storage.queries import query
+
+COMPATIBLE_FROM = {1: 1}
+"""For each migration, the oldest release (by its newest migration) that still works once it was applied."""
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """List this release's migrations as (version, name, SQL), oldest first."""
+    found = []
+    for file in resources.files("workerjobs.storage").joinpath("migrations").iterdir():
+        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
+            found.append((int(match[1]), file.name.removesuffix(".sql"), file.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+SCHEMA_VERSION = max(COMPATIBLE_FROM)
+"""The newest migration that this release knows."""
+
+
+def check_version(version: int | None, compatible_from: int | None, url: str) -> None:
+    """See that this release can work with a database's schema.
+
+    Raises:
+        SchemaError: The schema is missing, older than this release needs, or too new for it.
+    """
+    if version is None or version < SCHEMA_VERSION:
+        has = "no WorkerJobs tables" if version is None else f"schema version {version}"
+        raise SchemaError(
+            f"The database {address_of(url)} has {has}, and this release needs version {SCHEMA_VERSION}: "
+            "run `workerjobs migrate`"
+        )
+    if compatible_from is not None and compatible_from > SCHEMA_VERSION:
+        raise SchemaError(
+            f"The database {address_of(url)} has schema version {version}, which works with releases of schema version "
+            f"{compatible_from} or newer, and this one has {SCHEMA_VERSION}: upgrade WorkerJobs"
+        )
+
+
+def migrate_url(url: str) -> list[str]:
+    """Bring a database to this release's schema; safe to run from many processes at once.
+
+    Returns:
+        Names of the migrations applied now, oldest first; empty where it was current.
+
+    Raises:
+        SchemaError: A newer release migrated the database and this one can't work with it.
+        DatabaseUnavailableError: No server answers at the URL.
+        DatabaseRefusedError: The server refuses the account, or the account may not create tables.
+    """
+    address_of(url)
+    try:
+        connection: psycopg.Connection[Any] = psycopg.connect(
+            url, **(CONNECT_OPTIONS | {"application_name": "workerjobs migrate"})
+        )
+    except psycopg.OperationalError as error:
+        raise connect_error(url, error) from error
+    applied_now = []
+    try:
+        with connection, connection.cursor(row_factory=scalar_row) as cursor:
+            cursor.execute(query("lock_migrations"))
+            cursor.execute(query("pin_schema"))
+            cursor.execute(query("create_migrations"))
+            applied = set(cursor.execute(query("applied_migrations")).fetchall())
+            if applied:
+                with connection.cursor(row_factory=tuple_row) as versions:
+                    row = versions.execute(query("schema_version")).fetchone()
+                    assert row is not None
+                    check_version(max(row[0], SCHEMA_VERSION), row[1], url)
+            for version, name, sql in migrations():
+                if version not in applied:
+                    cursor.execute(sql.encode())
+                    values = {"version": version, "name": name, "compatible_from": COMPATIBLE_FROM[version]}
+                    cursor.execute(query("record_migration"), values)
+                    applied_now.append(name)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SchemaError(
+            f"The account may not create WorkerJobs' tables in {address_of(url)}: {str(error).splitlines()[0]}"
+        ) from error
+    return applied_now

@@ -1,0 +1,380 @@
+"""The table of jobs in Postgres: `JobStore` and `ResourceStore` over one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import json
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import BaseRowFactory, class_row, dict_row
+
+from workerjobs.domain.job import Job, NewJob, check_job, encode_json
+from workerjobs.domain.lifecycle import MAX_RESCUES, Settlement
+from workerjobs.domain.schedule import CronSchedule
+from workerjobs.errors import InvalidInputError
+from workerjobs.ports import JobFilter, Lease, Progress, Renewal, Rescue, Settled, StoredResource
+from workerjobs.storage.connection import connect, connection_errors
+from workerjobs.storage.migrate import check_version
+from workerjobs.storage.queries import query
+
+Row = TypeVar("Row")
+
+
+class PostgresJobStore:
+    """Jobs in one Postgres database, over one connection that is opened anew after it was lost.
+
+    Calls from several tasks take turns. Open it with `open_store`, which also checks the schema.
+    """
+
+    def __init__(self, url: str, application_name: str) -> None:
+        self._url = url
+        self._application_name = application_name
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, url: str, application_name: str) -> PostgresJobStore:
+        """Connect and see that the schema fits this release.
+
+        Raises:
+            DatabaseUnavailableError: No server answers at the URL.
+            DatabaseRefusedError: The server refuses the account, password or database.
+            SchemaError: The schema is missing, older or too new.
+        """
+        store = cls(url, application_name)
+        try:
+            await store._check_schema()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def _check_schema(self) -> None:
+        try:
+            row = (await self._rows("schema_version", {}, dict_row))[0]
+        except psycopg.errors.UndefinedTable:
+            row = {"version": None, "compatible_from": None}
+        check_version(row["version"], row["compatible_from"], self._url)
+
+    async def close(self) -> None:
+        """See `JobStore.close`."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Hold the connection for one transaction, opening it where needed."""
+        async with self._turn:
+            if self._connection is None or self._connection.closed or self._connection.broken:
+                self._connection = await connect(self._url, self._application_name)
+            with connection_errors(self._url):
+                async with self._connection.transaction():
+                    yield self._connection
+
+    async def _rows(self, name: str, values: Mapping[str, Any], row_factory: BaseRowFactory[Row]) -> builtins.list[Row]:
+        """Run one statement by itself; in autocommit mode it is its own transaction, without BEGIN and COMMIT."""
+        async with self._turn:
+            if self._connection is None or self._connection.closed or self._connection.broken:
+                self._connection = await connect(self._url, self._application_name)
+            with connection_errors(self._url):
+                return await _fetch(self._connection, name, values, row_factory)
+
+    # --- submitting
+
+    async def submit(self, jobs: Sequence[NewJob]) -> builtins.list[Job]:
+        """See `JobStore.submit`."""
+        if not jobs:
+            return []
+        now = datetime.now(UTC)
+        for job in jobs:
+            check_job(job, now=now)
+        async with self._transaction() as connection:
+            fresh = await _record_resources(connection, [job for job in jobs if job.resource is not None])
+            chosen = [
+                job for job in jobs if job.resource is None or (job.resource.cluster_id, job.resource.uid) in fresh
+            ]
+            stored = await _submit(connection, chosen)
+        return stored
+
+    async def ensure_cron(self, jobs: Sequence[NewJob]) -> builtins.list[Job]:
+        """See `JobStore.ensure_cron`."""
+        keys = sorted({job.cron_key for job in jobs if job.cron_key is not None})
+        if not keys:
+            return []
+        async with self._transaction() as connection:
+            # The lock is its own statement: the next one then sees what the last holder committed.
+            await connection.execute(query("lock_names"), {"kind": "cron", "names": keys})
+            live = {
+                row["cron_key"] for row in await _fetch(connection, "live_cron_keys", {"cron_keys": keys}, dict_row)
+            }
+            return await _submit(connection, [job for job in jobs if job.cron_key not in live])
+
+    # --- running
+
+    async def claim(
+        self, owner: str, pool: str, limit: int, lease: timedelta, *, now: datetime | None = None
+    ) -> builtins.list[Job]:
+        """See `JobStore.claim`; a test may give ``now`` to find rows due by then."""
+        values = {"owner": owner, "pool": pool, "limit": limit, "lease": lease, "now": now}
+        jobs = await self._rows("claim", values, class_row(Job))
+        return sorted(jobs, key=lambda job: (-job.priority, job.due, job.id))
+
+    async def next_due(self, pool: str) -> timedelta | None:
+        """See `JobStore.next_due`."""
+        seconds = (await self._rows("next_due", {"pool": pool}, dict_row))[0]["seconds"]
+        return None if seconds is None else timedelta(seconds=seconds)
+
+    async def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
+        """See `JobStore.renew`."""
+        rows = await self._rows("renew", _leases(leases) | {"lease": lease}, dict_row)
+        return Renewal(
+            held=frozenset(row["id"] for row in rows),
+            cancel_requested=frozenset(row["id"] for row in rows if row["cancel_requested"]),
+        )
+
+    async def release(self, leases: Sequence[Lease]) -> builtins.list[int]:
+        """See `JobStore.release`."""
+        return [row["id"] for row in await self._rows("release", _leases(leases), dict_row)]
+
+    async def rescue(self, owner: str, lease: timedelta, limit: int) -> Rescue:
+        """See `JobStore.rescue`."""
+        values = {"owner": owner, "lease": lease, "limit": limit, "max_rescues": MAX_RESCUES}
+        jobs = await self._rows("rescue", values, class_row(Job))
+        return Rescue(
+            released=tuple(job for job in jobs if job.started is None),
+            taken=tuple(job for job in jobs if job.started is not None),
+        )
+
+    async def save_progress(self, reports: Sequence[Progress]) -> None:
+        """See `JobStore.save_progress`."""
+        async with self._transaction() as connection:
+            await connection.execute(
+                query("save_progress"),
+                {
+                    "ids": [report.job_id for report in reports],
+                    "tokens": [report.fencing_token for report in reports],
+                    "progress": [report.progress_json for report in reports],
+                },
+            )
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Settled:
+        """See `JobStore.settle`.
+
+        A batch that the database refuses is halved until the refused settlement stands alone.
+        """
+        stored: set[int] = set()
+        refused: dict[int, str] = {}
+        without_follow_up: dict[int, str] = {}
+        batches = [builtins.list(settlements)] if settlements else []
+        while batches:
+            batch = batches.pop()
+            reason = await self._settle_batch(batch, stored)
+            if reason is None:
+                continue
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                batches += [batch[middle:], batch[:middle]]
+                continue
+            (single,) = batch
+            alone = Settlement(single.job_id, single.fencing_token, single.outcome)
+            if single.follow_ups and await self._settle_batch([alone], stored) is None:
+                without_follow_up[single.job_id] = reason
+            else:
+                refused[single.job_id] = reason
+        stale = {each.job_id for each in settlements} - stored - refused.keys()
+        return Settled(frozenset(stored), refused, frozenset(stale), without_follow_up)
+
+    async def _settle_batch(self, batch: Sequence[Settlement], stored: set[int]) -> str | None:
+        """Settle a batch in one statement; returns the database's reason where it refuses."""
+        follow_ups = [(each.job_id, follow_up) for each in batch for follow_up in each.follow_ups]
+        values = {
+            "ids": [each.job_id for each in batch],
+            "tokens": [each.fencing_token for each in batch],
+            "successes": [each.outcome.success for each in batch],
+            "results": [each.outcome.result_json for each in batch],
+            "follow_ids": [job_id for job_id, _ in follow_ups],
+            "follow_kinds": [str(follow_up.kind) for _, follow_up in follow_ups],
+            "follow_dues": [follow_up.due for _, follow_up in follow_ups],
+            "follow_attempts": [follow_up.attempt for _, follow_up in follow_ups],
+            "follow_cron_keys": [follow_up.cron_key for _, follow_up in follow_ups],
+        }
+        try:
+            stored.update(row["id"] for row in await self._rows("settle", values, dict_row))
+        except (psycopg.Error, UnicodeError) as error:
+            return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return None
+
+    # --- managing
+
+    async def cancel(self, job_ids: Sequence[int], reason: str = "Job cancelled") -> builtins.list[Job]:
+        """See `JobStore.cancel`."""
+        jobs = await self._rows("cancel", {"ids": builtins.list(job_ids), "reason": reason}, class_row(Job))
+        return sorted(jobs, key=lambda job: job.id)
+
+    async def prune(self, limit: int) -> int:
+        """See `JobStore.prune`."""
+        return len(await self._rows("prune", {"limit": limit}, dict_row))
+
+    async def get(self, job_id: int) -> Job | None:
+        """See `JobStore.get`."""
+        return next(iter(await self._rows("get", {"id": job_id}, class_row(Job))), None)
+
+    async def list(self, which: JobFilter) -> builtins.list[Job]:
+        """See `JobStore.list`."""
+        state = None if which.state is None else str(which.state)
+        values = {"state": state, "type": which.type, "tag": which.tag, "limit": which.limit}
+        return await self._rows("list", values, class_row(Job))
+
+    async def now(self) -> datetime:
+        """See `JobStore.now`."""
+        moment: datetime = (await self._rows("now", {}, dict_row))[0]["now"]
+        return moment
+
+    # --- custom resources
+
+    async def rows_of(self, cluster_id: str, uids: Sequence[str]) -> dict[str, builtins.list[Job]]:
+        """See `ResourceStore.rows_of`."""
+        values = {"cluster_id": cluster_id, "uids": builtins.list(uids)}
+        rows: dict[str, builtins.list[Job]] = defaultdict(builtins.list)
+        for job in await self._rows("rows_of_resources", values, class_row(Job)):
+            rows[job.resource_uid or ""].append(job)
+        return dict(rows)
+
+    async def recorded(self, cluster_id: str, namespaces: Sequence[str]) -> builtins.list[StoredResource]:
+        """See `ResourceStore.recorded`."""
+        values = {"cluster_id": cluster_id, "namespaces": builtins.list(namespaces)}
+        return await self._rows("recorded_resources", values, class_row(StoredResource))
+
+    async def update_pending(self, cluster_id: str, jobs: Sequence[NewJob]) -> builtins.list[int]:
+        """See `ResourceStore.update_pending`."""
+        now = datetime.now(UTC)
+        for job in jobs:
+            check_job(job, now=now)
+        values = {"cluster_id": cluster_id, "jobs": _as_json(jobs, now)}
+        return [row["id"] for row in await self._rows("update_pending", values, dict_row)]
+
+    async def remove_resources(self, cluster_id: str, uids: Sequence[str]) -> builtins.list[Job]:
+        """See `ResourceStore.remove_resources`."""
+        values = {"cluster_id": cluster_id, "uids": builtins.list(uids)}
+        async with self._transaction() as connection:
+            await connection.execute(query("mark_resources_deleted"), values)
+            unfinished = await _fetch(connection, "unfinished_of_resources", values, dict_row)
+            reason = "Job cancelled as its WorkerJob was deleted"
+            return await _fetch(
+                connection, "cancel", {"ids": [r["id"] for r in unfinished], "reason": reason}, class_row(Job)
+            )
+
+
+async def _fetch(
+    connection: psycopg.AsyncConnection[Any], name: str, values: Mapping[str, Any], row_factory: BaseRowFactory[Row]
+) -> list[Row]:
+    async with connection.cursor(row_factory=row_factory) as cursor:
+        await cursor.execute(query(name), values)
+        return await cursor.fetchall()
+
+
+async def _record_resources(connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]) -> set[tuple[str, str]]:
+    """Note first rows of resources; returns (cluster id, uid) of those that had none."""
+    resources = [job.resource for job in jobs if job.resource is not None]
+    if not resources:
+        return set()
+    values = {
+        "cluster_ids": [resource.cluster_id for resource in resources],
+        "uids": [resource.uid for resource in resources],
+        "namespaces": [resource.namespace for resource in resources],
+        "names": [resource.name for resource in resources],
+    }
+    rows = await _fetch(connection, "record_resources", values, dict_row)
+    return {(row["cluster_id"], row["uid"]) for row in rows}
+
+
+async def _submit(connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]) -> list[Job]:
+    """Insert jobs inside a transaction, with what their tags cancel."""
+    tags = sorted({job.tag for job in jobs if job.tag is not None})
+    if tags:
+        # The lock is its own statement: the cancelling one then sees what the last holder committed.
+        await connection.execute(query("lock_names"), {"kind": "tag", "names": tags})
+    now = datetime.now(UTC)
+    stored: list[Job] = []
+    try:
+        for batch in _batches_of_distinct_tags(jobs):
+            if batch_tags := [job.tag for job in batch if job.tag is not None]:
+                await connection.execute(query("cancel_by_tag"), {"tags": batch_tags})
+            stored += await _fetch(connection, "submit", {"jobs": _as_json(batch, now)}, class_row(Job))
+    except psycopg.DataError as error:
+        raise InvalidInputError(f"The database refuses the job: {str(error).strip().splitlines()[0]}") from error
+    return stored
+
+
+def _batches_of_distinct_tags(jobs: Sequence[NewJob]) -> Iterable[list[NewJob]]:
+    """Split where a tag comes again, so that its later job cancels its earlier one, as separate calls would."""
+    batch: list[NewJob] = []
+    seen: set[str] = set()
+    for job in jobs:
+        if job.tag is not None and job.tag in seen:
+            yield batch
+            batch, seen = [], set()
+        batch.append(job)
+        if job.tag is not None:
+            seen.add(job.tag)
+    if batch:
+        yield batch
+
+
+def _leases(leases: Sequence[Lease]) -> dict[str, Any]:
+    return {"ids": [lease.job_id for lease in leases], "tokens": [lease.fencing_token for lease in leases]}
+
+
+def _as_json(jobs: Sequence[NewJob], now: datetime) -> str:
+    """Write jobs as the JSON array that ``submit.sql`` and ``update_pending.sql`` read."""
+    return "[" + ",".join(_job_as_json(job, now) for job in jobs) + "]"
+
+
+def _job_as_json(job: NewJob, now: datetime) -> str:
+    due, tick, cron_key = job.due, None, None
+    if job.cron_schedule is not None:
+        cron_key = job.cron_key or f"line:{uuid.uuid4()}"
+        tick = due or CronSchedule.parse(job.cron_schedule, job.time_zone, identity=cron_key).next_after(now)
+        due = tick
+    resource = job.resource
+    row = {
+        "type": job.type,
+        "user_id": job.user_id,
+        "due": None if due is None else due.isoformat(),
+        "tag": job.tag,
+        "cron_schedule": job.cron_schedule,
+        "time_zone": job.time_zone,
+        "cron_key": cron_key,
+        "tick": None if tick is None else tick.isoformat(),
+        "persistent": job.persistent,
+        "priority": job.priority,
+        "pool": job.pool,
+        "timeout_ms": job.timeout_ms,
+        "remove_delay_ms": job.remove_delay_ms,
+        "auto_reschedule_on_failure": job.auto_reschedule_on_failure,
+        "auto_reschedule_on_failure_delay_ms": job.auto_reschedule_on_failure_delay_ms,
+        "retry_limit": job.retry.limit if job.retry else None,
+        "retry_initial_delay_ms": job.retry.initial_delay_ms if job.retry else None,
+        "retry_factor": job.retry.factor if job.retry else None,
+        "retry_max_delay_ms": job.retry.max_delay_ms if job.retry else None,
+        "traceparent": job.traceparent,
+        "cluster_id": resource.cluster_id if resource else None,
+        "namespace": resource.namespace if resource else None,
+        "resource_name": resource.name if resource else None,
+        "resource_uid": resource.uid if resource else None,
+        "resource_generation": resource.generation if resource else None,
+    }
+    # The data is written as it came, with its key order; the rest around it.
+    return json.dumps(row)[:-1] + ',"data":' + encode_json(job.data) + "}"
+
+
+async def open_store(url: str) -> PostgresJobStore:
+    """Open the table of jobs for a job that maintains it (`workerjobs.jobs.context.JobContext.open_store`)."""
+    return await PostgresJobStore.open(url, "workerjobs job")

@@ -1,0 +1,5 @@
+-- Cancel what is pending under these tags; running rows go on.
+update "workerJobs"
+set finished = now(), success = false, "updatedAt" = now(),
+    result = '{"error": "Job cancelled due to new job being created"}'
+where tag = any(%(tags)s) and started is null and finished is null

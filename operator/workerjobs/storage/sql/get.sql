@@ -1,0 +1,1 @@
+select {job_columns} from "workerJobs" as j where j.id = %(id)s

@@ -1,0 +1,1 @@
+insert into "workerJobsMigrations" (version, name, "compatibleFrom") values (%(version)s, %(name)s, %(compatible_from)s)

@@ -1,0 +1,55 @@
+-- Store how runs ended and insert the rows that follow. A stale token or a row that is finished changes nothing.
+with settled as (
+    update "workerJobs" as j
+    set finished = now(), "updatedAt" = now(), success = outcome.success, result = outcome.result::jsonb,
+        "leaseDeadline" = null,
+        "removeAt" = coalesce(
+            j."removeAt",
+            j.due + interval '1 millisecond' * case j."removeDelay" when 0 then 3600000 else j."removeDelay" end
+        )
+    from unnest(%(ids)s::bigint[], %(tokens)s::bigint[], %(successes)s::boolean[], %(results)s::text[])
+        as outcome (id, token, success, result)
+    where j.id = outcome.id and j."fencingToken" = outcome.token and j.started is not null and j.finished is null
+    returning j.*
+),
+followed as (
+    insert into "workerJobs" (
+        type, "userId", data, due, tag, "cronSchedule", "timeZone", "cronKey", tick, persistent, priority, pool,
+        "timeoutMs", "removeDelay", "removeAt", "autoRescheduleOnFailure", "autoRescheduleOnFailureDelay", "retryLimit",
+        "retryInitialDelay", "retryFactor", "retryMaxDelay", traceparent, "clusterId", namespace, "resourceName",
+        "resourceUid", "resourceGeneration", attempt, "rescheduledFromJob", "catchUp", "concurrencyPolicy", "dataFrom",
+        "concurrencyKey", "concurrencyLimit"
+    )
+    select
+        s.type, s."userId", s.data, f.due, s.tag, case f.kind when 'cron' then s."cronSchedule" end,
+        case f.kind when 'cron' then s."timeZone" end, f.cron_key, case f.kind when 'cron' then f.due end, s.persistent,
+        s.priority, s.pool, s."timeoutMs", s."removeDelay",
+        f.due + interval '1 millisecond' * case s."removeDelay" when 0 then 3600000 else s."removeDelay" end,
+        s."autoRescheduleOnFailure", s."autoRescheduleOnFailureDelay", s."retryLimit", s."retryInitialDelay",
+        s."retryFactor", s."retryMaxDelay", s.traceparent, s."clusterId", s.namespace, s."resourceName",
+        s."resourceUid", s."resourceGeneration", f.attempt, s.id, s."catchUp",
+        case f.kind when 'cron' then s."concurrencyPolicy" end, s."dataFrom", s."concurrencyKey", s."concurrencyLimit"
+    from settled as s
+    join unnest(
+        %(follow_ids)s::bigint[], %(follow_kinds)s::text[], %(follow_dues)s::timestamptz[], %(follow_attempts)s::int[],
+        %(follow_cron_keys)s::text[]
+    ) as f (id, kind, due, attempt, cron_key) on f.id = s.id
+    where
+        -- A resource that was deleted while its job ran gets no further rows.
+        not exists (
+            select 1 from "workerJobResources" as r
+            where r."clusterId" = s."clusterId" and r."resourceUid" = s."resourceUid" and r."deletedAt" is not null
+        )
+        -- Who scheduled the tag anew meanwhile meant to replace this job: its retry is dropped.
+        and not (f.kind = 'retry' and s.tag is not null and exists (
+            select 1 from "workerJobs" as newer
+            where newer.tag = s.tag and newer.started is null and newer.finished is null and newer.id > s.id
+        ))
+        -- A job cancelled while it ran is not tried again.
+        and not (f.kind = 'retry' and s."cancelRequested")
+    on conflict ("cronKey", tick)
+        where "cronKey" is not null
+        and not (finished is not null and success = false and (started is null or "cancelRequested"))
+        do nothing
+)
+select id from settled

@@ -1,0 +1,42 @@
+-- Write a newer generation of a resource into its pending row. One that a worker claims meanwhile stays as it was.
+with input as (
+    select *
+    from json_to_recordset(%(jobs)s) as newer (
+        type text, user_id integer, data json, due timestamptz, tag text, cron_schedule text, time_zone text,
+        cron_key text, tick timestamptz, persistent boolean, priority smallint, pool text, timeout_ms integer,
+        remove_delay_ms integer, auto_reschedule_on_failure boolean, auto_reschedule_on_failure_delay_ms integer,
+        retry_limit integer, retry_initial_delay_ms integer, retry_factor double precision, retry_max_delay_ms integer,
+        cluster_id text, namespace text, resource_name text, resource_uid text, resource_generation bigint
+    )
+),
+pending as (
+    -- A row that waits for its retry keeps its moment and stays outside the cron line.
+    select j.id, input.*, j."rescheduledFromJob" is not null and j."cronKey" is null as is_retry,
+        case
+            when j."rescheduledFromJob" is not null and j."cronKey" is null then j.due
+            else coalesce(input.due, j."createdAt")
+        end as new_due
+    from input
+    join "workerJobs" as j on j."clusterId" = %(cluster_id)s and j."resourceUid" = input.resource_uid
+    where j.started is null and j.finished is null and j."resourceGeneration" < input.resource_generation
+    order by j.id
+    for update of j
+)
+update "workerJobs" as j
+set data = pending.data, tag = pending.tag, persistent = pending.persistent, priority = pending.priority,
+    pool = pending.pool, "timeoutMs" = pending.timeout_ms, "removeDelay" = pending.remove_delay_ms,
+    due = pending.new_due,
+    tick = case when not pending.is_retry then pending.tick end,
+    "cronKey" = case when not pending.is_retry then pending.cron_key end,
+    "cronSchedule" = case when not pending.is_retry then pending.cron_schedule end,
+    "timeZone" = case when not pending.is_retry then pending.time_zone end,
+    "removeAt" = pending.new_due
+        + interval '1 millisecond' * case pending.remove_delay_ms when 0 then 3600000 else pending.remove_delay_ms end,
+    "autoRescheduleOnFailure" = pending.auto_reschedule_on_failure,
+    "autoRescheduleOnFailureDelay" = pending.auto_reschedule_on_failure_delay_ms,
+    "retryLimit" = pending.retry_limit, "retryInitialDelay" = pending.retry_initial_delay_ms,
+    "retryFactor" = pending.retry_factor, "retryMaxDelay" = pending.retry_max_delay_ms,
+    "resourceGeneration" = pending.resource_generation, "updatedAt" = now()
+from pending
+where j.id = pending.id
+returning j.id

@@ -1,0 +1,102 @@
+"""Probes and metrics: ``/healthz``, ``/readyz`` and ``/metrics``.
+
+Served from a thread, so that a loop that hangs is reported and does not just keep a probe waiting.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from workerjobs.errors import InvalidSettingsError
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+STALLED_SECONDS = 10.0
+"""A loop that did not move for so long is reported as dead."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the base class's
+        log.debug(format, *args)
+
+
+class HealthServer:
+    """Answers probes until it is closed.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 picks a free one.
+        seconds_since_life: How long ago the role's loop last moved.
+        is_started: Whether the role has started once; never false again, whatever the database does (a pod that is busy
+            during an outage must not become the first to be replaced).
+        registry: The role's metrics.
+
+    Raises:
+        InvalidSettingsError: The port is taken or may not be used.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        seconds_since_life: Callable[[], float],
+        is_started: Callable[[], bool],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._seconds_since_life = seconds_since_life
+        self._is_started = is_started
+        self._metrics = make_wsgi_app(registry)
+        try:
+            self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_Handler)
+        except OSError as error:
+            why = "it is taken" if error.errno == errno.EADDRINUSE else error.strerror
+            raise InvalidSettingsError(
+                f'WORKER_HEALTH_PORT={port} can\'t be used on {host}: {why}; give another port, 0 for a free one, or "off"'
+            ) from error
+        self.port = self._server.server_port
+        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.port}"  # noqa: S104  # compared, not bound
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        match environ.get("PATH_INFO"):
+            case "/healthz":
+                stalled = self._seconds_since_life()
+                if stalled > STALLED_SECONDS:
+                    return _text(start_response, "503 Service Unavailable", f"stalled for {stalled:.0f} s")
+                return _text(start_response, "200 OK", "ok")
+            case "/readyz":
+                if not self._is_started():
+                    return _text(start_response, "503 Service Unavailable", "starting")
+                return _text(start_response, "200 OK", "ok")
+            case "/metrics":
+                return self._metrics(environ, start_response)
+            case _:
+                return _text(start_response, "404 Not Found", "try /healthz, /readyz or /metrics")
+
+
+def _text(start_response: StartResponse, status: str, text: str) -> list[bytes]:
+    body = f"{text}\n".encode()
+    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
+    return [body]

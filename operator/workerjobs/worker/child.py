@@ -1,0 +1,255 @@
+"""A child: runs the jobs that its supervisor sends, one after another, and tells what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from workerjobs.domain.job import encode_json
+from workerjobs.domain.lifecycle import RESULT_LIMIT_BYTES
+from workerjobs.errors import WorkerJobsError
+from workerjobs.jobs.context import JobContext
+from workerjobs.jobs.registry import JobFunction, Registry, UnknownJobTypeError
+from workerjobs.logs import LEVELS
+from workerjobs.worker.messages import (
+    HEADER_BYTES,
+    Finished,
+    Logged,
+    Ready,
+    Reported,
+    Run,
+    body_length,
+    frame,
+    run_decoder,
+)
+
+if TYPE_CHECKING:
+    from workerjobs.ports import JobStore
+
+CONFIGURATION_VARIABLE = "WORKERJOBS_CHILD"
+"""Environment variable that carries the `Configuration` from the supervisor through the nursery to the children."""
+PROGRESS_SECONDS = 0.25
+"""Progress is sent this often at most; the row is written twice a second."""
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """What every child of a worker is told."""
+
+    job_modules: tuple[str, ...] = ()
+    log_level: str = "info"
+    database_url: str | None = None
+    store: str = ""
+    """"module:function" that opens the table of jobs from the database's URL; the app names it."""
+
+
+class JobInterruptedError(BaseException):
+    """Raised inside a running job that must end now: it was cancelled, timed out, or the worker stops.
+
+    Not an `Exception`, so that a job's ``except Exception`` does not swallow it; ``finally`` blocks run.
+    """
+
+
+class Child:
+    """One child's loop."""
+
+    def __init__(self, channel: socket.socket, configuration: Configuration) -> None:
+        self._channel = channel
+        self._configuration = configuration
+        self._registry = Registry(configuration.job_modules)
+        self._sending = threading.Lock()
+        self._is_running = False
+
+    def run(self) -> int:
+        """Run jobs until the channel closes; returns the exit code."""
+        signal.signal(signal.SIGTERM, self._interrupt)
+        self._configure_logging()
+        self._registry.import_modules()
+        self._send(Ready())
+        while (header := self._receive(HEADER_BYTES)) is not None:
+            body = self._receive(body_length(header))
+            if body is None:
+                break
+            finished = self._run(run_decoder.decode(body))
+            if finished is None:
+                return 0
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            self._send(finished)
+        return 0
+
+    def _run(self, run: Run) -> Finished | None:
+        """Run one job; None when it was interrupted and this process has to end."""
+        progress = _ProgressSender(run.job_id, self._send)
+        # The job before this one may have set its own handler.
+        signal.signal(signal.SIGTERM, self._interrupt)
+        try:
+            self._is_running = True
+            result = self._call(self._registry.function_for(run.job_type), run, progress)
+            self._is_running = False
+        except JobInterruptedError:
+            return None
+        except UnknownJobTypeError as error:
+            return Finished(run.job_id, success=False, error=str(error))
+        except BaseException as error:  # noqa: BLE001  # also SystemExit: a job must not end its process
+            return Finished(run.job_id, False, error=_describe(error), traceback=_traceback_of(error))
+        finally:
+            self._is_running = False
+            progress.flush()
+        try:
+            result_json = encode_json(result)
+        except ValueError as error:
+            return Finished(run.job_id, False, error=f"The job's result is not JSON that can be stored: {error}")
+        if (size := len(result_json.encode())) > RESULT_LIMIT_BYTES:
+            limit = f"at most {RESULT_LIMIT_BYTES:,} are stored (1 MiB)"
+            return Finished(run.job_id, False, error=f"The job's result has {size:,} bytes of JSON: {limit}")
+        return Finished(run.job_id, True, result_json=result_json)
+
+    def _call(self, function: JobFunction, run: Run, progress: _ProgressSender) -> Any:
+        context = JobContext(
+            job_id=run.job_id,
+            job_type=run.job_type,
+            attempt=run.attempt,
+            user_id=run.user_id,
+            tag=run.tag,
+            fencing_token=run.fencing_token,
+            database_url=self._configuration.database_url,
+            report_progress=progress.report,
+            open_store=self._open_store,
+        )
+        data = json.loads(run.data_json)
+        arguments = (data, context) if _takes_context(function) else (data,)
+        result = function(*arguments)
+        return asyncio.run(_finish(result)) if inspect.isawaitable(result) else result
+
+    async def _open_store(self) -> JobStore:
+        module_name, _, function_name = self._configuration.store.partition(":")
+        open_store: Callable[[str | None], Awaitable[JobStore]] = getattr(
+            importlib.import_module(module_name), function_name
+        )
+        return await open_store(self._configuration.database_url)
+
+    def _interrupt(self, *_: object) -> None:
+        if not self._is_running:
+            os._exit(0)
+        # Once is enough: a second signal would interrupt the job's own cleaning up.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise JobInterruptedError
+
+    def _configure_logging(self) -> None:
+        root = logging.getLogger()
+        root.handlers[:] = [_ChannelHandler(self._send)]
+        root.setLevel(LEVELS[self._configuration.log_level])
+        logging.captureWarnings(True)
+        for stream in (sys.stdout, sys.stderr):
+            # Lines show up while the job runs; what is no text must not fail a print.
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+    def _send(self, message: msgspec.Struct) -> None:
+        with self._sending:
+            self._channel.sendall(frame(message))
+
+    def _receive(self, size: int) -> bytes | None:
+        parts = bytearray()
+        while len(parts) < size:
+            part = self._channel.recv(size - len(parts))
+            if not part:
+                return None
+            parts += part
+        return bytes(parts)
+
+
+class _ProgressSender:
+    """Sends a job's progress, not too often, and never forgets the last one."""
+
+    def __init__(self, job_id: int, send: Callable[[msgspec.Struct], None]) -> None:
+        self._job_id = job_id
+        self._send = send
+        self._sent_at = -math.inf
+        self._unsent: str | None = None
+
+    def report(self, current: float, total: float | None, message: str | None) -> None:
+        for name, number in (("current", current), ("total", total)):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
+                raise TypeError(f"progress: {name} is {number!r}, give a number")
+        self._unsent = encode_json({"current": current, "total": total, "message": message})
+        if time.monotonic() - self._sent_at >= PROGRESS_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._unsent is not None:
+            self._send(Reported(self._job_id, self._unsent))
+            self._sent_at, self._unsent = time.monotonic(), None
+
+
+class _ChannelHandler(logging.Handler):
+    """Hands log records to the supervisor, which adds the job's id, type and attempt."""
+
+    def __init__(self, send: Callable[[msgspec.Struct], None]) -> None:
+        super().__init__()
+        self._send_message = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+            self._send_message(Logged(record.name, record.levelno, _storable(record.getMessage()), _storable(trace)))
+        except Exception:
+            self.handleError(record)
+
+
+async def _finish(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _takes_context(function: JobFunction) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(positional) >= 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+
+def _describe(error: BaseException) -> str:
+    """One line for the row: the error's class and text; WorkerJobs' own errors are sentences already."""
+    try:
+        text = str(error)
+    except Exception:
+        # A user's exception class may be unable to say what it is.
+        text = ""
+    if isinstance(error, WorkerJobsError) and text:
+        return _storable(text)
+    return _storable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _traceback_of(error: BaseException) -> str:
+    """The traceback from the job's function on; this module's own frames say nothing to its author."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return _storable("".join(traceback.format_exception(type(error), error, frames or error.__traceback__)))[-100_000:]
+
+
+def _storable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+def main(channel: socket.socket) -> int:
+    """Run a child on its channel; returns the exit code."""
+    text = os.environ.get(CONFIGURATION_VARIABLE, "")
+    configuration = msgspec.json.decode(text, type=Configuration) if text else Configuration()
+    try:
+        return Child(channel, configuration).run()
+    except (ConnectionError, BrokenPipeError):
+        return 0

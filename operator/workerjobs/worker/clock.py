@@ -1,0 +1,25 @@
+"""The database's clock, for decisions between statements."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from workerjobs.ports import JobStore
+
+
+class DatabaseClock:
+    """This machine's clock, corrected by its difference to the database's: due moments are the database's."""
+
+    def __init__(self) -> None:
+        self._offset = timedelta(0)
+
+    async def synchronise(self, store: JobStore) -> None:
+        """Measure the difference; half a round trip is its error."""
+        before = datetime.now(UTC)
+        there = await store.now()
+        after = datetime.now(UTC)
+        self._offset = there - (before + (after - before) / 2)
+
+    def now(self) -> datetime:
+        """The moment on the database's clock."""
+        return datetime.now(UTC) + self._offset

@@ -1,0 +1,73 @@
+"""The rescue: takes jobs from workers that died without a word, and settles those that keep killing them."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from datetime import timedelta
+
+from workerjobs.domain.job import Job
+from workerjobs.domain.lifecycle import MAX_RESCUES, Outcome
+from workerjobs.ports import JobStore
+from workerjobs.worker.clock import DatabaseClock
+from workerjobs.worker.duty import Duty
+from workerjobs.worker.metrics import WorkerMetrics
+from workerjobs.worker.running import job_facts
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+
+
+class RescueDuty(Duty):
+    """Looks for expired leases every few seconds.
+
+    Args:
+        store: The table.
+        owner: Who rescues.
+        lease: How long leases hold.
+        every: How often to look; up to a fifth is taken off at random, so that workers do not look in step.
+        clock: Corrected on the way.
+        metrics: Counts what was rescued.
+        settle: Takes jobs that end here.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        owner: str,
+        lease: timedelta,
+        every: timedelta,
+        clock: DatabaseClock,
+        metrics: WorkerMetrics,
+        settle: Callable[[Job, Outcome], None],
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._owner = owner
+        self._lease = lease
+        self._every = every
+        self._clock = clock
+        self._metrics = metrics
+        self._settle = settle
+
+    async def step(self) -> float | None:
+        """Rescue once; the rows given back announce themselves to all workers."""
+        rescue = await self._store.rescue(self._owner, self._lease, BATCH)
+        for job in rescue.released:
+            self._metrics.rescued(job)
+            log.warning(
+                "Rescued a job from a lost worker (%s times so far)",
+                job.rescues,
+                extra=job_facts(job),
+            )
+        for job in rescue.taken:
+            self._metrics.rescued(job)
+            error = (
+                "Job cancelled" if job.cancel_requested else f"Worker lost {MAX_RESCUES} times while running this job"
+            )
+            self._settle(job, Outcome.failure(error))
+        await self._clock.synchronise(self._store)
+        return self._every.total_seconds() * random.uniform(0.8, 1.0)  # noqa: S311  # spreading load, no secret

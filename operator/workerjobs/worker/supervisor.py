@@ -1,0 +1,299 @@
+"""The supervisor: claims jobs for its children, watches over their runs, and settles them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from workerjobs.domain.job import Job, NewJob
+from workerjobs.domain.lifecycle import Outcome
+from workerjobs.errors import DatabaseUnavailableError
+from workerjobs.ports import CancelNotice, DueNotice, JobStore, NoticeSource, Reconnected
+from workerjobs.worker.child import Configuration
+from workerjobs.worker.children import KILL_SECONDS, Children, ChildState
+from workerjobs.worker.clock import DatabaseClock
+from workerjobs.worker.duty import Duty
+from workerjobs.worker.heartbeat import Heartbeat
+from workerjobs.worker.messages import Finished, Reported
+from workerjobs.worker.metrics import WorkerMetrics
+from workerjobs.worker.pickup import Pickup
+from workerjobs.worker.rescue import RescueDuty
+from workerjobs.worker.running import RunningJob, RunningJobs, StopReason, job_facts
+from workerjobs.worker.settling import Reporting, Settling
+
+log = logging.getLogger(__name__)
+
+ENSURE_SECONDS = 60.0
+"""How often built-in cron jobs that went missing are made again."""
+RESCUE_SECONDS = 4.0
+"""How often expired leases are looked for; a lost worker's jobs run again within its lease and this."""
+LIFE_SECONDS = 1.0
+"""How often the loop shows that it lives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorOptions:
+    """How a supervisor works."""
+
+    children: int
+    pool: str = "default"
+    lease: timedelta = timedelta(seconds=15)
+    renew_every: timedelta = timedelta(seconds=5)
+    rescue_every: timedelta = timedelta(seconds=RESCUE_SECONDS)
+    grace: timedelta = timedelta(seconds=20)
+    """How long running jobs may go on after a stop was asked for."""
+    builtin_jobs: Sequence[NewJob] = ()
+    """Cron jobs that every database has, once."""
+
+
+class Supervisor:
+    """One worker: a few children, one lease owner.
+
+    ``run`` returns when `stop` was called and everything is settled or given back.
+    """
+
+    def __init__(
+        self, store: JobStore, notices: NoticeSource, configuration: Configuration, options: SupervisorOptions
+    ) -> None:
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.metrics = WorkerMetrics()
+        self.started = asyncio.Event()
+        self._store = store
+        self._notices = notices
+        self._options = options
+        self._stopping = asyncio.Event()
+        self._stopping_now = asyncio.Event()
+        self._last_life = time.monotonic()
+        self._releases: set[asyncio.Task[None]] = set()
+        self._running = RunningJobs()
+        self._clock = DatabaseClock()
+        self._children = Children(
+            options.children,
+            configuration,
+            on_idle=self._child_is_idle,
+            on_report=self._progress_was_reported,
+            on_finished=self._job_finished,
+            on_lost=self._job_was_lost,
+        )
+        self._settling = Settling(store, self._running, self._clock, self.metrics)
+        self._reporting = Reporting(store, self._running)
+        self._heartbeat = Heartbeat(
+            store, self._running, lease=options.lease, every=options.renew_every, stop_job=self._stop_job
+        )
+        self._pickup = Pickup(
+            store,
+            owner=self.owner,
+            pool=options.pool,
+            lease=options.lease,
+            count_free=lambda: self._children.count_of(ChildState.IDLE),
+            run=self._run_job,
+        )
+        self._rescue = RescueDuty(
+            store,
+            owner=self.owner,
+            lease=options.lease,
+            every=options.rescue_every,
+            clock=self._clock,
+            metrics=self.metrics,
+            settle=self._settle_rescued,
+        )
+        self._builtins = _EnsureBuiltins(store, options.builtin_jobs)
+        for state in ChildState:
+            self.metrics.watch_children(state, lambda state=state: self._children.count_of(state))  # type: ignore[misc]
+        self.metrics.watch_running(lambda: len(self._running))
+        self.metrics.watch_database(lambda: not self._rescue.is_troubled)
+
+    # --- for those who start and watch it
+
+    @property
+    def child_count(self) -> int:
+        """How many children there are to be."""
+        return self._children.count
+
+    @property
+    def child_pids(self) -> list[int]:
+        """Process ids of the children that live now."""
+        return self._children.pids
+
+    @property
+    def seconds_since_life(self) -> float:
+        """How long ago the loop last showed that it lives; may be asked from any thread."""
+        return time.monotonic() - self._last_life
+
+    def stop(self) -> None:
+        """Begin to stop: no new jobs; running ones have the grace period. A second call ends them now."""
+        if self._stopping.is_set():
+            self._stopping_now.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop` is called, then drain."""
+        life = asyncio.create_task(self._live(), name="life")
+        listening = asyncio.create_task(self._listen(), name="listening")
+        duties: list[Duty] = [self._builtins, self._rescue, self._heartbeat, self._reporting, self._settling]
+        try:
+            await self._clock.synchronise(self._store)
+            await self._children.start()
+            for duty in (*duties, self._pickup):
+                duty.start()
+            self.started.set()
+            log.info("Worker %s runs %s children for pool %s", self.owner, self.child_count, self._options.pool)
+            await self._stopping.wait()
+            await self._drain()
+        finally:
+            listening.cancel()
+            for duty in (self._pickup, *duties):
+                await duty.stop()
+            await self._children.close()
+            life.cancel()
+            await asyncio.wait({life, listening})
+
+    # --- starting and stopping jobs
+
+    def _run_job(self, job: Job) -> None:
+        self.metrics.claimed(job)
+        running = self._running.add(job)
+        if not self._children.run(job):
+            # The child died between the claim and now.
+            running.stop_reason = StopReason.SHUTDOWN
+            self._give_back(running)
+            return
+        log.debug("Started", extra=job_facts(job))
+        if job.timeout_ms is not None:
+            loop = asyncio.get_running_loop()
+            running.timer = loop.call_later(job.timeout_ms / 1000, self._stop_job, running, StopReason.TIMED_OUT)
+
+    def _stop_job(self, running: RunningJob, reason: StopReason) -> None:
+        if running.is_over or running.stop_reason is not None:
+            return
+        running.stop_reason = reason
+        log.info("Stopping: %s", reason, extra=job_facts(running.job))
+        self._children.stop_job(running.job, at_once=reason is StopReason.LEASE_LOST)
+
+    # --- what children say
+
+    def _child_is_idle(self) -> None:
+        self._pickup.wake()
+
+    def _progress_was_reported(self, report: Reported) -> None:
+        running = self._running.get(report.job_id)
+        if running is not None:
+            running.unsaved_progress = report.progress_json
+            self._reporting.wake()
+
+    def _job_finished(self, job: Job, finished: Finished) -> None:
+        if finished.success:
+            log.info("Succeeded", extra=job_facts(job))
+            self._settle(job, Outcome(success=True, result_json=finished.result_json))
+        else:
+            trace = f"\n{finished.traceback}" if finished.traceback else ""
+            log.error("Failed: %s%s", finished.error, trace, extra=job_facts(job))
+            self._settle(job, Outcome.failure(finished.error))
+
+    def _job_was_lost(self, job: Job, how: str) -> None:
+        running = self._running.get(job.id)
+        if running is None or running.job is not job:
+            return
+        match running.stop_reason:
+            case None:
+                self.metrics.child_lost()
+                log.error("%s", how, extra=job_facts(job))
+                self._settle(job, Outcome.failure(how))
+            case StopReason.CANCELLED:
+                self._settle(job, Outcome.failure("Job cancelled"))
+            case StopReason.TIMED_OUT:
+                log.error("Timed out", extra=job_facts(job))
+                self._settle(job, Outcome.failure(f"Job timed out after {(job.timeout_ms or 0) / 1000:g} s"))
+            case StopReason.LEASE_LOST:
+                self._running.remove(job.id, job.fencing_token or 0)
+            case StopReason.SHUTDOWN:
+                self._give_back(running)
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        running = self._running.get(job.id)
+        if running is None or running.lease.fencing_token != job.fencing_token:
+            return
+        running.is_over = True
+        if running.timer is not None:
+            running.timer.cancel()
+        if running.stop_reason is StopReason.LEASE_LOST:
+            self._running.remove(job.id, job.fencing_token or 0)
+            return
+        self._settling.add(job, outcome)
+
+    def _settle_rescued(self, job: Job, outcome: Outcome) -> None:
+        self._running.add(job)
+        self._settle(job, outcome)
+
+    # --- stopping the worker
+
+    async def _drain(self) -> None:
+        log.info("Stopping: %s jobs are running, grace period %s s", len(self._running), self._options.grace.seconds)
+        await self._pickup.stop()
+        hurry = asyncio.create_task(self._stopping_now.wait())
+        finished = asyncio.create_task(self._running.wait_until_empty(self._options.grace))
+        await asyncio.wait({hurry, finished}, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        finished.cancel()
+        for running in self._running:
+            self._stop_job(running, StopReason.SHUTDOWN)
+        # The children get SIGTERM, then SIGKILL; their jobs come back through _job_was_lost and are given back there.
+        if not await self._running.wait_until_empty(timedelta(seconds=KILL_SECONDS + 5)):
+            log.error(
+                "%s jobs could not be settled or given back; their leases run out by themselves", len(self._running)
+            )
+
+    def _give_back(self, running: RunningJob) -> None:
+        async def release() -> None:
+            try:
+                await self._store.release([running.lease])
+                self.metrics.released(running.job)
+                log.warning("Given back unfinished", extra=job_facts(running.job))
+            except DatabaseUnavailableError as error:
+                log.error("Not given back, the lease has to run out: %s", error, extra=job_facts(running.job))
+            finally:
+                self._running.remove(running.job.id, running.lease.fencing_token)
+
+        task = asyncio.get_running_loop().create_task(release())
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+
+    # --- loops beside the duties
+
+    async def _listen(self) -> None:
+        async for notice in self._notices.notices():
+            match notice:
+                case DueNotice():
+                    self._pickup.notice(notice)
+                case CancelNotice(job_id=job_id):
+                    if (running := self._running.get(job_id)) is not None:
+                        self._stop_job(running, StopReason.CANCELLED)
+                case Reconnected():
+                    self._pickup.wake()
+                    self._heartbeat.wake()
+
+    async def _live(self) -> None:
+        while True:
+            self._last_life = time.monotonic()
+            await asyncio.sleep(LIFE_SECONDS)
+
+
+class _EnsureBuiltins(Duty):
+    """Makes built-in cron jobs that the database does not have, or no longer has."""
+
+    def __init__(self, store: JobStore, jobs: Sequence[NewJob]) -> None:
+        super().__init__()
+        self._store = store
+        self._jobs = jobs
+
+    async def step(self) -> float | None:
+        for job in await self._store.ensure_cron(self._jobs):
+            log.info("Scheduled the built-in job, due %s", job.due, extra=job_facts(job))
+        return ENSURE_SECONDS if self._jobs else None
