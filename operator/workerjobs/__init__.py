@@ -40,6 +40,13 @@ _HOME_OF = {
 }
 
 
+def version() -> str:
+    """This release's version."""
+    from importlib.metadata import version as version_of
+
+    return version_of("workerjobs")
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

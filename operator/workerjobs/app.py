@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
+from workerjobs.domain.job import NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
@@ -180,3 +183,54 @@ def serve_health(
 
 def _seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying one manifest without a cluster did."""
+
+    name: str
+    action: str
+    """created, configured, unchanged or restored."""
+    job_id: int | None
+    state: str | None
+
+
+async def apply_locally(url: str, jobs: Sequence[NewJob]) -> list[Applied]:
+    """Put the jobs of manifests into the table, as the operator does it in a cluster.
+
+    Args:
+        url: The database.
+        jobs: Each with its `NewJob.resource`; all of one cluster id, each resource once.
+    """
+    known = {job.resource.uid: _with_generation(job) for job in jobs if job.resource is not None}
+    if not known:
+        return []
+    uids = list(known)
+    cluster_id = next(job.resource.cluster_id for job in known.values() if job.resource is not None)
+    async with open_store(url) as store:
+        created = {job.resource_uid for job in await store.submit(list(known.values()))}
+        earlier = [job for uid, job in known.items() if uid not in created]
+        configured = set(await store.update_pending(cluster_id, earlier))
+        restored = {job.resource_uid for job in await store.ensure_cron(earlier)}
+        rows = await store.rows_of(cluster_id, uids)
+    applied = []
+    for uid, job in known.items():
+        newest = rows[uid][-1] if uid in rows else None
+        action = "unchanged"
+        if uid in created:
+            action = "created"
+        elif uid in restored:
+            action = "restored"
+        elif newest is not None and newest.id in configured:
+            action = "configured"
+        name = job.resource.name if job.resource is not None else uid
+        applied.append(Applied(name, action, newest and newest.id, newest and str(newest.state)))
+    return applied
+
+
+def _with_generation(job: NewJob) -> NewJob:
+    """Number a manifest by what it says: without a cluster nobody counts its changes."""
+    assert job.resource is not None
+    digest = hashlib.sha256(repr(replace(job, resource=None)).encode()).digest()
+    return replace(job, resource=replace(job.resource, generation=int.from_bytes(digest[:7])))

@@ -46,7 +46,7 @@ class SchemaError(WorkerJobsError):
 
 
 class ResultRefusedError(WorkerJobsError):
-    """The database can't store a value (for example ``\\u0000`` in a result)."""
+    """The database can't store a value, such as a NUL character in a result."""
 
 
 class NotFoundError(WorkerJobsError):

@@ -30,8 +30,8 @@ class WorkerManager:
             stored = manager.submit_job({"type": "removeOldWorkerJobs"})
             print(manager.wait_for_job(stored.id).result)
 
-    Settings come from the environment (DATABASE_URL, WORKER_COUNT, …; see docs/configuration.md); arguments win over it.
-    Without a DATABASE_URL it starts the embedded Postgres.
+    Settings come from the environment (DATABASE_URL, WORKER_COUNT, …; see docs/configuration.md); arguments win over
+    it. Without a DATABASE_URL it starts the embedded Postgres.
 
     Args:
         database_url: As DATABASE_URL.

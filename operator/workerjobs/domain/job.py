@@ -62,7 +62,7 @@ class ResourceRef:
     name: str
     uid: str
     generation: int
-    """metadata.generation that the row was written from; a pending row of an older one is brought up to date."""
+    """metadata.generation that the row was written from; a pending row of another one is brought up to date."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

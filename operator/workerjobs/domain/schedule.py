@@ -52,8 +52,9 @@ class CronSchedule:
     **Fields**: ``minute hour day-of-month month day-of-week``, or six with the second first; or a name of `MACROS`.
     A field is ``*`` or a list of numbers, names (``JAN``-``DEC``, ``SUN``-``SAT``), ranges ``a-b`` and steps: ``*/n``,
     ``a-b/n``, and ``a/n`` for "from a to the end". Sunday is 0 and 7. Ranges run upwards (``22-23,0-2``, not ``22-2``);
-    Sunday at the end of one from another day is 7 (``FRI-SUN``). ``L`` is the last day of the month, ``FRI#2`` its second Friday
-    and ``FRIL`` its last one; the latter two need ``*`` as day of month. ``?`` is ``*`` in the two day fields.
+    Sunday at the end of one from another day is 7 (``FRI-SUN``). ``L`` is the last day of the month, ``FRI#2`` its
+    second Friday and ``FRIL`` its last one; the latter two need ``*`` as day of month. ``?`` is ``*`` in the two day
+    fields.
 
     **Days**: where both day fields are restricted, a day matches if *either* does. A field that begins with ``*`` is
     not restricted, so with ``*/2`` in one of them a day has to match *both*.

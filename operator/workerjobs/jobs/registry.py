@@ -74,7 +74,7 @@ class Registry:
             self._targets.setdefault(entry_point.name, entry_point.value)
 
     def import_modules(self) -> None:
-        """Import the users' modules, so that their ``@job`` functions are known; one that fails is logged and left out."""
+        """Import the users' modules, so that their ``@job`` functions are known; those that fail are left out."""
         for name in self._modules:
             try:
                 import_job_module(name)

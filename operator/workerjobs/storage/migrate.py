@@ -19,11 +19,11 @@ COMPATIBLE_FROM = {1: 1}
 
 def migrations() -> list[tuple[int, str, str]]:
     """List this release's migrations as (version, name, SQL), oldest first."""
-    found = []
-    for file in resources.files("workerjobs.storage").joinpath("migrations").iterdir():
-        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
-            found.append((int(match[1]), file.name.removesuffix(".sql"), file.read_text(encoding="utf-8")))
-    return sorted(found)
+    return sorted(
+        (int(match[1]), file.name.removesuffix(".sql"), file.read_text(encoding="utf-8"))
+        for file in resources.files("workerjobs.storage").joinpath("migrations").iterdir()
+        if (match := re.fullmatch(r"(\d{4})_\w+\.sql", file.name))
+    )
 
 
 SCHEMA_VERSION = max(COMPATIBLE_FROM)

@@ -100,8 +100,7 @@ class PostgresJobStore:
             chosen = [
                 job for job in jobs if job.resource is None or (job.resource.cluster_id, job.resource.uid) in fresh
             ]
-            stored = await _submit(connection, chosen)
-        return stored
+            return await _submit(connection, chosen)
 
     async def ensure_cron(self, jobs: Sequence[NewJob]) -> builtins.list[Job]:
         """See `JobStore.ensure_cron`."""

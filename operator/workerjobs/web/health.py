@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from workerjobs.errors import InvalidSettingsError
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,13 @@ class HealthServer:
     ) -> None:
         self._seconds_since_life = seconds_since_life
         self._is_started = is_started
-        self._metrics = make_wsgi_app(registry)
+        self._metrics: WSGIApplication = make_wsgi_app(registry)
         try:
             self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_Handler)
         except OSError as error:
             why = "it is taken" if error.errno == errno.EADDRINUSE else error.strerror
             raise InvalidSettingsError(
-                f'WORKER_HEALTH_PORT={port} can\'t be used on {host}: {why}; give another port, 0 for a free one, or "off"'
+                f"WORKER_HEALTH_PORT={port} can't be used on {host}: {why}; give another port, 0 for a free one, or off"
             ) from error
         self.port = self._server.server_port
         self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.port}"  # noqa: S104  # compared, not bound

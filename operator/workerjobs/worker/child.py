@@ -207,7 +207,7 @@ class _ChannelHandler(logging.Handler):
         try:
             trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
             self._send_message(Logged(record.name, record.levelno, _storable(record.getMessage()), _storable(trace)))
-        except Exception:
+        except Exception:  # noqa: BLE001  # as every logging.Handler does
             self.handleError(record)
 
 
@@ -225,7 +225,7 @@ def _describe(error: BaseException) -> str:
     """One line for the row: the error's class and text; WorkerJobs' own errors are sentences already."""
     try:
         text = str(error)
-    except Exception:
+    except Exception:  # noqa: BLE001
         # A user's exception class may be unable to say what it is.
         text = ""
     if isinstance(error, WorkerJobsError) and text:

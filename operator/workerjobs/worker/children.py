@@ -1,4 +1,4 @@
-"""The child processes of a supervisor: started through the nursery, spoken to over their channels, restarted when lost."""
+"""The child processes of a supervisor: started by the nursery, spoken to over channels, replaced when lost."""
 
 from __future__ import annotations
 

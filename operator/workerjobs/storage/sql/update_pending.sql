@@ -18,7 +18,7 @@ pending as (
         end as new_due
     from input
     join "workerJobs" as j on j."clusterId" = %(cluster_id)s and j."resourceUid" = input.resource_uid
-    where j.started is null and j.finished is null and j."resourceGeneration" < input.resource_generation
+    where j.started is null and j.finished is null and j."resourceGeneration" is distinct from input.resource_generation
     order by j.id
     for update of j
 )

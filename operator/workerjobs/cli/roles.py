@@ -1,0 +1,68 @@
+"""The roles that run until they are stopped, and the migration they depend on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from workerjobs import app, logs
+from workerjobs.settings import WorkerSettings, database_url, operator_settings, worker_settings
+
+CountOption = Annotated[
+    str | None,
+    typer.Option(
+        "--count", "-c", envvar="WORKER_COUNT", help='Child processes: a number, or "cpus".', show_default="cpus"
+    ),
+]
+ModulesOption = Annotated[
+    list[str] | None,
+    typer.Option("--jobs", "-j", help="Module or .py file with @job functions; repeatable. [env: WORKER_JOB_MODULES]"),
+]
+
+
+def worker(count: CountOption = None, jobs: ModulesOption = None) -> None:
+    """Run jobs: a supervisor with its child processes, until SIGTERM.
+
+    SIGTERM (or Ctrl-C) lets running jobs finish for WORKER_GRACE_SECONDS, then gives them back; a second one hurries.
+    """
+    settings = settings_with(count, jobs)
+    logs.configure(settings.log_level)
+    with app.database(settings.database_url) as url:
+        asyncio.run(app.run_worker(settings, url, on_started=lambda supervisor: stop_on_signals(supervisor.stop)))
+
+
+def operate() -> None:
+    """Mirror WorkerJob resources of a Kubernetes cluster into the table, and scale the workers."""
+    settings = operator_settings()
+    logs.configure(settings.log_level)
+    with app.database(settings.database_url) as url:
+        asyncio.run(app.run_operator(settings, url, on_started=stop_on_signals))
+
+
+def migrate() -> None:
+    """Create or update WorkerJobs' tables in the database; harmless when they are current."""
+    with app.database(database_url()) as url:
+        applied = asyncio.run(app.wait_to_migrate(url, 0))
+    typer.echo("\n".join(f"Applied {name}" for name in applied) or "The database is up to date.")
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    """Call ``stop`` on SIGTERM and SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+def settings_with(count: str | None, jobs: list[str] | None) -> WorkerSettings:
+    """The environment's settings with flags put over them; both are checked by the same rules."""
+    given = dict(os.environ)
+    if count is not None:
+        given["WORKER_COUNT"] = count
+    if jobs:
+        given["WORKER_JOB_MODULES"] = ",".join(jobs)
+    return worker_settings(given)

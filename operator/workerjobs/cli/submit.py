@@ -1,0 +1,114 @@
+"""Submitting one job from the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workerjobs import app
+from workerjobs.cli.output import Format, FormatOption, print_json, result_line
+from workerjobs.domain.job import Job, NewJob, RetryPolicy
+from workerjobs.domain.parsing import parse_moment
+from workerjobs.errors import InvalidInputError, NotFoundError
+from workerjobs.settings import database_url
+
+POLL_SECONDS = 0.1
+
+
+def submit(
+    job_type: Annotated[str, typer.Argument(metavar="TYPE", help="The job's type.")],
+    data: Annotated[
+        str,
+        typer.Option("--data", "-d", help="Its data: a JSON object, @FILE with one, or - for standard input."),
+    ] = "{}",
+    due: Annotated[str | None, typer.Option(help="When to run: an ISO 8601 moment, UTC where it has no zone.")] = None,
+    delay: Annotated[float | None, typer.Option(min=0, help="Run in so many seconds.")] = None,
+    cron: Annotated[str | None, typer.Option(help="Run again and again: five or six fields, or @hourly, …")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="IANA zone of the cron schedule.", show_default="UTC")] = None,
+    tag: Annotated[str | None, typer.Option(help="Cancels pending jobs of the same tag.")] = None,
+    user_id: Annotated[int, typer.Option(help="The user that it is for; 0 is the system.")] = 0,
+    priority: Annotated[int, typer.Option(help="Higher runs first.")] = 0,
+    pool: Annotated[str, typer.Option(help="Whose workers run it.")] = "default",
+    timeout: Annotated[float | None, typer.Option(min=0.001, help="Stop it after so many seconds.")] = None,
+    retries: Annotated[int | None, typer.Option(min=0, help="Try again so often after failures.")] = None,
+    retry_delay: Annotated[float, typer.Option(min=0, help="Seconds before the first retry; doubles each time.")] = 10,
+    persistent: Annotated[bool, typer.Option("--persistent", help="Keep it for ever once finished.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end; exit code 1 if it failed.")] = False,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Submit a job."""
+    if due is not None and delay is not None:
+        raise InvalidInputError("--due and --delay exclude each other")
+    job = NewJob(
+        type=job_type,
+        data=_read_data(data),
+        due=_read_due(due, delay),
+        cron_schedule=cron,
+        time_zone=time_zone,
+        tag=tag,
+        user_id=user_id,
+        priority=priority,
+        pool=pool,
+        timeout_ms=None if timeout is None else round(timeout * 1000),
+        retry=None if retries is None else RetryPolicy(retries, initial_delay_ms=round(retry_delay * 1000)),
+        persistent=persistent,
+    )
+
+    async def run(url: str) -> Job:
+        async with app.open_store(url) as store:
+            (stored,) = await store.submit([job])
+            while wait and not stored.state.is_final:
+                await asyncio.sleep(POLL_SECONDS)
+                latest = await store.get(stored.id)
+                if latest is None:
+                    raise NotFoundError(f"Job {stored.id} was removed before it could be seen finished")
+                stored = latest
+            return stored
+
+    with app.database(database_url()) as url:
+        stored = asyncio.run(run(url))
+    if output is Format.JSON:
+        print_json(stored.to_dict())
+    elif wait:
+        typer.echo(f"Job {stored.id} {stored.state}: {result_line(stored)}")
+    else:
+        is_now = stored.due <= datetime.now(UTC)
+        typer.echo(f"Job {stored.id} submitted, due {'now' if is_now else stored.due.astimezone(UTC).isoformat()}")
+    if wait and not stored.success:
+        raise typer.Exit(1)
+
+
+def _read_data(text: str) -> dict[str, Any]:
+    place = "--data"
+    if text == "-":
+        text, place = sys.stdin.read(), "standard input"
+    elif text.startswith("@"):
+        place = text[1:]
+        try:
+            text = Path(place).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInputError(f"--data: {place} can't be read: {error}") from None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{place} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidInputError(f"{place} is not an object: give one, such as {{}}")
+    return value
+
+
+def _read_due(due: str | None, delay: float | None) -> datetime | None:
+    if delay is not None:
+        return datetime.now(UTC) + timedelta(seconds=delay)
+    if due is None:
+        return None
+    try:
+        return parse_moment(due)
+    except ValueError as error:
+        raise InvalidInputError(f"--due is {due!r}: {error}") from None
