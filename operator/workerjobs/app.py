@@ -58,6 +58,11 @@ def throwaway_database() -> Iterator[str]:
         yield server.url
 
 
+def name_of(url: str) -> str:
+    """Name a database for people, without its password."""
+    return address_of(url)
+
+
 @asynccontextmanager
 async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIterator[PostgresJobStore]:
     """Open the table of jobs and close it at the end."""
@@ -225,7 +230,9 @@ async def apply_locally(url: str, jobs: Sequence[NewJob]) -> list[Applied]:
         elif newest is not None and newest.id in configured:
             action = "configured"
         name = job.resource.name if job.resource is not None else uid
-        applied.append(Applied(name, action, newest and newest.id, newest and str(newest.state)))
+        applied.append(
+            Applied(name, action, newest.id if newest else None, str(newest.state) if newest else None)
+        )
     return applied
 
 

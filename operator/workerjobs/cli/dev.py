@@ -68,7 +68,7 @@ def dev(
     with app.throwaway_database() if ephemeral else app.database(settings.database_url) as url:
         if not ephemeral and settings.database_url is not None:
             asyncio.run(app.wait_to_migrate(url, settings.database_wait_seconds))
-        typer.echo(f"Database: {app.address_of(url)}", err=True)
+        typer.echo(f"Database: {app.name_of(url)}", err=True)
         finished = asyncio.run(_run(settings, url, manifests, until_done, time_limit, quiet))
     if not finished:
         typer.echo(f"Error: not done after {time_limit:g} s", err=True)
@@ -81,7 +81,7 @@ async def _run(
     """Work until stopped or done; False when the time was up first."""
     started: asyncio.Future[Supervisor] = asyncio.get_running_loop().create_future()
     worker = asyncio.create_task(app.run_worker(settings, url, on_started=started.set_result))
-    await asyncio.wait({worker, started}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([worker, started], return_when=asyncio.FIRST_COMPLETED)
     if worker.done():
         await worker
         return True

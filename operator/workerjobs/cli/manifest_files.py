@@ -43,7 +43,7 @@ def read_documents(paths: Sequence[str]) -> list[Document]:
     Raises:
         InvalidInputError: A path does not exist or can't be read.
     """
-    documents = []
+    documents: list[Document] = []
     for path in paths:
         for name, text in _texts(path):
             documents += _split(name, text)

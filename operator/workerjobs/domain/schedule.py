@@ -132,7 +132,6 @@ class CronSchedule:
                     return (tick - (second_offset if local.fold else first_offset)).replace(tzinfo=UTC)
                 if local.fold == 0 and (tick := self._next_wall_time(start - _ONE_SECOND)) < end:
                     return (tick - second_offset).replace(tzinfo=UTC)
-                wall = end - _ONE_SECOND
             elif local.fold == 1:
                 wall = end - _ONE_SECOND
         while True:
@@ -144,7 +143,7 @@ class CronSchedule:
             change = self._clock_change(tick - second_offset, tick - first_offset)
             if not self._has_all_hours:
                 return change.replace(tzinfo=UTC)
-            wall = change + second_offset - _ONE_SECOND
+            wall = change + second_offset - _ONE_SECOND  # to the end of what is skipped, which may be 3,600 ticks away
 
     def _next_wall_time(self, wall: datetime) -> datetime:
         """Find the first matching wall time strictly after one, on a calendar without clock changes."""

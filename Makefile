@@ -1,0 +1,50 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
+JOBS ?= 4
+
+.PHONY: help install demo dev test lint format bench-smoke clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Set up .venv with everything
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else \
+		f"WorkerJobs needs Python 3.11 to 3.13, and $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.12 …")'
+	@echo "Installing into $(VENV) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Run the sample jobs on an embedded Postgres, about a minute
+	$(BIN)/workerjobs dev --ephemeral --filename manifests/samples --jobs workerjobs.jobs.samples --until-done
+
+dev: $(INSTALLED) ## The same, staying up until Ctrl-C; other workerjobs commands see its jobs
+	$(BIN)/workerjobs dev --filename manifests/samples --jobs workerjobs.jobs.samples
+
+test: $(INSTALLED) ## All tests, with what they need
+	$(BIN)/python -m tests.support.cluster binaries
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lint: $(INSTALLED) ## All checks: format, lint, types, layers
+	$(BIN)/ruff format --check operator tests
+	$(BIN)/ruff check operator tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Format the code
+	$(BIN)/ruff format operator tests
+	$(BIN)/ruff check --fix operator tests
+
+bench-smoke: $(INSTALLED) ## Pickup latency and throughput in brief
+	$(BIN)/python -m tests.bench.smoke
+
+clean: ## Remove what was built here; caches in ~/.cache/workerjobs stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
