@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.live import Live
@@ -81,7 +81,8 @@ async def _run(
     """Work until stopped or done; False when the time was up first."""
     started: asyncio.Future[Supervisor] = asyncio.get_running_loop().create_future()
     worker = asyncio.create_task(app.run_worker(settings, url, on_started=started.set_result))
-    await asyncio.wait([worker, started], return_when=asyncio.FIRST_COMPLETED)
+    started_or_ended: set[asyncio.Future[Any]] = {worker, started}
+    await asyncio.wait(started_or_ended, return_when=asyncio.FIRST_COMPLETED)
     if worker.done():
         await worker
         return True

@@ -1,0 +1,90 @@
+"""`make bench-smoke`: pickup latency and throughput in brief, on the embedded Postgres with its default durability.
+
+Pickup is measured by the job itself: from the moment the submit's commit returned to the moment its function was called
+in a warm child of an idle worker. Throughput: no-op jobs a second, from the first claim to the last settlement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from workerjobs import app
+from workerjobs.domain.job import NewJob
+from workerjobs.ports import JobFilter
+
+JOBS_FILE = Path(__file__).parent / "bench_jobs.py"
+
+
+def start_worker(url: str, children: int) -> subprocess.Popen[bytes]:
+    """Start `workerjobs worker` as users do."""
+    environment = os.environ | {
+        "DATABASE_URL": url,
+        "WORKER_COUNT": str(children),
+        "WORKER_JOB_MODULES": str(JOBS_FILE),
+        "WORKER_HEALTH_PORT": "off",
+        "WORKER_LOG_LEVEL": "error",
+    }
+    return subprocess.Popen([sys.executable, "-m", "workerjobs", "worker"], env=environment)
+
+
+async def measure_pickup(url: str, count: int) -> list[float]:
+    """Submit jobs one by one to an idle worker; returns milliseconds from commit to start, sorted."""
+    samples = []
+    async with app.open_store(url) as store:
+        for number in range(count + 10):
+            (job,) = await store.submit([NewJob(type="stamp")])
+            committed = time.time()
+            while not (done := await store.get(job.id)) or not done.state.is_final:
+                await asyncio.sleep(0.005)
+            # The first ones find the worker starting, and statements not yet prepared.
+            if number >= 10:
+                samples.append((done.result["started"] - committed) * 1000)
+    return sorted(samples)
+
+
+async def measure_drain(url: str, count: int) -> float:
+    """Submit no-op jobs at once; returns jobs a second, each in its own row with its own start and end."""
+    async with app.open_store(url) as store:
+        await store.submit([NewJob(type="stamp", priority=1)])
+        stored = await store.submit([NewJob(type="noop", data={"n": number}) for number in range(count)])
+        last = stored[-1].id
+        while not (done := await store.get(last)) or not done.state.is_final:
+            await asyncio.sleep(0.02)
+        jobs = await store.list(JobFilter(type="noop", limit=count))
+        while not all(job.state.is_final for job in jobs):
+            await asyncio.sleep(0.02)
+            jobs = await store.list(JobFilter(type="noop", limit=count))
+    started = min(job.started for job in jobs if job.started)
+    finished = max(job.finished for job in jobs if job.finished)
+    return count / (finished - started).total_seconds()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pickups", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=3000)
+    parser.add_argument("--children", type=int, default=2)
+    arguments = parser.parse_args()
+    with app.throwaway_database() as url:
+        worker = start_worker(url, arguments.children)
+        try:
+            samples = asyncio.run(measure_pickup(url, arguments.pickups))
+            rate = asyncio.run(measure_drain(url, arguments.jobs))
+        finally:
+            worker.terminate()
+            worker.wait()
+    p99 = samples[min(len(samples) - 1, round(len(samples) * 0.99))]
+    print(f"pickup   p50 {statistics.median(samples):.2f} ms   p99 {p99:.2f} ms   ({len(samples)} jobs, commit to start)")
+    print(f"drain    {rate:,.0f} jobs/s   ({arguments.jobs} no-op jobs, {arguments.children} children)")
+
+
+if __name__ == "__main__":
+    main()
