@@ -1,0 +1,61 @@
+"""The test cluster for a person and for the Makefile: get its programs, start one, stop it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tests.support.cluster import binaries, controlplane
+
+
+def main() -> int:
+    """Run one command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.support.cluster",
+        description="A Kubernetes API without nodes, for tests: etcd, kube-apiserver and kube-controller-manager.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser(
+        "binaries",
+        help="get the programs and print where they came from",
+        description=binaries.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    up = commands.add_parser(
+        "up",
+        help="start a cluster and return when it is ready",
+        description="Start a cluster that runs until `down DIR`. "
+        "WORKERJOBS_TEST_KUBECONFIG=DIR/kubeconfig makes tests use it.",
+    )
+    down = commands.add_parser(
+        "down", help="stop a cluster", description="Stop the cluster of DIR and delete its data."
+    )
+    run = commands.add_parser(
+        "run",
+        help="run a cluster in the foreground until interrupted",
+        description="Run a cluster until it is interrupted or terminated. This is the process that `up` leaves behind.",
+    )
+    for command in (up, down, run):
+        command.add_argument("directory", metavar="DIR", type=Path, help="folder of its kubeconfig, data and logs")
+    for command in (up, run):
+        command.add_argument("--lease", metavar="FILE", type=Path, help="stop once no process holds a lock on FILE")
+    arguments = parser.parse_args()
+
+    try:
+        if arguments.command == "binaries":
+            for name, binary in binaries.find_binaries().items():
+                print(f"{name}: {binary.path} ({binary.source})")
+        elif arguments.command == "up":
+            controlplane.up(arguments.directory.absolute(), lease=arguments.lease)
+            print(f"export KUBECONFIG={arguments.directory.absolute() / 'kubeconfig'}")
+        elif arguments.command == "run":
+            controlplane.run(arguments.directory.absolute(), lease=arguments.lease)
+        else:
+            controlplane.down(arguments.directory.absolute())
+    except (binaries.BinariesError, controlplane.ControlPlaneError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
