@@ -20,6 +20,7 @@ from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, Sc
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
 from workerjobs.settings import DEFAULT_HEALTH_PORT, WorkerSettings
+from workerjobs.storage.connection import address_of
 from workerjobs.storage.embedded import EmbeddedPostgres
 from workerjobs.storage.listen import PostgresListener
 from workerjobs.storage.migrate import migrate_url
@@ -230,9 +231,7 @@ async def apply_locally(url: str, jobs: Sequence[NewJob]) -> list[Applied]:
         elif newest is not None and newest.id in configured:
             action = "configured"
         name = job.resource.name if job.resource is not None else uid
-        applied.append(
-            Applied(name, action, newest.id if newest else None, str(newest.state) if newest else None)
-        )
+        applied.append(Applied(name, action, newest.id if newest else None, str(newest.state) if newest else None))
     return applied
 
 

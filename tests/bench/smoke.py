@@ -82,7 +82,9 @@ def main() -> None:
             worker.terminate()
             worker.wait()
     p99 = samples[min(len(samples) - 1, round(len(samples) * 0.99))]
-    print(f"pickup   p50 {statistics.median(samples):.2f} ms   p99 {p99:.2f} ms   ({len(samples)} jobs, commit to start)")
+    print(
+        f"pickup   p50 {statistics.median(samples):.2f} ms   p99 {p99:.2f} ms   ({len(samples)} jobs, commit to start)"
+    )
     print(f"drain    {rate:,.0f} jobs/s   ({arguments.jobs} no-op jobs, {arguments.children} children)")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.cluster.controlplane import Cluster
 
 ROOT = Path(__file__).parents[2]

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.cluster import binaries
 from tests.support.cluster.binaries import NAMES, BinariesError, SourceError, find_binaries, pinned_versions
 

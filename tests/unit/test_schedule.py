@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.calendar_model import Model, moment
 
+from tests.unit.calendar_model import Model, moment
 from workerjobs.domain.schedule import MACROS, MAX_LENGTH, CronSchedule
 from workerjobs.errors import InvalidScheduleError
 

@@ -43,10 +43,9 @@ def address_of(url: str) -> str:
 
 def connect_error(url: str, error: psycopg.Error) -> WorkerJobsError:
     """Translate the failure of a connection attempt."""
-    text = str(error).strip().splitlines()
-    reason = next(
-        (line.split("FATAL:")[-1].strip() for line in text if "FATAL:" in line), text[-1] if text else "no answer"
-    )
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    fatal = [line.rpartition("FATAL:")[2].strip() for line in lines if "FATAL:" in line]
+    reason = (fatal or lines or ["no answer"])[0].removeprefix("connection failed: ")
     if any(refusal in reason for refusal in _REFUSALS):
         return DatabaseRefusedError(f"The database {address_of(url)} refuses the connection: {reason}")
     return DatabaseUnavailableError(f"The database {address_of(url)} can't be reached: {reason}")

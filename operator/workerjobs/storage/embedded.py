@@ -33,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -215,33 +215,15 @@ class EmbeddedPostgres:
         if self._users_lock is not None:
             return self
         binaries = _find_binaries()
-        if self._named_folder and self._folder is not None:
-            folder = self._folder.resolve()
-        else:
-            folder = self._new_folder(binaries)
-        self._folder = folder
-        account = _account_for(folder / "data")
-        if account is not None and not _open_to_others(folder.parent):
-            raise InvalidSettingsError(_not_open(folder, "the folder of the embedded Postgres"))
-        try:
-            if account is not None and not _open_to_others(binaries.folder / "initdb"):
-                binaries = _copy_binaries(binaries)
-            _make_folder(folder, 0o700 if account is None else 0o711)
-            with _locked(folder / "start.lock", START_SECONDS), ExitStack() as undo:
-                self._users_lock = _open_lock(folder / "users.lock")
-                self._process_id = os.getpid()
-                undo.callback(self._release)
-                # It waits only for a keeper that is just stopping the server.
-                _lock(self._users_lock, fcntl.LOCK_SH, STOP_SECONDS, folder)
-                undo.callback(self._leave)
-                if not self._attach():
-                    if not (folder / "data").exists():
-                        _initdb(binaries, folder, account, sync=not self._temporary)
-                    self._launch(binaries, account)
-                self._prepare()
-                undo.pop_all()
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise EmbeddedPostgresError(f"The embedded Postgres can't be started in {folder}: {error}") from error
+        with ExitStack() as undo:
+            folder = self._folder = self._choose_folder(binaries)
+            if self._temporary and not self._named_folder:
+                undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            try:
+                self._start_in(folder, binaries)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise EmbeddedPostgresError(f"The embedded Postgres can't be started in {folder}: {error}") from error
+            undo.pop_all()
         return self
 
     def stop(self) -> None:
@@ -251,11 +233,35 @@ class EmbeddedPostgres:
         if self._process_id != os.getpid():
             self._users_lock = None  # A forked child: its parent is the user.
             return
-        try:
-            with _locked(self._path("start.lock"), START_SECONDS):  # No new user until the old server has ended.
-                self._leave()
-        finally:
-            self._release()
+        # Somebody, most likely the keeper at its end, may have removed the folder.
+        with suppress(FileNotFoundError):
+            try:
+                with _locked(self._path("start.lock"), START_SECONDS):  # No new user until the old server has ended.
+                    self._leave()
+            finally:
+                self._release()
+
+    def _start_in(self, folder: Path, binaries: _Binaries) -> None:
+        account = _account_for(folder / "data")
+        if account is not None:
+            if not _open_to_others(folder.parent):
+                raise InvalidSettingsError(_not_open(folder, "the folder of the embedded Postgres"))
+            if not _open_to_others(binaries.folder / "initdb"):
+                binaries = _copy_binaries(binaries)
+        _make_folder(folder, 0o700 if account is None else 0o711)
+        with _locked(folder / "start.lock", START_SECONDS), ExitStack() as undo:
+            self._users_lock = _open_lock(folder / "users.lock")
+            self._process_id = os.getpid()
+            undo.callback(self._release)
+            # It waits only for a keeper that is just stopping the server.
+            _lock(self._users_lock, fcntl.LOCK_SH, STOP_SECONDS, folder)
+            undo.callback(self._leave)
+            if not self._attach():
+                if not (folder / "data").exists():
+                    _initdb(binaries, folder, account, sync=not self._temporary)
+                self._launch(binaries, account)
+            self._prepare()
+            undo.pop_all()
 
     def _leave(self) -> None:
         assert self._users_lock is not None
@@ -283,7 +289,10 @@ class EmbeddedPostgres:
             _unlock(self._users_lock)
             self._users_lock = None
 
-    def _new_folder(self, binaries: _Binaries) -> Path:
+    def _choose_folder(self, binaries: _Binaries) -> Path:
+        # Resolved: all users have to give the server the same name for its folder, or they won't recognize it.
+        if self._named_folder and self._folder is not None:
+            return self._folder.resolve()
         if not self._temporary:
             return (postgres_home() / binaries.major).resolve()
         place = Path(tempfile.gettempdir())
@@ -370,7 +379,7 @@ class EmbeddedPostgres:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(NAME)))
             for interface in self._interfaces:
                 psycopg.connect(self.url_for(str(interface.ip)), connect_timeout=10).close()
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             reason = str(error).strip().splitlines()
             raise EmbeddedPostgresError("The embedded Postgres runs but can't be used", reason[:1]) from error
 
@@ -463,6 +472,7 @@ def _initdb(binaries: _Binaries, folder: Path, account: _Account | None, *, sync
         user=account.uid if account else None,
         group=account.gid if account else None,
         extra_groups=[] if account else None,
+        timeout=START_SECONDS,
         check=False,
     )
     if finished.returncode != 0:

@@ -66,6 +66,8 @@ def main(keeper_lock: str, users_lock: str, account: str, leftover: str, command
         extra_groups=[] if account else None,
         preexec_fn=_die_with_keeper,
     )
+    # The users decide when the server goes: a service manager's SIGTERM to every process finds them still finishing.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.write(1, str(server.pid).encode())
     os.dup2(2, 1)  # The starter reads to the end of the pipe; sys.stdout.close() would leave it open.
     unused = threading.Event()

@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 from workerjobs.worker import child as child_module
@@ -96,6 +97,8 @@ class Nursery:
                 _become_child(nursery_pid, output)
                 self._control.close()
                 exit_code = child_module.main(socket.socket(fileno=channel))
+            except BaseException:  # noqa: BLE001  # nothing may leave this frame but through os._exit
+                traceback.print_exc()
             finally:
                 os._exit(exit_code)
         os.close(channel)

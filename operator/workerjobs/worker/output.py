@@ -81,9 +81,9 @@ class Output:
         return True
 
     def _log_line(self, line: bytes) -> None:
+        facts = self._describe()
+        # Without a job it is the child itself that speaks, and then something is wrong.
+        level = logging.INFO if facts else logging.ERROR
         for start in range(0, len(line), LINE_BYTES):
-            log.info(
-                "%s",
-                line[start : start + LINE_BYTES].decode(errors="backslashreplace").rstrip("\r"),
-                extra=self._describe(),
-            )
+            text = line[start : start + LINE_BYTES].decode(errors="backslashreplace").rstrip("\r")
+            log.log(level, "%s", text, extra=facts)

@@ -29,6 +29,7 @@ from typing import Self
 
 import yaml
 from filelock import FileLock
+
 from tests.support.cluster.binaries import find_binaries
 from tests.support.cluster.certificates import Certificates, write_certificates
 

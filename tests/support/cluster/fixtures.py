@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.cluster.binaries import BinariesError, find_binaries
 from tests.support.cluster.controlplane import Cluster, ControlPlaneError, shared_cluster
 from tests.support.require import require_or_skip

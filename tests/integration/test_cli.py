@@ -1,0 +1,213 @@
+"""The commands, as processes, on a real database."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from tests.support.cli import workerjobs, workerjobs_json
+
+SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
+
+MANIFESTS = """\
+# The first is right.
+apiVersion: quickdapp.xyz/v1
+kind: WorkerJob
+metadata: {name: good}
+spec: {type: countPrimes, data: {upTo: 10}}
+---
+apiVersion: quickdapp.xyz/v1
+kind: WorkerJob
+metadata: {name: bad}
+spec:
+  type: countPrimes
+  cronSchedule: "61 * * * *"
+---
+apiVersion: quickdapp.xyz/v1
+kind: WorkerJob
+metadata: {name: later}
+spec: {type: countPrimes, due: 2040-01-01T00:00:00Z}
+"""
+
+
+def test_submitted_job_is_listed_shown_and_cancelled(database_url: str) -> None:
+    job = workerjobs_json("submit", "report", "--data", '{"z": 1, "a": 2}', "--delay", "60", database_url=database_url)
+    assert job["state"] == "pending"
+    assert list(job["data"]) == ["z", "a"]
+    assert [row["id"] for row in workerjobs_json("list", database_url=database_url)] == [job["id"]]
+    assert workerjobs_json("show", str(job["id"]), database_url=database_url)["type"] == "report"
+    (cancelled,) = workerjobs_json("cancel", str(job["id"]), database_url=database_url)
+    assert cancelled["state"] == "cancelled"
+    again = workerjobs("cancel", str(job["id"]), database_url=database_url)
+    assert again.returncode == 1
+    assert again.stderr == f"Error: Job {job['id']} has cancelled already\n"
+
+
+def test_tables_for_people_show_type_and_state(database_url: str) -> None:
+    workerjobs("submit", "report", "--tag", "nightly", database_url=database_url)
+    listed = workerjobs("list", "--state", "pending", "--tag", "nightly", database_url=database_url)
+    assert "report" in listed.stdout
+    assert "pending" in listed.stdout
+    shown = workerjobs("show", "1", database_url=database_url)
+    assert "nightly" in shown.stdout
+    assert workerjobs("list", "--state", "failed", database_url=database_url).stderr == "No jobs.\n"
+
+
+def test_submit_with_a_tag_cancels_the_pending_job_of_that_tag(database_url: str) -> None:
+    for _ in range(2):
+        workerjobs_json("submit", "report", "--tag", "nightly", "--delay", "60", database_url=database_url)
+    newer, older = workerjobs_json("list", "--tag", "nightly", database_url=database_url)
+    assert newer["state"] == "pending"
+    assert older["result"] == {"error": "Job cancelled due to new job being created"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["report", "--data", "{"], "--data is not JSON"),
+        (["report", "--data", "[1]"], "--data is not an object"),
+        (["report", "--data", "@/no/such/file"], "/no/such/file can't be read"),
+        (["report", "--data", '{"a": "\\u0000"}'], "NUL character"),
+        (["report", "--data", '{"a": "\\ud800"}'], "surrogate"),
+        (["report", "--data", '{"a": NaN}'], "data can't be stored"),
+        (["report", "--cron", "* * *"], "has 3 fields"),
+        (["report", "--cron", "0 0 30 2 *"], "30"),
+        (["report", "--cron", "@hourly", "--time-zone", "Mars/Phobos"], "Mars/Phobos"),
+        (["report", "--time-zone", "UTC"], "timeZone needs a cronSchedule"),
+        (["report", "--due", "tomorrow"], "--due is 'tomorrow'"),
+        (["report", "--due", "2030-01-01", "--delay", "1"], "exclude each other"),
+        (["report", "--priority", "40000"], "priority is 40000"),
+        (["", "--tag", "x\ny"], "control characters"),
+    ],
+)
+def test_submit_refuses_bad_input_with_a_sentence(database_url: str, arguments: list[str], sentence: str) -> None:
+    ended = workerjobs("submit", *arguments, database_url=database_url)
+    assert ended.returncode == 2
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert workerjobs_json("list", database_url=database_url) == []
+
+
+def test_submit_refuses_data_over_the_limit(database_url: str) -> None:
+    ended = workerjobs(
+        "submit", "report", "--data", "-", input=json.dumps({"a": "x" * 2**20}), database_url=database_url
+    )
+    assert ended.returncode == 2
+    assert "1,048,576 are accepted (1 MiB)" in ended.stderr
+
+
+def test_submit_takes_a_due_moment_in_the_past_as_now(database_url: str) -> None:
+    ended = workerjobs("submit", "report", "--due", "2001-01-01", database_url=database_url)
+    assert ended.stdout == "Job 1 submitted, due now\n"
+
+
+def test_apply_takes_the_good_documents_and_names_the_bad_one(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.yaml"
+    file.write_text(MANIFESTS)
+    ended = workerjobs("apply", "-f", str(file), database_url=database_url)
+    assert ended.returncode == 1
+    assert f"{file}:7: spec.cronSchedule" in ended.stderr
+    assert "workerjob/good created" in ended.stdout
+    assert "workerjob/later created" in ended.stdout
+    jobs = workerjobs_json("list", database_url=database_url)
+    assert {job["resourceName"] for job in jobs} == {"good", "later"}
+
+
+def test_apply_goes_on_after_a_document_that_is_no_yaml(database_url: str) -> None:
+    broken = MANIFESTS.replace('cronSchedule: "61', 'cronSchedule: ["61')
+    ended = workerjobs("apply", "-f", "-", input=broken, database_url=database_url)
+    assert ended.returncode == 1
+    assert "standard input:7: it is not YAML at line" in ended.stderr
+    assert "workerjob/later created" in ended.stdout
+
+
+def test_apply_again_changes_the_pending_job_and_runs_nothing_twice(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(MANIFESTS.split("---")[2])
+    first = workerjobs_json("apply", "-f", str(file), database_url=database_url)
+    assert first[0]["action"] == "created"
+    assert workerjobs_json("apply", "-f", str(file), database_url=database_url)[0]["action"] == "unchanged"
+    file.write_text(file.read_text().replace("2040", "2041"))
+    assert workerjobs_json("apply", "-f", str(file), database_url=database_url)[0]["action"] == "configured"
+    (job,) = workerjobs_json("list", database_url=database_url)
+    assert job["due"] == "2041-01-01T00:00:00+00:00"
+    workerjobs("cancel", str(job["id"]), database_url=database_url)
+    assert workerjobs_json("apply", "-f", str(file), database_url=database_url)[0]["action"] == "unchanged"
+    assert len(workerjobs_json("list", database_url=database_url)) == 1
+
+
+def test_apply_notes_what_only_a_cluster_can_apply(database_url: str) -> None:
+    ended = workerjobs("apply", "-f", "-", input="kind: Deployment\napiVersion: apps/v1\n", database_url=database_url)
+    assert ended.returncode == 0
+    assert "skipped, as a Deployment needs a cluster" in ended.stderr
+
+
+def test_apply_takes_the_samples(database_url: str) -> None:
+    applied = workerjobs_json("apply", "-f", str(SAMPLES), database_url=database_url)
+    assert len(applied) >= 5
+    assert {each["action"] for each in applied} == {"created"}
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "abc", "1001", "1.5", "auto"])
+def test_worker_refuses_a_bad_count(database_url: str, value: str) -> None:
+    ended = workerjobs("worker", database_url=database_url, variables={"WORKER_COUNT": value, "WORKER_LOG_LEVEL": "x"})
+    assert ended.returncode == 2
+    assert f'WORKER_COUNT={value!r} is not accepted: give a number from 1 to 1000, or "cpus"' in ended.stderr
+    assert "WORKER_LOG_LEVEL='x' is not accepted" in ended.stderr
+
+
+def test_commands_say_when_there_is_no_database() -> None:
+    url = "postgresql://someone:secret-word@127.0.0.1:1/jobs"
+    for command in (["list"], ["worker"], ["migrate"], ["submit", "x"]):
+        ended = workerjobs(*command, database_url=url)
+        assert ended.returncode == 1
+        assert "someone@127.0.0.1:1/jobs can't be reached" in ended.stderr
+        assert "secret-word" not in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_commands_say_when_the_password_is_wrong(database_url: str) -> None:
+    right = urlsplit(database_url)
+    wrong = database_url.replace(f":{right.password}@", ":wrong-one@")
+    ended = workerjobs("worker", database_url=wrong, variables={"DATABASE_WAIT_SECONDS": "60"})
+    assert ended.returncode == 1
+    assert "refuses the connection: password authentication failed" in ended.stderr
+    assert "wrong-one" not in ended.stderr
+
+
+def test_commands_say_when_the_url_is_none() -> None:
+    ended = workerjobs("list", database_url="mysql://x:pw@h/d")
+    assert ended.returncode == 2
+    assert "DATABASE_URL is not accepted" in ended.stderr
+    assert "pw" not in ended.stderr
+
+
+def test_commands_ask_for_the_migration(empty_database_url: str) -> None:
+    ended = workerjobs("list", database_url=empty_database_url)
+    assert ended.returncode == 1
+    assert "run `workerjobs migrate`" in ended.stderr
+    assert workerjobs("migrate", database_url=empty_database_url).stdout == "Applied 0001_jobs\n"
+    assert workerjobs("migrate", database_url=empty_database_url).stdout == "The database is up to date.\n"
+    assert workerjobs("list", database_url=empty_database_url).returncode == 0
+
+
+def test_commands_refuse_a_database_of_a_newer_schema(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            'insert into "workerJobsMigrations" (version, name, "compatibleFrom") values (99, \'x\', 98)'
+        )
+    for command in (["list"], ["worker"], ["migrate"]):
+        ended = workerjobs(*command, database_url=database_url)
+        assert ended.returncode == 1
+        assert "schema version 99" in ended.stderr
+        assert "upgrade WorkerJobs" in ended.stderr
+
+
+def test_show_names_a_job_that_is_not_there(database_url: str) -> None:
+    ended = workerjobs("show", "77", database_url=database_url)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: There is no job 77\n"
