@@ -155,9 +155,12 @@ class Child:
         root.handlers[:] = [_ChannelHandler(self._send)]
         root.setLevel(LEVELS[self._configuration.log_level])
         logging.captureWarnings(True)
-        for stream in (sys.stdout, sys.stderr):
-            # Lines show up while the job runs; what is no text must not fail a print.
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+        # New streams: the inherited ones were made for what the supervisor writes to, perhaps a file that can seek.
+        # Lines show up while the job runs; what is no text must not fail a print.
+        sys.stdout, sys.stderr = (
+            os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+            for descriptor in (1, 2)
+        )
 
     def _send(self, message: msgspec.Struct) -> None:
         with self._sending:
