@@ -13,6 +13,9 @@ from workerjobs.worker.duty import Duty
 POLL_SECONDS = 30.0
 """A look at the table that does not depend on announcements, for rows that were written past the triggers."""
 
+LOCKED_SECONDS = (0.001, 1.0)
+"""How soon to look again at due rows that others hold locked: first, and at most."""
+
 
 class Pickup(Duty):
     """Claims as many jobs as there are free children.
@@ -43,7 +46,7 @@ class Pickup(Duty):
         self._lease = lease
         self._count_free = count_free
         self._run_job = run
-        self._timer: asyncio.TimerHandle | None = None
+        self._locked_seconds = LOCKED_SECONDS[0]
 
     async def step(self) -> float | None:
         """Claim until no child is free or no job is due; returns how long to sleep."""
@@ -51,10 +54,17 @@ class Pickup(Duty):
             jobs = await self._store.claim(self._owner, self._pool, free, self._lease)
             for job in jobs:
                 self._run_job(job)
+            if jobs:
+                self._locked_seconds = LOCKED_SECONDS[0]
             if len(jobs) < free:
                 due_in = await self._store.next_due(self._pool)
-                # At least a millisecond: a row that others hold locked looks due and can't be claimed.
-                return POLL_SECONDS if due_in is None else max(0.001, min(POLL_SECONDS, due_in.total_seconds()))
+                if due_in is None:
+                    return POLL_SECONDS
+                if due_in.total_seconds() > 0:
+                    return min(POLL_SECONDS, due_in.total_seconds())
+                # Due, and yet not to be had: someone holds the row locked, for a moment or for long.
+                self._locked_seconds = min(LOCKED_SECONDS[1], 2 * self._locked_seconds)
+                return self._locked_seconds
         # No child is free: the next one that is wakes this.
         return None
 
