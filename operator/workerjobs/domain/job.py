@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,7 +17,8 @@ from workerjobs.errors import InvalidInputError, InvalidScheduleError
 DATA_LIMIT_BYTES = 1024 * 1024
 """Largest `data` of a job, as UTF-8 JSON."""
 MAX_NESTING = 100
-"""Deepest `data`; Postgres itself stops at its stack depth, some thousands."""
+"""Deepest `data` and `result`: lists and objects inside each other. Postgres stores some thousands, and readers of JSON,
+Python's among them, stop earlier than that."""
 MAX_MILLISECONDS = 2**31 - 1
 """Durations are Postgres ints of milliseconds: 24.8 days."""
 MAX_NAME = 250
@@ -271,35 +272,41 @@ def encode_json(value: object) -> str:
     return text
 
 
+def is_nested_too_deep(value: object) -> bool:
+    """Whether a value has more than `MAX_NESTING` lists and objects inside each other."""
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        # Each object once: a value that holds itself twice would double the level each time.
+        level = list({id(each): each for each in level if isinstance(each, Mapping | list | tuple)}.values())
+        if not level:
+            return False
+        level = [item for each in level for item in _items(each)]
+    return True
+
+
 def _holds_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, Mapping):
-        return any(_holds_nul(item) for pair in value.items() for item in pair)
-    if isinstance(value, list | tuple):
-        return any(_holds_nul(item) for item in value)
+    # Without recursion: what the JSON encoder could walk down may be too deep for Python functions.
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str) and "\x00" in each:
+            return True
+        waiting += _items(each)
+        if isinstance(each, Mapping):
+            waiting += each
     return False
 
 
-def _depth(value: object) -> int:
-    deepest, level = 0, [value]
-    while level:
-        deepest += 1
-        level = [
-            item
-            for each in level
-            if isinstance(each, Mapping | list | tuple)
-            for item in (each.values() if isinstance(each, Mapping) else each)
-        ]
-        if deepest > MAX_NESTING:
-            break
-    return deepest
+def _items(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _data_problems(data: object) -> list[str]:
     if not isinstance(data, Mapping):
         return [f"data is {_shown(data)}: give an object, such as {{}}"]
-    if _depth(data) > MAX_NESTING:
+    if is_nested_too_deep(data):
         return [f"data is nested deeper than {MAX_NESTING} levels"]
     try:
         size = len(encode_json(data).encode())

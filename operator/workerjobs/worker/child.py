@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from workerjobs.domain.job import encode_json
+from workerjobs.domain.job import MAX_NESTING, encode_json, is_nested_too_deep
 from workerjobs.domain.lifecycle import RESULT_LIMIT_BYTES
 from workerjobs.errors import WorkerJobsError
 from workerjobs.jobs.context import JobContext
@@ -110,6 +110,8 @@ class Child:
         finally:
             self._is_running = False
             progress.flush()
+        if is_nested_too_deep(result):
+            return Finished(run.job_id, False, error=f"The job's result is nested deeper than {MAX_NESTING} levels")
         try:
             result_json = encode_json(result)
         except ValueError as error:
