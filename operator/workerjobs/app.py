@@ -19,7 +19,7 @@ from workerjobs.domain.job import NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
-from workerjobs.settings import DEFAULT_HEALTH_PORT, WorkerSettings
+from workerjobs.settings import DEFAULT_HEALTH_PORT, OperatorSettings, WorkerSettings
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.embedded import EmbeddedPostgres
 from workerjobs.storage.listen import PostgresListener
@@ -156,6 +156,59 @@ async def run_worker(
             await asyncio.to_thread(health.close)
         with contextlib.suppress(Exception):
             await store.close()
+
+
+async def run_operator(
+    settings: OperatorSettings, url: str, on_started: Callable[[Callable[[], None]], None] | None = None
+) -> None:
+    """Run the operator until it is stopped; it migrates the database first.
+
+    Args:
+        settings: How.
+        url: The database.
+        on_started: Called with a function that stops it.
+    """
+    # Here and not above: kopf and kubernetes are an extra, and no worker loads them.
+    try:
+        from workerjobs.kube import handlers
+        from workerjobs.kube.autoscaler import Autoscaler
+        from workerjobs.kube.client import KubernetesCluster
+        from workerjobs.kube.mirror import Mirror
+    except ImportError as error:
+        raise InvalidSettingsError(
+            f'The operator needs more packages: pip install "workerjobs[operator]" ({error})'
+        ) from error
+
+    stop = asyncio.Event()
+    if on_started is not None:
+        on_started(stop.set)
+    await wait_to_migrate(url, settings.database_wait_seconds)
+    cluster = await KubernetesCluster.connect()
+    try:
+        cluster_id = settings.cluster_id or await cluster.cluster_id()
+        async with open_store(url, "workerjobs operator") as store:
+            mirror = Mirror(store, cluster, cluster_id, settings.namespaces)
+            autoscaler = None
+            if settings.worker_count is not None and settings.worker_deployment is not None:
+                autoscaler = Autoscaler(cluster, settings.worker_deployment, settings.worker_count)
+            health = serve_health(
+                settings.health_host,
+                settings.health_port,
+                seconds_since_life=lambda: mirror.seconds_since_life,
+                is_started=mirror.started.is_set,
+                registry=CollectorRegistry(),
+            )
+            watched = ", ".join(settings.namespaces) or "all namespaces"
+            log.info("The operator of cluster %s watches %s", cluster_id, watched)
+            try:
+                await handlers.run(
+                    mirror, PostgresListener(url, "workerjobs listener"), autoscaler, settings.namespaces, stop
+                )
+            finally:
+                if health is not None:
+                    await asyncio.to_thread(health.close)
+    finally:
+        await cluster.close()
 
 
 def serve_health(

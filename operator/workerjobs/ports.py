@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.lifecycle import Settlement
@@ -199,6 +199,58 @@ class StoredResource:
     uid: str
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerNode:
+    """What scaling needs to know of a node."""
+
+    name: str
+    cpus: float
+    """Allocatable, in CPUs."""
+    labels: Mapping[str, str]
+    is_cordoned: bool
+    taints: tuple[Mapping[str, str], ...]
+    """Each with key, effect and perhaps value."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDeployment:
+    """What scaling needs to know of the workers' Deployment."""
+
+    replicas: int
+    cpu_request: float | None
+    """Of a whole pod, in CPUs; None where its containers ask for none."""
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Mapping[str, str], ...]
+
+
+class Cluster(Protocol):
+    """The Kubernetes API; all methods raise `ClusterError` where it can't be reached or refuses."""
+
+    async def cluster_id(self) -> str:
+        """The uid of the namespace kube-system, which identifies a cluster."""
+        ...
+
+    async def list_workerjobs(self, namespaces: Sequence[str]) -> list[dict[str, Any]]:
+        """Read all WorkerJobs of the namespaces, of all where none is given; all or an error, never a part."""
+        ...
+
+    async def patch_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> None:
+        """Write a WorkerJob's status; nothing happens where the resource is gone or another one of its name."""
+        ...
+
+    async def read_deployment(self, namespace: str, name: str) -> WorkerDeployment:
+        """Read a Deployment."""
+        ...
+
+    async def scale_deployment(self, namespace: str, name: str, replicas: int) -> None:
+        """Set a Deployment's replicas."""
+        ...
+
+    async def list_nodes(self) -> list[WorkerNode]:
+        """Read all nodes."""
+        ...
+
+
 class ResourceStore(Protocol):
     """What the table knows of custom resources; errors as in `JobStore`."""
 
@@ -216,4 +268,8 @@ class ResourceStore(Protocol):
 
     async def remove_resources(self, cluster_id: str, uids: Sequence[str]) -> list[Job]:
         """Note that resources are gone: pending rows are cancelled, running ones asked to stop."""
+        ...
+
+    async def cancel_deleted(self, cluster_id: str) -> list[Job]:
+        """Cancel what unfinished rows resources noted as gone still have: inserted while that was noted."""
         ...

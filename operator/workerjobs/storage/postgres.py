@@ -265,10 +265,20 @@ class PostgresJobStore:
         async with self._transaction() as connection:
             await connection.execute(query("mark_resources_deleted"), values)
             unfinished = await _fetch(connection, "unfinished_of_resources", values, dict_row)
-            reason = "Job cancelled as its WorkerJob was deleted"
-            return await _fetch(
-                connection, "cancel", {"ids": [r["id"] for r in unfinished], "reason": reason}, class_row(Job)
-            )
+            return await _cancel_deleted(connection, unfinished)
+
+    async def cancel_deleted(self, cluster_id: str) -> builtins.list[Job]:
+        """See `ResourceStore.cancel_deleted`."""
+        async with self._transaction() as connection:
+            left = await _fetch(connection, "unfinished_of_deleted", {"cluster_id": cluster_id}, dict_row)
+            return await _cancel_deleted(connection, left)
+
+
+async def _cancel_deleted(
+    connection: psycopg.AsyncConnection[Any], unfinished: Sequence[Mapping[str, Any]]
+) -> list[Job]:
+    values = {"ids": [row["id"] for row in unfinished], "reason": "Job cancelled as its WorkerJob was deleted"}
+    return await _fetch(connection, "cancel", values, class_row(Job))
 
 
 async def _fetch(
