@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,12 @@ async def run(
         stop: Ends it.
     """
     registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        # As `client` finds the cluster, and without loading the whole of the kubernetes package a second time.
+        in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+        return kopf.login_with_service_account(**kwargs) if in_pod else kopf.login_with_kubeconfig(**kwargs)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def on_event(event: Any, body: Any, **_: Any) -> None:
@@ -74,6 +81,5 @@ async def run(
             task.cancel()
     await asyncio.wait([*tasks, stopping], timeout=10)
     for task in done - {stopping}:
-        # None of these ends by itself, but with an error.
+        # kopf answers SIGTERM and SIGINT itself; the others end with an error, or not at all.
         task.result()
-        raise RuntimeError(f"{task.get_name()} ended")
