@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED) ## Run the sample jobs on an embedded Postgres, about a minute
-	$(BIN)/workerjobs dev --ephemeral --filename manifests/samples --jobs workerjobs.jobs.samples --until-done
+	WORKER_LOG_LEVEL=error $(BIN)/workerjobs dev --ephemeral --filename manifests/samples --jobs workerjobs.jobs.samples --until-done
 
 dev: $(INSTALLED) ## The same, staying up until Ctrl-C; other workerjobs commands see its jobs
 	$(BIN)/workerjobs dev --filename manifests/samples --jobs workerjobs.jobs.samples

@@ -55,3 +55,7 @@ class NotFoundError(WorkerJobsError):
 
 class ClusterError(WorkerJobsError):
     """The Kubernetes API can't be reached, or refuses a call."""
+
+
+class ClusterUnavailableError(ClusterError):
+    """The Kubernetes API can't be reached or can't serve now; trying again later may work."""

@@ -130,7 +130,7 @@ class JobStore(Protocol):
         ...
 
     async def ensure_cron(self, jobs: Sequence[NewJob]) -> list[Job]:
-        """Store those cron jobs (`NewJob.cron_key` set) whose line has no pending or running row."""
+        """Store those cron jobs (`NewJob.cron_key` set) whose line has no pending or running row; tags cancel nothing."""
         ...
 
     async def claim(self, owner: str, pool: str, limit: int, lease: timedelta) -> list[Job]:
@@ -200,42 +200,39 @@ class StoredResource:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerNode:
-    """What scaling needs to know of a node."""
-
-    name: str
-    cpus: float
-    """Allocatable, in CPUs."""
-    labels: Mapping[str, str]
-    is_cordoned: bool
-    taints: tuple[Mapping[str, str], ...]
-    """Each with key, effect and perhaps value."""
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerDeployment:
     """What scaling needs to know of the workers' Deployment."""
 
     replicas: int
-    cpu_request: float | None
-    """Of a whole pod, in CPUs; None where its containers ask for none."""
-    node_selector: Mapping[str, str]
-    tolerations: tuple[Mapping[str, str], ...]
+    pod: Mapping[str, Any]
+    """The pod template's spec, as JSON."""
 
 
 class Cluster(Protocol):
-    """The Kubernetes API; all methods raise `ClusterError` where it can't be reached or refuses."""
+    """The Kubernetes API.
+
+    All methods raise `ClusterUnavailableError` where it can't be reached or can't serve now, and `ClusterError` where it
+    refuses.
+    """
 
     async def cluster_id(self) -> str:
         """The uid of the namespace kube-system, which identifies a cluster."""
         ...
 
-    async def list_workerjobs(self, namespaces: Sequence[str]) -> list[dict[str, Any]]:
-        """Read all WorkerJobs of the namespaces, of all where none is given; all or an error, never a part."""
+    async def serves_workerjobs(self) -> bool:
+        """Whether the cluster tells its clients that it knows WorkerJobs."""
         ...
 
-    async def patch_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> None:
-        """Write a WorkerJob's status; nothing happens where the resource is gone or another one of its name."""
+    async def workerjob_uids(self, namespaces: Sequence[str]) -> frozenset[str]:
+        """List the WorkerJobs of the namespaces, of all where none is given; all or an error, never a part."""
+        ...
+
+    async def write_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> int | None:
+        """Replace a WorkerJob's status.
+
+        Returns:
+            The resource's version after that; None where it is gone, or another one has its name now.
+        """
         ...
 
     async def read_deployment(self, namespace: str, name: str) -> WorkerDeployment:
@@ -246,8 +243,8 @@ class Cluster(Protocol):
         """Set a Deployment's replicas."""
         ...
 
-    async def list_nodes(self) -> list[WorkerNode]:
-        """Read all nodes."""
+    async def list_nodes(self) -> list[Mapping[str, Any]]:
+        """Read all nodes, as JSON."""
         ...
 
 

@@ -12,11 +12,8 @@ from workerjobs.cli.manifest_files import Document, read_documents
 from workerjobs.cli.output import Format, FormatOption, print_json
 from workerjobs.domain.job import NewJob
 from workerjobs.errors import InvalidInputError
-from workerjobs.kube.workerjob import parse_workerjob
+from workerjobs.kube.workerjob import LOCAL_CLUSTER, parse_workerjob
 from workerjobs.settings import database_url
-
-LOCAL_CLUSTER = "local"
-"""The cluster id of manifests that were applied without a cluster."""
 
 
 def apply(

@@ -17,8 +17,8 @@ from workerjobs.errors import InvalidInputError, InvalidScheduleError
 DATA_LIMIT_BYTES = 1024 * 1024
 """Largest `data` of a job, as UTF-8 JSON."""
 MAX_NESTING = 100
-"""Deepest `data` and `result`: lists and objects inside each other. Postgres stores some thousands, and readers of JSON,
-Python's among them, stop earlier than that."""
+"""Deepest `data` and `result`, in lists and objects inside each other. Postgres stores some thousands; readers of JSON,
+Python's among them, stop earlier."""
 MAX_MILLISECONDS = 2**31 - 1
 """Durations are Postgres ints of milliseconds: 24.8 days."""
 MAX_NAME = 250
@@ -40,7 +40,7 @@ class JobState(StrEnum):
         return self not in (JobState.PENDING, JobState.RUNNING)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RetryPolicy:
     """How often and when a failed job is tried again, as a new row each time."""
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
 
 from workerjobs.errors import ClusterError
-from workerjobs.ports import Cluster, WorkerDeployment, WorkerNode
-from workerjobs.settings import WorkerCount
+from workerjobs.kube.podspec import cpu_request, may_run_on, parse_quantity
+from workerjobs.ports import Cluster
+from workerjobs.settings import MAX_WORKER_COUNT, WorkerCount
 
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
 
 # Reasons of decisions.
-FIXED = "FixedNumber"  # WORKER_COUNT is a number.
-ALLOCATABLE_CPUS = "AllocatableCpus"  # WORKER_COUNT is cpus: what fits the nodes.
+FIXED_NUMBER = "FixedNumber"  # WORKER_COUNT is a number
+ALLOCATABLE_CPUS = "AllocatableCpus"  # WORKER_COUNT is cpus: what fits the nodes
+NO_NODE_FITS = "NoNodeFits"  # as before, and nothing fits: one pod shows a cluster autoscaler that a node is wanted
+MOST_ALLOWED = "MostAllowed"  # as before, and more would fit than are ever made
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,53 +34,45 @@ class ScalingDecision:
     message: str
 
 
-def desired_replicas(count: WorkerCount, deployment: WorkerDeployment, nodes: Sequence[WorkerNode]) -> ScalingDecision:
+def desired_replicas(count: WorkerCount, pod: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> ScalingDecision:
     """Decide how many worker pods should exist.
 
     Args:
         count: WORKER_COUNT.
-        deployment: What its pods ask for. A pod that asks for no CPU is counted as one CPU.
-        nodes: All nodes; needed for "cpus" alone.
+        pod: The pod template's spec. A pod that asks for no CPU is counted as one CPU.
+        nodes: All nodes, as JSON; needed for "cpus" alone.
 
     Returns:
-        For "cpus" the sum, over nodes that the pods may be scheduled to, of the pods that fit each node's allocatable
-        CPUs; never less than one.
+        For "cpus" the sum, over the nodes that the pods may be scheduled to, of how many of them fit the node's
+        allocatable CPUs; from 1 to `MAX_WORKER_COUNT`.
     """
     if count != "cpus":
-        return ScalingDecision(count, FIXED, f"WORKER_COUNT is {count}")
-    request = deployment.cpu_request or 1.0
-    usable = [node for node in nodes if _may_run_on(deployment, node)]
-    fitting = sum(math.floor(round(node.cpus / request, 6)) for node in usable)
-    asked = f"{request:g} CPUs a pod" + ("" if deployment.cpu_request else " (its containers ask for none)")
-    message = f"{fitting} pods fit {len(usable)} of {len(nodes)} nodes at {asked}"
-    return ScalingDecision(max(1, fitting), ALLOCATABLE_CPUS, message)
+        return ScalingDecision(count, FIXED_NUMBER, f"WORKER_COUNT is {count}")
+    asked = cpu_request(pod)
+    request = asked or Decimal(1)
+    usable = [node for node in nodes if may_run_on(pod, node)]
+    fitting = sum(int(_allocatable_cpus(node) // request) for node in usable)
+    how = f"{request:f} CPUs a pod" + ("" if asked else ", taken as they ask for none")
+    message = f"{fitting} pods fit the {len(usable)} of {len(nodes)} nodes that they may run on ({how})"
+    if fitting == 0:
+        return ScalingDecision(1, NO_NODE_FITS, f"{message}; one is kept")
+    if fitting > MAX_WORKER_COUNT:
+        return ScalingDecision(MAX_WORKER_COUNT, MOST_ALLOWED, f"{message}; at most {MAX_WORKER_COUNT} are made")
+    return ScalingDecision(fitting, ALLOCATABLE_CPUS, message)
 
 
-def _may_run_on(deployment: WorkerDeployment, node: WorkerNode) -> bool:
-    if node.is_cordoned:
-        return False
-    if any(node.labels.get(name) != value for name, value in deployment.node_selector.items()):
-        return False
-    hindering = [taint for taint in node.taints if taint.get("effect") in ("NoSchedule", "NoExecute")]
-    return all(any(_tolerates(each, taint) for each in deployment.tolerations) for taint in hindering)
-
-
-def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
-    """Whether a toleration covers a taint.
-
-    Source:
-        Kubernetes documentation, Taints and Tolerations: an empty key with Exists matches everything, an empty effect
-        matches all effects, and the operator is Equal by default.
-    """
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    if toleration.get("operator", "Equal") == "Exists":
-        return not toleration.get("key") or toleration["key"] == taint.get("key")
-    return toleration.get("key") == taint.get("key") and toleration.get("value", "") == taint.get("value", "")
+def _allocatable_cpus(node: Mapping[str, Any]) -> Decimal:
+    return parse_quantity(((node.get("status") or {}).get("allocatable") or {}).get("cpu", 0))
 
 
 class Autoscaler:
-    """Keeps a Deployment at the wanted number of replicas, whoever changes it."""
+    """Keeps a Deployment at the wanted number of replicas, whoever changes it.
+
+    Args:
+        cluster: The Kubernetes API.
+        deployment: ``namespace/name``.
+        count: WORKER_COUNT.
+    """
 
     def __init__(self, cluster: Cluster, deployment: str, count: WorkerCount) -> None:
         self._cluster = cluster
@@ -85,24 +81,36 @@ class Autoscaler:
         self._said = ""
 
     async def step(self) -> ScalingDecision | None:
-        """Scale once; None where it could not, which is said once and not at every step."""
+        """Scale once; None where it could not, which is said when it begins and not at every step."""
         try:
             deployment = await self._cluster.read_deployment(self._namespace, self._name)
             nodes = await self._cluster.list_nodes() if self._count == "cpus" else []
-            decision = desired_replicas(self._count, deployment, nodes)
+            decision = desired_replicas(self._count, deployment.pod, nodes)
             if decision.replicas != deployment.replicas:
                 await self._cluster.scale_deployment(self._namespace, self._name, decision.replicas)
-                log.info("Scaled %s to %s: %s", self._name, decision.replicas, decision.message)
-        except ClusterError as error:
+                log.info(
+                    "Scaled the workers (%s/%s) from %s to %s: %s",
+                    self._namespace,
+                    self._name,
+                    deployment.replicas,
+                    decision.replicas,
+                    decision.message,
+                )
+        except (ClusterError, ValueError) as error:
             if str(error) != self._said:
                 log.error("The workers can't be scaled, their number stays as it is: %s", error)
                 self._said = str(error)
             return None
-        self._said = ""
+        if self._said:
+            log.info("The workers can be scaled again")
+            self._said = ""
         return decision
 
     async def run(self, every_seconds: float = EVERY_SECONDS) -> None:
         """Scale again and again, until cancelled."""
         while True:
-            await self.step()
+            try:
+                await self.step()
+            except Exception:
+                log.exception("Scaling the workers failed, and is tried again")
             await asyncio.sleep(every_seconds)

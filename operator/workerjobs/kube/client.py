@@ -1,15 +1,15 @@
 """The Kubernetes API, over the kubernetes package: its only home.
 
-Requests are raw JSON over its generic call: the generated API classes and their models take a second and 25 MiB to
-import (kubernetes 37.0), for nothing that is needed here.
+Requests are raw JSON over the package's generic call: its generated API classes and their models take a second and
+25 MiB to import (kubernetes 37.0), for nothing that is needed here.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -17,16 +17,42 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.client.exceptions import ApiException
 
-from workerjobs.errors import ClusterError
+from workerjobs.errors import ClusterError, ClusterUnavailableError
 from workerjobs.kube.workerjob import GROUP, PLURAL, VERSION
-from workerjobs.ports import WorkerDeployment, WorkerNode
+from workerjobs.ports import WorkerDeployment
 
 PAGE = 500
-"""Resources a LIST request."""
+"""Objects a LIST request."""
 TIMEOUT_SECONDS = 20.0
+
+_JSON = "application/json"
+_NAMES_ONLY = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_NAME_ONLY = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_JSON_PATCH = "application/json-patch+json"
 _MERGE_PATCH = "application/merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How to talk to the cluster, for kopf, which has a client of its own."""
+
+    server: str
+    ca_path: str | None
+    is_insecure: bool
+    certificate_path: str | None
+    key_path: str | None
+    authorization: str | None
+    """The whole HTTP header, such as ``Bearer …``."""
+
+
+class _RefusedError(ClusterError):
+    """The API server's answer was no."""
+
+    def __init__(self, message: str, status: int, details: Mapping[str, Any]) -> None:
+        self.status = status
+        self.details = details
+        super().__init__(message)
 
 
 class KubernetesCluster:
@@ -37,20 +63,12 @@ class KubernetesCluster:
 
     @classmethod
     async def connect(cls) -> KubernetesCluster:
-        """Find the cluster: the pod's own, or the kubeconfig's current context.
+        """Find the cluster: KUBECONFIG's, the one that this pod is in, or that of the user's kubeconfig.
 
         Raises:
-            ClusterError: There is neither.
+            ClusterError: There is none.
         """
-        configuration = Configuration()
-        try:
-            if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
-                config.load_incluster_config(client_configuration=configuration)
-            else:
-                await config.load_kube_config(client_configuration=configuration)
-        except (config.ConfigException, OSError) as error:
-            raise ClusterError(f"No Kubernetes cluster is configured: {error}") from error
-        return cls(ApiClient(configuration))
+        return cls(ApiClient(await _load_configuration()))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -61,90 +79,159 @@ class KubernetesCluster:
         namespace = await self._call("GET", "/api/v1/namespaces/kube-system")
         return cast(str, namespace["metadata"]["uid"])
 
-    async def list_workerjobs(self, namespaces: Sequence[str]) -> list[dict[str, Any]]:
-        """See `Cluster.list_workerjobs`."""
-        found: list[dict[str, Any]] = []
-        for path in [_workerjobs_path(namespace) for namespace in namespaces] or [_workerjobs_path(None)]:
-            token = ""
-            while True:
-                query = [("limit", str(PAGE)), *([("continue", token)] if token else [])]
-                page = await self._call("GET", path, query=query)
-                found += page["items"]
-                token = page["metadata"].get("continue") or ""
-                if not token:
-                    break
-        return found
-
-    async def patch_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> None:
-        """See `Cluster.patch_status`."""
-        path = f"{_workerjobs_path(namespace)}/{quote(name)}/status"
+    async def serves_workerjobs(self) -> bool:
+        """See `Cluster.serves_workerjobs`."""
+        # Both, because the two lists are kept by different parts of the API server, one later than the other.
+        groups = (await self._call("GET", "/apis"))["groups"]
+        if GROUP not in [group["name"] for group in groups]:
+            return False
         try:
-            # With the uid a resource that was deleted and made anew meanwhile answers with a conflict.
-            await self._call("PATCH", path, body={"metadata": {"uid": uid}, "status": status})
-        except ClusterError as error:
-            if not isinstance(error.__cause__, ApiException) or error.__cause__.status not in (404, 409):
-                raise
+            resources = (await self._call("GET", f"/apis/{GROUP}/{VERSION}"))["resources"]
+        except _RefusedError as error:
+            if error.status == 404:
+                return False
+            raise
+        return PLURAL in [resource["name"] for resource in resources]
+
+    async def workerjob_uids(self, namespaces: Sequence[str]) -> frozenset[str]:
+        """See `Cluster.workerjob_uids`."""
+        paths = [_workerjobs_path(namespace) for namespace in namespaces] or [_workerjobs_path(None)]
+        found = set()
+        for path in paths:
+            async for item in self._list(path, accept=_NAMES_ONLY):
+                found.add(item["metadata"]["uid"])
+        return frozenset(found)
+
+    async def write_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> int | None:
+        """See `Cluster.write_status`."""
+        path = f"{_workerjobs_path(namespace)}/{quote(name)}/status"
+        # Not a merge patch, which would mix the results of two runs and drop what is null in them.
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        try:
+            written = await self._call("PATCH", path, body=patch, content_type=_JSON_PATCH, accept=_NAME_ONLY)
+        except _RefusedError as error:
+            # A failed test is answered with 422, as an invalid object is, but names none.
+            if error.status == 404 or (error.status == 422 and not error.details):
+                return None
+            raise
+        return version_of(written)
 
     async def read_deployment(self, namespace: str, name: str) -> WorkerDeployment:
         """See `Cluster.read_deployment`."""
         deployment = await self._call("GET", _deployment_path(namespace, name))
-        pod = deployment["spec"]["template"]["spec"]
-        requests = [container.get("resources", {}).get("requests", {}).get("cpu") for container in pod["containers"]]
-        return WorkerDeployment(
-            replicas=deployment["spec"].get("replicas", 1),
-            cpu_request=sum(parse_quantity(cpu) for cpu in requests if cpu) or None,
-            node_selector=pod.get("nodeSelector") or {},
-            tolerations=tuple(pod.get("tolerations") or ()),
-        )
+        spec = deployment["spec"]
+        return WorkerDeployment(replicas=spec.get("replicas", 1), pod=spec["template"]["spec"])
 
     async def scale_deployment(self, namespace: str, name: str, replicas: int) -> None:
         """See `Cluster.scale_deployment`."""
         path = f"{_deployment_path(namespace, name)}/scale"
-        await self._call("PATCH", path, body={"spec": {"replicas": replicas}})
+        await self._call("PATCH", path, body={"spec": {"replicas": replicas}}, content_type=_MERGE_PATCH)
 
-    async def list_nodes(self) -> list[WorkerNode]:
+    async def list_nodes(self) -> list[Mapping[str, Any]]:
         """See `Cluster.list_nodes`."""
-        nodes = await self._call("GET", "/api/v1/nodes")
-        return [
-            WorkerNode(
-                name=node["metadata"]["name"],
-                cpus=parse_quantity(node.get("status", {}).get("allocatable", {}).get("cpu", "0")),
-                labels=node["metadata"].get("labels") or {},
-                is_cordoned=bool(node["spec"].get("unschedulable")),
-                taints=tuple(node["spec"].get("taints") or ()),
-            )
-            for node in nodes["items"]
-        ]
+        return [node async for node in self._list("/api/v1/nodes")]
+
+    async def _list(self, path: str, *, accept: str = _JSON) -> AsyncIterator[dict[str, Any]]:
+        """Read all pages of a list, which are of one moment; an error is raised, not taken for the end."""
+        token = ""
+        while True:
+            page = await self._call("GET", f"{path}?limit={PAGE}&continue={quote(token, safe='')}", accept=accept)
+            for item in page["items"] or ():  # null where a list of names is empty
+                yield item
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return
 
     async def _call(
-        self, method: str, path: str, *, query: Sequence[tuple[str, str]] = (), body: Mapping[str, Any] | None = None
+        self, method: str, path: str, *, body: object = None, content_type: str = _JSON, accept: str = _JSON
     ) -> dict[str, Any]:
-        """Make one request.
+        """Make one request; a second one with a new token where the first one's was refused.
 
         Raises:
-            ClusterError: With what the API server said; its cause is the `ApiException`, if there was an answer.
+            ClusterError: With what the API server said.
         """
-        headers = {"Accept": "application/json"}
+        try:
+            return await self._request(method, path, body, content_type, accept)
+        except _RefusedError as error:
+            if error.status != 401:
+                raise
+        # Tokens of a kubeconfig's credential plugin run out, and nothing renews them but loading it again.
+        client = ApiClient(await _load_configuration())
+        await self._client.close()
+        self._client = client
+        return await self._request(method, path, body, content_type, accept)
+
+    async def _request(self, method: str, path: str, body: object, content_type: str, accept: str) -> dict[str, Any]:
+        headers = {"Accept": accept}
         if body is not None:
-            headers["Content-Type"] = _MERGE_PATCH
+            headers["Content-Type"] = content_type
         try:
             request = await self._client.param_serialize(
-                method, path, query_params=list(query), header_params=headers, body=body, auth_settings=["BearerToken"]
+                method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
             )
             response = await self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ClusterError(f"The Kubernetes API does not answer ({method} {path}): {error}") from error
-        if not 200 <= response.status <= 299:
-            refusal = ApiException(status=response.status, reason=response.reason)
-            said = _message(data, response.status)
-            raise ClusterError(f"The Kubernetes API refuses {method} {path}: {said}") from refusal
-        return cast(dict[str, Any], json.loads(data))
+            server = self._client.configuration.host
+            reason = str(error) or type(error).__name__
+            raise ClusterUnavailableError(f"The Kubernetes API at {server} can't be reached: {reason}") from error
+        if 200 <= response.status <= 299:
+            return cast(dict[str, Any], json.loads(data))
+        said = _status_of(data)
+        message = f"{said.get('message') or response.reason or 'no reason given'} (HTTP status {response.status})"
+        what = f"{method} {path.partition('?')[0]}"
+        if response.status >= 500 or response.status == 429:
+            raise ClusterUnavailableError(f"The Kubernetes API can't serve {what} now: {message}")
+        if response.status == 404 and path.startswith(f"/apis/{GROUP}/") and "details" not in said:
+            message = "the cluster knows no WorkerJobs, apply manifests/crds first"
+        raise _RefusedError(f"The Kubernetes API refuses {what}: {message}", response.status, said.get("details") or {})
 
 
-def parse_quantity(text: str) -> float:
-    """Read a CPU quantity such as ``2``, ``0.5`` or ``250m``, in CPUs."""
-    return float(Decimal(text[:-1]) / 1000 if text.endswith("m") else Decimal(text))
+async def load_credentials() -> Credentials:
+    """Find the cluster as `KubernetesCluster.connect` does, with a token as fresh as can be.
+
+    Raises:
+        ClusterError: There is none.
+    """
+    configuration = await _load_configuration()
+    return Credentials(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        is_insecure=not configuration.verify_ssl,
+        certificate_path=configuration.cert_file,
+        key_path=configuration.key_file,
+        authorization=await configuration.get_api_key_with_prefix("BearerToken", alias="authorization"),
+    )
+
+
+def version_of(resource: Mapping[str, Any]) -> int:
+    """A resource's version, to tell the newer of two states of it; 0 where it is no number.
+
+    Source:
+        Kubernetes documentation, API Concepts, "Resource versions": they can be compared since 1.35; those of etcd are
+        numbers that grow in every release.
+    """
+    version = resource["metadata"].get("resourceVersion", "")
+    return int(version) if version.isdecimal() else 0
+
+
+async def _load_configuration() -> Configuration:
+    configuration = Configuration()
+    is_in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG")
+    try:
+        if is_in_cluster:
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(
+                config_file=os.environ.get("KUBECONFIG") or None, client_configuration=configuration
+            )
+    except (config.ConfigException, OSError) as error:
+        reason = str(error).strip().rstrip(".")
+        raise ClusterError(f"No Kubernetes cluster to work for: {reason} (KUBECONFIG names a kubeconfig)") from error
+    return configuration
 
 
 def _workerjobs_path(namespace: str | None) -> str:
@@ -156,8 +243,10 @@ def _deployment_path(namespace: str, name: str) -> str:
     return f"/apis/apps/v1/namespaces/{quote(namespace)}/deployments/{quote(name)}"
 
 
-def _message(data: bytes, status: int) -> str:
+def _status_of(data: bytes) -> dict[str, Any]:
+    """Read the Status object of a refusal; proxies on the way answer with anything."""
     try:
-        return str(json.loads(data)["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP status {status}"
+        said = json.loads(data)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

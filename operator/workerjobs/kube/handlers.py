@@ -1,21 +1,33 @@
-"""The operator's loop over kopf: its only home. Events mark resources as dirty; everything else is `mirror`'s."""
+"""The operator over kopf: its only home. Events say what there is to look at; everything else is `mirror`'s.
+
+kopf runs in a thread with a loop of its own: in the main thread it takes over the process's signal handlers, and when
+it ends it cancels all tasks of its loop that began after it (kopf 1.45). It ends when the API refuses something, and
+is started again then.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
-from collections.abc import Sequence
+import re
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 import kopf
 
+from workerjobs.errors import ClusterError
 from workerjobs.kube.autoscaler import Autoscaler
+from workerjobs.kube.client import load_credentials, version_of
 from workerjobs.kube.mirror import Mirror
 from workerjobs.kube.workerjob import GROUP, PLURAL, VERSION
 from workerjobs.ports import NoticeSource
 
 log = logging.getLogger(__name__)
+
+RESTART_SECONDS = 2.0
+STOP_SECONDS = 10.0
 
 
 async def run(
@@ -34,52 +46,159 @@ async def run(
         namespaces: Watched ones; none means all.
         stop: Ends it.
     """
-    registry = kopf.OperatorRegistry()
+    watch = Watch(namespaces, lambda kind, manifest: _tell(mirror, kind, manifest))
+    parts: list[Coroutine[Any, Any, None]] = [mirror.run(), mirror.listen(notices), watch.run(mirror.is_watchable)]
+    if autoscaler is not None:
+        parts.append(autoscaler.run())
+    tasks = [asyncio.create_task(part) for part in parts]
+    stopping = asyncio.create_task(stop.wait())
+    waiting: set[asyncio.Task[Any]] = {*tasks, stopping}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                # None of them ends by itself, but by a defect.
+                task.result()
+    finally:
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
 
-    @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        # As `client` finds the cluster, and without loading the whole of the kubernetes package a second time.
-        in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
-        return kopf.login_with_service_account(**kwargs) if in_pod else kopf.login_with_kubeconfig(**kwargs)
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    async def on_event(event: Any, body: Any, **_: Any) -> None:
+def _tell(mirror: Mirror, kind: str | None, manifest: Mapping[str, Any]) -> None:
+    if kind == "DELETED":
+        mirror.resource_deleted(manifest["metadata"]["uid"])
+    else:
+        mirror.resource_seen(manifest, version_of(manifest))
+
+
+class Watch:
+    """Watches WorkerJobs, and tells of each event in the loop that it was made for.
+
+    Args:
+        namespaces: Watched ones; none means all.
+        on_event: Told the event's type (``DELETED``, ``ADDED``, ``MODIFIED``; None for what is there at the start) and
+            the resource's manifest.
+    """
+
+    def __init__(self, namespaces: Sequence[str], on_event: Callable[[str | None, Mapping[str, Any]], None]) -> None:
+        self._namespaces = namespaces
+        self._on_event = on_event
+
+    async def run(self, is_ready: Callable[[], Awaitable[None]]) -> None:
+        """Watch until cancelled, again after each trouble.
+
+        Args:
+            is_ready: Awaited before each start; kopf never sees a kind of resource that the cluster makes known later,
+                as without rights to watch definitions it looks once.
+        """
+        loop = asyncio.get_running_loop()
+        with _kopf_log_in_our_words():
+            while True:
+                await is_ready()
+                stop, ended = threading.Event(), asyncio.Event()
+                thread = threading.Thread(target=self._run_thread, args=(loop, stop, ended), name="kopf", daemon=True)
+                thread.start()
+                try:
+                    await ended.wait()
+                finally:
+                    stop.set()
+                    await asyncio.shield(asyncio.to_thread(thread.join, STOP_SECONDS))
+                await asyncio.sleep(RESTART_SECONDS)
+
+    def _run_thread(self, loop: asyncio.AbstractEventLoop, stop: threading.Event, ended: asyncio.Event) -> None:
+        try:
+            asyncio.run(self._watch(loop, stop))
+        except Exception as error:  # noqa: BLE001  # whatever ends kopf is said, and it is started again
+            log.warning("Watching WorkerJobs was interrupted: %s", _brief(error))
+        finally:
+            with contextlib.suppress(RuntimeError):  # the other loop may be closed
+                loop.call_soon_threadsafe(ended.set)
+
+    async def _watch(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def log_in(**_: Any) -> kopf.ConnectionInfo:
+            return await _connection()
+
         # Only low-level events: handlers for changes would put finalizers and annotations onto the resources.
-        if event["type"] == "DELETED":
-            mirror.resource_deleted(body["metadata"]["uid"])
-        else:
-            mirror.resource_seen(dict(body))
+        @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+        async def tell(event: Mapping[str, Any], **_: Any) -> None:
+            loop.call_soon_threadsafe(self._on_event, event["type"], event["object"])
 
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    # Without watching CRDs and namespaces, which would need rights to list them in the whole cluster.
-    settings.scanning.disabled = True
-    logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger("workerjobs").level))
-    kopf_stop = asyncio.Event()
-    tasks = [
-        asyncio.create_task(mirror.run(), name="mirror"),
-        asyncio.create_task(mirror.listen(notices), name="notices"),
-        asyncio.create_task(
-            kopf.operator(
+        settings = kopf.OperatorSettings()
+        settings.posting.enabled = False
+        # Without watching definitions and namespaces, which would need rights to list them in the whole cluster.
+        settings.scanning.disabled = True
+        settings.watching.chunk_size = 500
+        settings.networking.error_backoffs = [1, 2, 5]
+        settings.queueing.exit_timeout = 0.1  # to pass on an event takes microseconds
+        settings.process.ultimate_exiting_timeout = None
+        # What kopf leaves behind of a failed start is said once, by what it raises.
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: log.debug("kopf: %s", context["message"]))
+        try:
+            await kopf.operator(
                 registry=registry,
                 settings=settings,
                 standalone=True,
-                clusterwide=not namespaces,
-                namespaces=list(namespaces),
-                stop_flag=kopf_stop,
-            ),
-            name="kopf",
-        ),
-    ]
-    if autoscaler is not None:
-        tasks.append(asyncio.create_task(autoscaler.run(), name="autoscaler"))
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-    kopf_stop.set()
-    for task in (*tasks, stopping):
-        if task.get_name() != "kopf":
-            task.cancel()
-    await asyncio.wait([*tasks, stopping], timeout=10)
-    for task in done - {stopping}:
-        # kopf answers SIGTERM and SIGINT itself; the others end with an error, or not at all.
-        task.result()
+                clusterwide=not self._namespaces,
+                namespaces=list(self._namespaces),
+                stop_flag=stop,
+            )
+        finally:
+            # kopf waits for it in a thread, which this thread's end waits for.
+            stop.set()
+
+
+async def _connection() -> kopf.ConnectionInfo:
+    try:
+        found = await load_credentials()
+    except ClusterError as error:
+        raise kopf.LoginError(str(error)) from error
+    scheme, _, token = (found.authorization or "").partition(" ")
+    return kopf.ConnectionInfo(
+        server=found.server,
+        ca_path=found.ca_path,
+        insecure=found.is_insecure,
+        certificate_path=found.certificate_path,
+        private_key_path=found.key_path,
+        scheme=scheme or None,
+        token=token or None,
+    )
+
+
+@contextlib.contextmanager
+def _kopf_log_in_our_words() -> Iterator[None]:
+    """Pass on what kopf warns of, each kind once in a row and without its tracebacks."""
+    logger = logging.getLogger("kopf")
+    before = logger.level, logger.propagate
+    handler = _KopfHandler()
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        level, logger.propagate = before
+        logger.setLevel(level)
+
+
+class _KopfHandler(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if "OS signals are ignored" in message:
+            return
+        kind = re.sub(r"\d+", "", message)
+        log.log(logging.DEBUG if kind == self._last else logging.WARNING, "kopf: %s", message)
+        self._last = kind
+
+
+def _brief(error: BaseException) -> str:
+    text = str(error.args[0]) if error.args else ""
+    return text.strip() or type(error).__name__

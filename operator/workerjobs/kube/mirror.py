@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Protocol
 
+from workerjobs.domain.job import NewJob
 from workerjobs.errors import ClusterError, DatabaseRefusedError, DatabaseUnavailableError, InvalidInputError
-from workerjobs.kube.reconcile import StatusPatch, reconcile
+from workerjobs.kube.reconcile import Resource, reconcile
+from workerjobs.kube.workerjob import parse_workerjob
+from workerjobs.kube.writer import StatusWriter
 from workerjobs.ports import Cluster, JobStore, NoticeSource, Reconnected, ResourceNotice, ResourceStore
 
 log = logging.getLogger(__name__)
@@ -17,10 +23,16 @@ log = logging.getLogger(__name__)
 BATCH = 500
 """Resources a pass."""
 GATHER_SECONDS = 0.03
-"""How long a pass waits for more resources to become dirty."""
-RETRY_SECONDS = 1.0
+"""How long a pass waits for more resources to become dirty; also lets a short run's states become one status write."""
 SWEEP_SECONDS = 60.0
-PATCHES_AT_ONCE = 16
+"""How often resources that vanished unseen are looked for."""
+RETRY_SECONDS = 1.0
+POSTPONE_SECONDS = 60.0
+"""When a resource is looked at again that something unforeseen is wrong with."""
+ROUNDS = 4
+"""A pass writes rows, looks at them again, and is done after two rounds, or three where a worker was faster."""
+
+TROUBLES = (DatabaseUnavailableError, DatabaseRefusedError, ClusterError)
 
 
 class Store(JobStore, ResourceStore, Protocol):
@@ -31,21 +43,40 @@ class Mirror:
     """Knows the resources of a cluster, and which of them to look at.
 
     Everything is level-triggered: an event or a notice says only that a resource has to be looked at; what is to be
-    done comes from what the resource and its rows are then.
+    done comes from what the resource and its rows are then. One loop writes rows and notes that resources are gone, so
+    that these can't overtake each other.
+
+    Args:
+        store: The table.
+        cluster: The Kubernetes API.
+        cluster_id: Whose rows are looked at and written.
+        namespaces: Those watched; none means all.
+        sweep_seconds: How often to sweep, see `sweep`.
     """
 
-    def __init__(self, store: Store, cluster: Cluster, cluster_id: str, namespaces: Sequence[str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cluster: Cluster,
+        cluster_id: str,
+        namespaces: Sequence[str] = (),
+        *,
+        sweep_seconds: float = SWEEP_SECONDS,
+    ) -> None:
+        self.started = asyncio.Event()
+        """Set once the resources could be listed and the table be read."""
         self._store = store
         self._cluster = cluster
         self._cluster_id = cluster_id
         self._namespaces = namespaces
-        self._resources: dict[str, Mapping[str, Any]] = {}
+        self._sweep_seconds = sweep_seconds
+        self._resources: dict[str, Resource] = {}
         self._dirty: dict[str, None] = {}
         self._deleted: dict[str, None] = {}
         self._has_work = asyncio.Event()
-        self._is_troubled = False
+        self._writer = StatusWriter(cluster, self._status_was_written, self._status_was_lost)
+        self._said: dict[str, str] = {}
         self._last_life = time.monotonic()
-        self.started = asyncio.Event()
 
     @property
     def seconds_since_life(self) -> float:
@@ -54,21 +85,90 @@ class Mirror:
 
     # --- what happened
 
-    def resource_seen(self, resource: Mapping[str, Any]) -> None:
-        """A resource exists, or changed."""
-        self._resources[resource["metadata"]["uid"]] = resource
-        self._mark([resource["metadata"]["uid"]])
+    def resource_seen(self, manifest: Mapping[str, Any], version: int = 0) -> None:
+        """A resource exists, or changed; ``version`` tells old news from new."""
+        metadata = manifest["metadata"]
+        uid = metadata["uid"]
+        if metadata.get("deletionTimestamp"):
+            # It only waits for someone's finalizer.
+            self.resource_deleted(uid)
+            return
+        known = self._resources.get(uid)
+        if known is not None and 0 < version < known.version:
+            return
+        status = manifest.get("status") or {}
+        generation = int(metadata.get("generation") or 0)
+        if known is not None and known.generation == generation:
+            self._resources[uid] = replace(known, status=status, version=version)
+            if known.status == status:
+                return
+        else:
+            job, problems = self._parse(manifest)
+            self._resources[uid] = Resource(
+                uid=uid,
+                namespace=metadata["namespace"],
+                name=metadata["name"],
+                generation=generation,
+                job=job,
+                problems=problems,
+                status=status,
+                is_recorded=known is not None and known.is_recorded,
+                version=version,
+            )
+        self._mark([uid])
 
     def resource_deleted(self, uid: str) -> None:
         """A resource is gone."""
-        self._resources.pop(uid, None)
-        self._dirty.pop(uid, None)
+        self._forget(uid)
         self._deleted[uid] = None
         self._has_work.set()
 
+    async def listen(self, notices: NoticeSource) -> None:
+        """Take the database's notices, until cancelled."""
+        async for notice in notices.notices():
+            match notice:
+                case ResourceNotice(cluster_id=self._cluster_id, uid=uid):
+                    self._mark([uid])
+                case Reconnected():
+                    self._mark(self._resources)
+
+    async def is_watchable(self) -> None:
+        """Wait until the cluster knows WorkerJobs and lets them be listed."""
+        await self.started.wait()
+        while not await self._try("Finding WorkerJobs in the cluster", self._require_workerjobs):
+            pass
+
+    async def _require_workerjobs(self) -> None:
+        if not await self._cluster.serves_workerjobs():
+            raise ClusterError("The cluster knows no WorkerJobs: apply manifests/crds first")
+
+    def _parse(self, manifest: Mapping[str, Any]) -> tuple[NewJob | None, tuple[str, ...]]:
+        try:
+            return parse_workerjob(manifest, self._cluster_id), ()
+        except InvalidInputError as error:
+            return None, tuple(error.problems)
+
     def _mark(self, uids: Iterable[str]) -> None:
-        self._dirty.update(dict.fromkeys(uids))
-        self._has_work.set()
+        self._dirty.update((uid, None) for uid in uids if uid in self._resources)
+        if self._dirty:
+            self._has_work.set()
+
+    def _mark_later(self, uids: Iterable[str], seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._mark, list(uids))
+
+    def _forget(self, uid: str) -> None:
+        self._resources.pop(uid, None)
+        self._dirty.pop(uid, None)
+        self._writer.forget(uid)
+
+    def _status_was_written(self, uid: str, version: int) -> None:
+        if (resource := self._resources.get(uid)) is not None:
+            self._resources[uid] = replace(resource, version=max(version, resource.version))
+
+    def _status_was_lost(self, uid: str) -> None:
+        if (resource := self._resources.get(uid)) is not None:
+            self._resources[uid] = replace(resource, status=None)
+            self._mark_later([uid], POSTPONE_SECONDS)
 
     # --- loops
 
@@ -76,18 +176,9 @@ class Mirror:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._live())
+            group.create_task(self._writer.run())
             group.create_task(self._pass_again_and_again())
             group.create_task(self._sweep_again_and_again())
-
-    async def listen(self, notices: NoticeSource) -> None:
-        """Take the database's notices, until cancelled."""
-        async for notice in notices.notices():
-            match notice:
-                case ResourceNotice(cluster_id=self._cluster_id, uid=uid):
-                    if uid in self._resources:
-                        self._mark([uid])
-                case Reconnected():
-                    self._mark(self._resources)
 
     async def _live(self) -> None:
         while True:
@@ -99,120 +190,136 @@ class Mirror:
             await self._has_work.wait()
             await asyncio.sleep(GATHER_SECONDS)
             self._has_work.clear()
-            try:
-                await self.step()
-            except (DatabaseUnavailableError, DatabaseRefusedError, ClusterError) as error:
-                await self._wait_after(error)
-            except Exception:
-                log.exception("A pass over %s resources failed", len(self._dirty))
-                await asyncio.sleep(5 * RETRY_SECONDS)
-            else:
-                self._is_troubled = False
+            await self._try("Mirroring WorkerJobs", self.step)
             if self._dirty or self._deleted:
                 self._has_work.set()
 
     async def _sweep_again_and_again(self) -> None:
         while True:
-            try:
-                await self.sweep()
+            if await self._try("Looking for deleted WorkerJobs", self.sweep):
                 self.started.set()
-                delay = SWEEP_SECONDS
-            except (DatabaseUnavailableError, DatabaseRefusedError, ClusterError) as error:
-                await self._wait_after(error)
-                delay = RETRY_SECONDS
-            except Exception:
-                log.exception("Looking for resources that vanished failed")
-                delay = 5 * RETRY_SECONDS
-            await asyncio.sleep(delay)
+                await asyncio.sleep(self._sweep_seconds)
 
-    async def _wait_after(self, error: Exception) -> None:
-        log.log(logging.DEBUG if self._is_troubled else logging.WARNING, "%s", error)
-        self._is_troubled = True
-        await asyncio.sleep(RETRY_SECONDS)
+    async def _try(self, what: str, do: Callable[[], Awaitable[None]]) -> bool:
+        """Do something that is done again if it fails; what troubles it is said when it begins or changes."""
+        try:
+            await do()
+        except TROUBLES as error:
+            log.log(logging.DEBUG if self._said.get(what) == str(error) else logging.WARNING, "%s", error)
+            self._said[what] = str(error)
+            await asyncio.sleep(RETRY_SECONDS)
+            return False
+        except Exception:
+            log.exception("%s failed, and is tried again", what)
+            await asyncio.sleep(5 * RETRY_SECONDS)
+            return False
+        if self._said.pop(what, None):
+            log.info("%s works again", what)
+        return True
 
     # --- single steps
 
     async def step(self) -> None:
-        """Look at a batch of dirty resources; those that could not be dealt with stay dirty."""
-        if self._deleted:
-            gone = list(self._deleted)
+        """Note what is gone, and look at a batch of dirty resources; what the database could not take stays."""
+        if gone := list(self._deleted)[:BATCH]:
             await self._remove(gone)
             for uid in gone:
                 self._deleted.pop(uid, None)
-        uids = [uid for uid in list(self._dirty)[:BATCH] if uid in self._resources]
-        for uid in list(self._dirty)[:BATCH]:
-            self._dirty.pop(uid)
+        uids = list(self._dirty)[:BATCH]
+        for uid in uids:
+            del self._dirty[uid]
         try:
-            await self._look_at(uids)
+            await self._look_at_each(uids)
         except BaseException:
             self._mark(uids)
             raise
 
-    async def _look_at(self, uids: Sequence[str]) -> None:
-        if not uids:
-            return
-        resources = [self._resources[uid] for uid in uids]
-        now = await self._store.now()
-        actions = reconcile(resources, await self._store.rows_of(self._cluster_id, uids), self._cluster_id, now=now)
-        if actions.submit or actions.restore or actions.update:
-            try:
-                await self._store.submit(actions.submit)
-                await self._store.ensure_cron(actions.restore)
-                await self._store.update_pending(self._cluster_id, actions.update)
-            except InvalidInputError:
-                # Found by Postgres alone, in one of many: let each resource fail or pass by itself.
-                if len(uids) == 1:
-                    raise
-                for uid in uids:
-                    await self._look_at([uid])
-                return
-            still = [uid for uid in uids if uid in self._resources]
-            actions = reconcile(
-                [self._resources[uid] for uid in still],
-                await self._store.rows_of(self._cluster_id, still),
-                self._cluster_id,
-                now=now,
-            )
-        await self._write(actions.patches)
-
-    async def _write(self, patches: Sequence[StatusPatch]) -> None:
-        turn = asyncio.Semaphore(PATCHES_AT_ONCE)
-
-        async def write(patch: StatusPatch) -> None:
-            before = (self._resources.get(patch.uid) or {}).get("status") or {}
-            # A merge patch removes what it names as null.
-            nulls = {name: None for name in before if name not in patch.status}
-            async with turn:
-                await self._cluster.patch_status(patch.namespace, patch.name, patch.uid, nulls | patch.status)
-
-        results = await asyncio.gather(*(write(patch) for patch in patches), return_exceptions=True)
-        failed = [(patch, result) for patch, result in zip(patches, results, strict=True) if result is not None]
-        self._mark(patch.uid for patch, _ in failed)
-        for _, error in failed[:1]:
-            raise error
-
     async def sweep(self) -> None:
         """Find resources that vanished unseen, from a complete list of our own.
 
-        The list is read after the record: a resource recorded meanwhile can't be missing from it by its age.
+        The record is read first: what is in it existed before the list, so what the list lacks is gone. Resources are
+        only ever taken out here, never put in: the list may be older than what the watch has told meanwhile.
         """
         recorded = await self._store.recorded(self._cluster_id, self._namespaces)
-        listed = {
-            resource["metadata"]["uid"]: resource for resource in await self._cluster.list_workerjobs(self._namespaces)
-        }
-        vanished = [resource.uid for resource in recorded if resource.uid not in listed]
-        for uid in [uid for uid in self._resources if uid not in listed and uid in set(vanished)]:
-            del self._resources[uid]
-        await self._remove(vanished)
+        known = set(self._resources)
+        listed = await self._cluster.workerjob_uids(self._namespaces)
+        for uid in {resource.uid for resource in recorded} | known:
+            if uid not in listed:
+                self.resource_deleted(uid)
         await self._store.cancel_deleted(self._cluster_id)
-        for uid, resource in listed.items():
-            if uid not in self._resources:
-                self.resource_seen(resource)
+        # A slow look at everything, for changes that were announced to nobody, such as through a pooler.
         self._mark(self._resources)
 
     async def _remove(self, uids: Sequence[str]) -> None:
-        if not uids:
-            return
         jobs = await self._store.remove_resources(self._cluster_id, uids)
         if jobs:
-            log.info("Cancelled %s jobs of %s deleted resources", len(jobs), len(uids))
+            log.info("Cancelled %s jobs of deleted WorkerJobs", len(jobs))
+
+    async def _look_at_each(self, uids: Sequence[str]) -> None:
+        """Look at resources together, or one by one where something unforeseen is wrong with one of them."""
+        try:
+            await self._look_at(uids)
+        except TROUBLES:
+            raise
+        except Exception:
+            if len(uids) > 1:
+                for uid in uids:
+                    await self._look_at_each([uid])
+                return
+            log.exception("WorkerJob %s could not be mirrored", self._name_of(uids[0]))
+            self._mark_later(uids, POSTPONE_SECONDS)
+
+    async def _look_at(self, uids: Iterable[str]) -> None:
+        now = None
+        for _ in range(ROUNDS):
+            resources = [self._resources[uid] for uid in uids if uid in self._resources]
+            if not resources:
+                return
+            now = now or await self._store.now()
+            uids = await self._look_once(resources, now)
+        self._mark_later(uids, RETRY_SECONDS)
+
+    async def _look_once(self, resources: Sequence[Resource], now: datetime) -> set[str]:
+        """Do what one look at some resources asks for; returns those whose rows were written, to look at again."""
+        rows = await self._store.rows_of(self._cluster_id, [resource.uid for resource in resources])
+        actions = reconcile(resources, rows, now=now)
+        for write in actions.statuses:
+            if (resource := self._resources.get(write.uid)) is not None:
+                # From here on this is what it says; the event that tells of it then finds nothing to do.
+                self._resources[write.uid] = replace(resource, status=write.status)
+                self._writer.put(write)
+        for job in await self._write_rows(actions.submit, self._store.submit):
+            self._change(job, is_recorded=True)
+        await self._write_rows(actions.update, lambda jobs: self._store.update_pending(self._cluster_id, jobs))
+        await self._write_rows(actions.restore, self._store.ensure_cron)
+        written = (*actions.submit, *actions.update, *actions.restore)
+        return {job.resource.uid for job in written if job.resource is not None}
+
+    async def _write_rows(
+        self, jobs: Sequence[NewJob], write: Callable[[Sequence[NewJob]], Awaitable[Any]]
+    ) -> Sequence[NewJob]:
+        """Write rows together, or one by one where the database refuses one of them; returns those not refused."""
+        if not jobs:
+            return []
+        with contextlib.suppress(InvalidInputError):
+            await write(jobs)
+            return jobs
+        written = []
+        for job in jobs:
+            try:
+                await write([job])
+                written.append(job)
+            except InvalidInputError as error:
+                self._change(job, job=None, problems=tuple(error.problems))
+        return written
+
+    def _change(self, of: NewJob, **changes: Any) -> None:
+        """Note something about a job's resource, if it is still the one that the job came from."""
+        assert of.resource is not None
+        resource = self._resources.get(of.resource.uid)
+        if resource is not None and resource.generation == of.resource.generation:
+            self._resources[resource.uid] = replace(resource, **changes)
+
+    def _name_of(self, uid: str) -> str:
+        resource = self._resources.get(uid)
+        return f"{resource.namespace}/{resource.name}" if resource is not None else uid

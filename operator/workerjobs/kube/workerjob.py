@@ -1,272 +1,227 @@
-"""The WorkerJob resource: from its manifest to a `NewJob`, and from its rows to its status. Pure."""
+"""What a WorkerJob manifest asks for: from the manifest, as kubectl or a file gives it, to a `NewJob`.
+
+Refuses all that the resource definition (``manifests/crds/workerjobs.yaml``) makes the API server refuse, as
+`workerjobs apply` has no API server, and what only Python can see: unknown time zones, a 30 February, data that
+Postgres can't store.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from workerjobs.domain.job import MAX_MILLISECONDS, Job, JobState, NewJob, ResourceRef, RetryPolicy, job_problems
-from workerjobs.domain.parsing import parse_moment, unknown_name
+from workerjobs.domain.job import NewJob, ResourceRef, RetryPolicy, job_problems
+from workerjobs.domain.parsing import unknown_name
 from workerjobs.errors import InvalidInputError
 
-GROUP, VERSION, PLURAL, KIND = "quickdapp.xyz", "v1", "workerjobs", "WorkerJob"
-API_VERSION = f"{GROUP}/{VERSION}"
+GROUP = "quickdapp.xyz"
+VERSION = "v1"
+KIND = "WorkerJob"
+PLURAL = "workerjobs"
+LOCAL_CLUSTER = "local"
+"""Cluster id of manifests applied without a cluster; their uid is ``namespace/name``."""
 
-RESULT_LIMIT_BYTES = 4096
-"""What of a result is shown in the status; all of it is in the row."""
+MAX_SECONDS = (2**31 - 1) // 1000
+"""Durations are ints of milliseconds in the table: 24.8 days."""
 
-_SPEC_FIELDS = {
-    "type": "type",
-    "data": "data",
-    "userId": "user_id",
-    "tag": "tag",
-    "due": "due",
-    "cronSchedule": "cron_schedule",
-    "timeZone": "time_zone",
-    "persistent": "persistent",
-    "priority": "priority",
-    "timeoutSeconds": "timeout_ms",
-    "removeDelaySeconds": "remove_delay_ms",
-    "autoRescheduleOnFailure": "auto_reschedule_on_failure",
-    "autoRescheduleOnFailureDelaySeconds": "auto_reschedule_on_failure_delay_ms",
-    "retry": "retry",
-}
-_RETRY_FIELDS = {
-    "limit": "limit",
-    "initialDelaySeconds": "initial_delay_ms",
-    "factor": "factor",
-    "maxDelaySeconds": "max_delay_ms",
-}
-# What `job_problems` calls a field, to what the manifest calls it.
-_FIELD_OF_PROBLEM = {
-    "timeout": "timeoutSeconds",
-    "removeDelay": "removeDelaySeconds",
-    "autoRescheduleOnFailureDelay": "autoRescheduleOnFailureDelaySeconds",
-    "retry.initialDelay": "retry.initialDelaySeconds",
-    "retry.maxDelay": "retry.maxDelaySeconds",
-    "cron": "cronSchedule",
-    "time": "timeZone",
-}
+_TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
+_SPEC_FIELDS = (
+    "type",
+    "data",
+    "userId",
+    "tag",
+    "due",
+    "cronSchedule",
+    "timeZone",
+    "persistent",
+    "priority",
+    "timeoutSeconds",
+    "retry",
+    "autoRescheduleOnFailure",
+    "autoRescheduleOnFailureDelaySeconds",
+    "removeDelaySeconds",
+)
+_RETRY_FIELDS = ("limit", "initialDelaySeconds", "factor", "maxDelaySeconds")
 
-# Reasons of conditions.
-ACCEPTED = "Accepted"  # The spec is valid and in the table.
-INVALID_SPEC = "InvalidSpec"  # The spec passed the API server's checks and yet can't be used; the message says why.
-JOB_RUNNING = "JobRunning"  # A worker's child runs it now.
-NOT_RUNNING = "NotRunning"  # It waits, or it is finished.
-JOB_SUCCEEDED = "JobSucceeded"  # The last run returned.
-JOB_FAILED = "JobFailed"  # The last run failed and no retry follows.
-JOB_CANCELLED = "JobCancelled"  # Cancelled by tag or by hand.
-NOT_FINISHED = "NotFinished"  # The job's end is still to come.
+# Kubernetes documentation, "Object Names and IDs": RFC 1123 subdomains and labels.
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_MOMENT_WANTED = "give a moment with a time zone, such as 2030-01-31T08:00:00Z"
+
+# Schedules name no year, so one that has a tick after this moment always has.
+_ANY_MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def parse_workerjob(manifest: object, cluster_id: str, *, now: datetime | None = None) -> NewJob:
+def parse_workerjob(manifest: object, cluster_id: str) -> NewJob:
     """Read a WorkerJob manifest.
 
     Args:
-        manifest: As parsed from YAML or JSON. Without a uid (a manifest that no API server saw) namespace and name
-            identify it.
-        cluster_id: Of the cluster that it is in.
-        now: Used to see that a cron schedule has a tick to come; the machine's clock by default.
+        manifest: As parsed from JSON or YAML, of any shape.
+        cluster_id: Whose it is; `LOCAL_CLUSTER` for a manifest that no cluster has seen.
+
+    Returns:
+        The job, with its `NewJob.resource`; a cron job's ``cron_key`` is the resource's identity.
 
     Raises:
-        InvalidInputError: Everything that is wrong, each with the path of its field.
+        InvalidInputError: All problems that were found, each with the path of its field, such as ``spec.cronSchedule``.
     """
     if not isinstance(manifest, Mapping):
-        raise InvalidInputError("it is no manifest: give an object with apiVersion, kind, metadata and spec")
-    problems: list[str] = []
-    if manifest.get("apiVersion") != API_VERSION:
-        problems.append(f"apiVersion is {manifest.get('apiVersion')!r}: give {API_VERSION}")
-    if manifest.get("kind") != KIND:
-        problems.append(f"kind is {manifest.get('kind')!r}: give {KIND}")
-    resource = _parse_resource(manifest.get("metadata"), cluster_id, problems)
+        raise InvalidInputError(f"the document is {_shown(manifest)}: give a {KIND} manifest")
+    problems = _unknown("", manifest, _TOP_FIELDS)
+    for name, wanted in (("apiVersion", f"{GROUP}/{VERSION}"), ("kind", KIND)):
+        if manifest.get(name) != wanted:
+            problems.append(f"{name} is {_shown(manifest.get(name))}: give {wanted}")
+    resource = _resource(manifest.get("metadata"), cluster_id, problems)
     spec = manifest.get("spec")
     if not isinstance(spec, Mapping):
-        problems.append("spec is missing: give an object with at least a type")
-    if problems or not isinstance(spec, Mapping):
+        problems.append(f"spec is {_shown(spec)}: give an object with the job's type")
         raise InvalidInputError(problems)
-    values = _renamed(spec, _SPEC_FIELDS, "spec.", problems)
-    if "type" not in values:
-        problems.append("spec.type is missing: give the job's type")
-        values["type"] = "unknown"
-    _parse_values(values, problems)
-    job = NewJob(**values, resource=resource)
-    if job.cron_schedule is not None:
-        job = _with_cron_key(job, resource)
-    problems += [_named_as_in_manifest(problem) for problem in job_problems(job, now=now or datetime.now(UTC))]
+    job = _job(_Fields("spec", spec, _SPEC_FIELDS, problems), resource)
     if problems:
         raise InvalidInputError(problems)
     return job
 
 
-def _parse_resource(metadata: object, cluster_id: str, problems: list[str]) -> ResourceRef:
-    if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
-        problems.append("metadata.name is missing: give the resource a name")
-        return ResourceRef(cluster_id, "default", "", "", 0)
-    namespace = metadata.get("namespace") or "default"
-    uid = metadata.get("uid") or f"{namespace}/{metadata['name']}"
-    return ResourceRef(cluster_id, str(namespace), metadata["name"], str(uid), int(metadata.get("generation") or 0))
+def _resource(metadata: object, cluster_id: str, problems: list[str]) -> ResourceRef:
+    """Read what names the object; the API server has checked that of its own objects, so this is for files."""
+    given = metadata if isinstance(metadata, Mapping) else {}
+    name, namespace = given.get("name"), given.get("namespace", "default")
+    if not isinstance(name, str) or len(name) > 253 or not _NAME.fullmatch(name):
+        problems.append(f"metadata.name is {_shown(name)}: give lower-case letters, digits, - and .")
+    if not isinstance(namespace, str) or len(namespace) > 63 or not _LABEL.fullmatch(namespace):
+        problems.append(f"metadata.namespace is {_shown(namespace)}: give lower-case letters, digits and -")
+    local_uid = f"{namespace}/{name}"
+    return ResourceRef(
+        cluster_id=cluster_id,
+        namespace=str(namespace),
+        name=str(name),
+        uid=local_uid if cluster_id == LOCAL_CLUSTER else str(given.get("uid", local_uid)),
+        generation=int(given.get("generation", 1)) if cluster_id != LOCAL_CLUSTER else 1,
+    )
 
 
-def _parse_values(values: dict[str, Any], problems: list[str]) -> None:
-    """Turn a manifest's moments, seconds and retry policy into those of a `NewJob`, in place."""
-    if isinstance(values.get("due"), str):
-        try:
-            values["due"] = parse_moment(values["due"])
-        except ValueError as error:
-            problems.append(f"spec.due is {values.pop('due')!r}: {error}")
-    for field, name in (
-        ("timeoutSeconds", "timeout_ms"),
-        ("removeDelaySeconds", "remove_delay_ms"),
-        ("autoRescheduleOnFailureDelaySeconds", "auto_reschedule_on_failure_delay_ms"),
-    ):
-        _to_milliseconds(values, name, f"spec.{field}", problems)
-    retry = values.get("retry")
-    if isinstance(retry, Mapping):
-        retry = _renamed(retry, _RETRY_FIELDS, "spec.retry.", problems)
-        for field, name in (("initialDelaySeconds", "initial_delay_ms"), ("maxDelaySeconds", "max_delay_ms")):
-            _to_milliseconds(retry, name, f"spec.retry.{field}", problems)
-        if "limit" not in retry:
-            problems.append("spec.retry.limit is missing: give the number of retries")
-        values["retry"] = RetryPolicy(**{"limit": 0, **retry})
-    elif retry is not None:
-        problems.append(f"spec.retry is {values.pop('retry')!r}: give an object such as {{limit: 3}}")
+def _job(spec: _Fields, resource: ResourceRef) -> NewJob:
+    if "type" not in spec:
+        spec.problem("type", "is missing: give the job's type")
+    is_cron = "cronSchedule" in spec
+    auto = spec.get("autoRescheduleOnFailure", False)
+    if "autoRescheduleOnFailureDelaySeconds" in spec and auto is False:
+        spec.problem("autoRescheduleOnFailureDelaySeconds", "needs autoRescheduleOnFailure: true")
+    job = NewJob(
+        type=spec.get("type", "-"),
+        data=spec.get("data", {}),
+        user_id=_whole(spec.get("userId", 0)),
+        tag=spec.get("tag"),
+        due=_due(spec),
+        cron_schedule=spec.get("cronSchedule"),
+        time_zone=spec.get("timeZone"),
+        cron_key=f"resource:{resource.cluster_id}:{resource.uid}" if is_cron else None,
+        persistent=spec.get("persistent", False),
+        priority=_whole(spec.get("priority", 0)),
+        timeout_ms=spec.milliseconds("timeoutSeconds", None, low=1),
+        remove_delay_ms=spec.milliseconds("removeDelaySeconds", 0) or 0,
+        auto_reschedule_on_failure=auto,
+        auto_reschedule_on_failure_delay_ms=spec.milliseconds("autoRescheduleOnFailureDelaySeconds", 0) or 0,
+        retry=_retry(spec),
+        resource=resource,
+    )
+    # The same rules as for any job; their sentences begin with the field, or with what they read in it.
+    for problem in job_problems(job, now=_ANY_MOMENT):
+        if problem.startswith("cron schedule"):
+            spec.problem("cronSchedule", problem, separator=": ")
+        elif problem.startswith("time zone"):
+            spec.problem("timeZone", problem, separator=": ")
+        else:
+            name, _, rest = problem.partition(" ")
+            spec.problem(name, rest)
+    return job
 
 
-def _to_milliseconds(values: dict[str, Any], name: str, path: str, problems: list[str]) -> None:
-    if name not in values:
-        return
-    seconds = values[name]
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_MILLISECONDS / 1000:
-        problems.append(f"{path} is {values.pop(name)!r}: give seconds from 0 to {MAX_MILLISECONDS // 1000}")
-        return
-    values[name] = round(seconds * 1000)
+def _due(spec: _Fields) -> datetime | None:
+    text = spec.get("due")
+    if text is None:
+        return None
+    try:
+        if not isinstance(text, str) or not _MOMENT.fullmatch(text):
+            raise ValueError
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        spec.problem("due", f"is {_shown(text)}: {_MOMENT_WANTED}")
+        return None
+    if not 1900 <= moment.year <= 9900:  # Far from where clocks, and Postgres' own range as Python reads it, end.
+        spec.problem("due", f"is {_shown(text)}: give a moment in the years 1900 to 9900")
+        return None
+    return moment
 
 
-def _renamed(given: Mapping[str, Any], names: Mapping[str, str], path: str, problems: list[str]) -> dict[str, Any]:
-    values = {}
-    for name, value in given.items():
-        if name not in names:
-            problems.append(f"{path}: {unknown_name(name, names)}".replace(".:", ":"))
-        elif value is not None:
-            values[names[name]] = value
-    return values
+def _retry(spec: _Fields) -> RetryPolicy | None:
+    given = spec.get("retry")
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        spec.problem("retry", f"is {_shown(given)}: give an object such as {{limit: 3}}")
+        return None
+    retry = _Fields("spec.retry", given, _RETRY_FIELDS, spec.problems)
+    if "limit" not in retry:
+        retry.problem("limit", "is missing: give the number of retries")
+    usual = RetryPolicy(limit=0)
+    initial_ms = retry.milliseconds("initialDelaySeconds", usual.initial_delay_ms)
+    # A first delay above the usual longest one is meant as it stands.
+    longest_ms = retry.milliseconds("maxDelaySeconds", max(usual.max_delay_ms, initial_ms))
+    if longest_ms < initial_ms:
+        retry.problem("maxDelaySeconds", f"must not be below initialDelaySeconds ({initial_ms // 1000})")
+    return RetryPolicy(
+        limit=_whole(retry.get("limit", 0)),
+        initial_delay_ms=initial_ms,
+        factor=retry.get("factor", usual.factor),
+        max_delay_ms=longest_ms,
+    )
 
 
-def _with_cron_key(job: NewJob, resource: ResourceRef) -> NewJob:
-    return replace(job, cron_key=f"resource:{resource.cluster_id}:{resource.uid}")
+class _Fields:
+    """The fields of one object of a manifest; null means not given, as it does for kubectl."""
+
+    def __init__(self, path: str, given: Mapping[Any, Any], known: Iterable[str], problems: list[str]) -> None:
+        self.problems = problems
+        self._path = path
+        self._values = {name: value for name, value in given.items() if value is not None}
+        problems += _unknown(f"{path}.", given, known)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A field's value, of whatever type it has."""
+        return self._values.get(name, default)
+
+    def problem(self, name: str, text: str, *, separator: str = " ") -> None:
+        """Add a sentence about a field."""
+        self.problems.append(f"{self._path}.{name}{separator}{text}")
+
+    def milliseconds(self, name: str, default: Any, *, low: int = 0) -> Any:
+        """A duration that the manifest gives in seconds; the default, in milliseconds, where it is missing or wrong."""
+        if name not in self._values:
+            return default
+        seconds = _whole(self._values[name])
+        if isinstance(seconds, bool) or not isinstance(seconds, int) or not low <= seconds <= MAX_SECONDS:
+            self.problem(name, f"is {_shown(seconds)}: give a whole number of seconds from {low} to {MAX_SECONDS}")
+            return default
+        return seconds * 1000
 
 
-def _named_as_in_manifest(problem: str) -> str:
-    field, space, rest = problem.partition(" ")
-    if field in ("cron", "time"):
-        return f"spec.{_FIELD_OF_PROBLEM[field]}: {problem}"
-    return f"spec.{_FIELD_OF_PROBLEM.get(field, field)}{space}{rest}"
+def _unknown(prefix: str, given: Mapping[Any, Any], known: Iterable[str]) -> list[str]:
+    accepted = [f"{prefix}{name}" for name in known]
+    return [unknown_name(f"{prefix}{name}", accepted) for name in given if f"{prefix}{name}" not in accepted]
 
 
-def refused_status(
-    problems: Sequence[str], generation: int, before: Mapping[str, Any], now: datetime
-) -> dict[str, Any]:
-    """The status of a resource whose spec can't be used."""
-    message = "; ".join(problems)
-    return {
-        "state": "Invalid",
-        "error": message[:RESULT_LIMIT_BYTES],
-        "observedGeneration": generation,
-        "conditions": _conditions([("Accepted", False, INVALID_SPEC, message[:RESULT_LIMIT_BYTES])], before, now),
-    }
+def _whole(value: Any) -> Any:
+    """Make 5.0 an int, as Kubernetes does; anything else stays what it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def status_of(job: NewJob, rows: Sequence[Job], before: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """The status of a resource, from its rows.
-
-    Args:
-        job: What its spec asks for.
-        rows: Its unfinished rows and its newest finished one, oldest first; not empty.
-        before: The status that it has, whose condition times are kept where nothing changed.
-        now: When conditions that change do so.
-
-    Returns:
-        The whole status, without nulls.
-    """
-    assert job.resource is not None
-    newest = rows[-1]
-    running = next((row for row in rows if row.state is JobState.RUNNING), None)
-    waiting = next((row for row in rows if row.state is JobState.PENDING), None)
-    ended = next((row for row in reversed(rows) if row.state.is_final), None)
-    shown = running or ended or newest
-    is_cron = job.cron_schedule is not None
-    started = [row.started for row in rows if row.started is not None]
-    if is_cron:
-        state = "Running" if running is not None else "Scheduled"
-    else:
-        state = str(newest.state).capitalize()
-    status: dict[str, Any] = {
-        "state": state,
-        "jobId": (running or newest).id if not is_cron else shown.id,
-        "attempt": newest.attempt,
-        "lastRun": _moment(max(started)) if started else None,
-        "nextDue": _moment(waiting.due) if waiting is not None else None,
-        "progress": shown.progress,
-        "observedGeneration": job.resource.generation,
-        "conditions": _conditions(_facts(state, running, ended, is_cron=is_cron), before, now),
-    }
-    if ended is not None and (is_cron or newest is ended):
-        status["result"] = _cut(ended.result_json or "null")
-        status["lastState"] = str(ended.state).capitalize()
-        status["error"] = ended.error
-    return {name: value for name, value in status.items() if value is not None}
-
-
-def _facts(state: str, running: Job | None, ended: Job | None, *, is_cron: bool) -> list[tuple[str, bool, str, str]]:
-    facts = [
-        ("Accepted", True, ACCEPTED, ""),
-        ("Running", running is not None, JOB_RUNNING if running is not None else NOT_RUNNING, ""),
-    ]
-    if is_cron:
-        return facts
-    is_final = state in ("Succeeded", "Failed", "Cancelled")
-    reason = {"Succeeded": JOB_SUCCEEDED, "Failed": JOB_FAILED, "Cancelled": JOB_CANCELLED}.get(state, NOT_FINISHED)
-    error = (ended.error or "") if ended is not None and is_final else ""
-    return [
-        *facts,
-        ("Complete", state == "Succeeded", reason, ""),
-        ("Failed", state in ("Failed", "Cancelled"), reason, error),
-    ]
-
-
-def _conditions(
-    facts: Sequence[tuple[str, bool, str, str]], before: Mapping[str, Any], now: datetime
-) -> list[dict[str, str]]:
-    """Write conditions; one whose status did not change keeps the moment of its last change."""
-    earlier = {condition.get("type"): condition for condition in before.get("conditions") or []}
-    conditions = []
-    for kind, value, reason, message in facts:
-        status = "True" if value else "False"
-        last = earlier.get(kind, {})
-        since = last.get("lastTransitionTime") if last.get("status") == status else None
-        conditions.append(
-            {
-                "type": kind,
-                "status": status,
-                "reason": reason,
-                "message": message,
-                "lastTransitionTime": since or _moment(now),
-            }
-        )
-    return conditions
-
-
-def _moment(value: datetime) -> str:
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _cut(result_json: str) -> str:
-    """A result as JSON text, cut where it is long: a status is for people, the row has all of it."""
-    text = json.dumps(json.loads(result_json), ensure_ascii=False)
-    encoded = text.encode()
-    if len(encoded) <= RESULT_LIMIT_BYTES:
-        return text
-    return encoded[: RESULT_LIMIT_BYTES - 3].decode(errors="ignore") + "…"
+def _shown(value: object) -> str:
+    text = "missing" if value is None else ascii(value)
+    return text if len(text) <= 60 else text[:57] + "…"

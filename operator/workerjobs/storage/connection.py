@@ -30,15 +30,28 @@ _REFUSALS = (
 )
 
 
+_ENCODE = "special characters in the password have to be percent-encoded, such as %2F for /"
+
+
 def address_of(url: str) -> str:
-    """Name a database without its password: ``user@host:port/name``."""
+    """Name a database without its password: ``user@host:port/name``.
+
+    Raises:
+        InvalidSettingsError: The URL can't be read; what may be part of its password is not repeated.
+    """
     try:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:
-        raise InvalidSettingsError(f"DATABASE_URL can't be read: {str(error).strip()}") from None
+        # What follows is a piece of the URL.
+        reason = str(error).strip().partition(': "')[0]
+        raise InvalidSettingsError(f"DATABASE_URL can't be read: {reason}; {_ENCODE}") from None
     host = parts.get("host") or parts.get("hostaddr") or "localhost"
     user = f"{parts['user']}@" if parts.get("user") else ""
-    return f"{user}{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+    port, name = str(parts.get("port") or 5432), str(parts.get("dbname") or "")
+    # A / in the password ends the host there: what should be the password is taken for the port.
+    if not port.replace(",", "").isdecimal() or (not user and "@" in name):
+        raise InvalidSettingsError(f"DATABASE_URL can't be read: the port is no number; {_ENCODE}")
+    return f"{user}{host}:{port}/{name}"
 
 
 def connect_error(url: str, error: psycopg.Error) -> WorkerJobsError:
@@ -76,15 +89,32 @@ def is_lost(error: psycopg.Error) -> bool:
     )
 
 
+def is_passing(error: psycopg.Error) -> bool:
+    """Whether the same statement may work later: deadlocks, full disks, lock and statement timeouts, I/O errors."""
+    return error.sqlstate is not None and error.sqlstate[:2] in ("40", "53", "55", "57", "58")
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Whether the database (or the driver, which gives no SQLSTATE) can't take the values of a statement.
+
+    Invalid data, constraints, limits such as the depth of JSON, and what triggers raise.
+    """
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.DataError)
+    return error.sqlstate[:2] in ("21", "22", "23", "54", "P0")
+
+
 @contextmanager
 def connection_errors(url: str) -> Iterator[None]:
-    """Turn a lost connection into `DatabaseUnavailableError`; other errors pass."""
+    """Turn lost connections and passing trouble into `DatabaseUnavailableError`; other errors pass through."""
     try:
         yield
     except psycopg.Error as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         if is_lost(error):
-            reason = (str(error).strip().splitlines() or ["connection lost"])[0]
             raise DatabaseUnavailableError(
                 f"The connection to the database {address_of(url)} was lost: {reason}"
             ) from error
+        if is_passing(error):
+            raise DatabaseUnavailableError(f"The database {address_of(url)} can't do that now: {reason}") from error
         raise

@@ -20,7 +20,7 @@ from workerjobs.domain.lifecycle import MAX_RESCUES, Settlement
 from workerjobs.domain.schedule import CronSchedule
 from workerjobs.errors import InvalidInputError
 from workerjobs.ports import JobFilter, Lease, Progress, Renewal, Rescue, Settled, StoredResource
-from workerjobs.storage.connection import connect, connection_errors
+from workerjobs.storage.connection import connect, connection_errors, is_refusal
 from workerjobs.storage.migrate import check_version
 from workerjobs.storage.queries import query
 
@@ -113,7 +113,9 @@ class PostgresJobStore:
             live = {
                 row["cron_key"] for row in await _fetch(connection, "live_cron_keys", {"cron_keys": keys}, dict_row)
             }
-            return await _submit(connection, [job for job in jobs if job.cron_key not in live])
+            # As a follow-up, it cancels nothing by its tag: two lines of one tag would cancel each other for ever.
+            missing = [job for job in jobs if job.cron_key not in live]
+            return await _submit(connection, missing, cancels_by_tag=False)
 
     # --- running
 
@@ -207,6 +209,9 @@ class PostgresJobStore:
         try:
             stored.update(row["id"] for row in await self._rows("settle", values, dict_row))
         except (psycopg.Error, UnicodeError) as error:
+            if isinstance(error, psycopg.Error) and not is_refusal(error):
+                # Nothing is wrong with these results: a missing table or privilege must not fail the jobs.
+                raise
             return (str(error).strip().splitlines() or [type(error).__name__])[0]
         return None
 
@@ -304,9 +309,11 @@ async def _record_resources(connection: psycopg.AsyncConnection[Any], jobs: Sequ
     return {(row["cluster_id"], row["uid"]) for row in rows}
 
 
-async def _submit(connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]) -> list[Job]:
+async def _submit(
+    connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob], *, cancels_by_tag: bool = True
+) -> list[Job]:
     """Insert jobs inside a transaction, with what their tags cancel."""
-    tags = sorted({job.tag for job in jobs if job.tag is not None})
+    tags = sorted({job.tag for job in jobs if job.tag is not None and cancels_by_tag})
     if tags:
         # The lock is its own statement: the cancelling one then sees what the last holder committed.
         await connection.execute(query("lock_names"), {"kind": "tag", "names": tags})
@@ -314,7 +321,7 @@ async def _submit(connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJo
     stored: list[Job] = []
     try:
         for batch in _batches_of_distinct_tags(jobs):
-            if batch_tags := [job.tag for job in batch if job.tag is not None]:
+            if batch_tags := [job.tag for job in batch if job.tag in tags]:
                 await connection.execute(query("cancel_by_tag"), {"tags": batch_tags})
             stored += await _fetch(connection, "submit", {"jobs": _as_json(batch, now)}, class_row(Job))
     except psycopg.DataError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import json
@@ -45,6 +46,10 @@ CONFIGURATION_VARIABLE = "WORKERJOBS_CHILD"
 """Environment variable that carries the `Configuration` from the supervisor through the nursery to the children."""
 PROGRESS_SECONDS = 0.25
 """Progress is sent this often at most; the row is written twice a second."""
+TEXT_LIMIT = 100_000
+"""Characters of an error, a traceback or a log message that are sent; a frame has to stay below its limit."""
+PROGRESS_TEXT_LIMIT = 1000
+"""Characters of a progress report's message that are kept."""
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -87,8 +92,7 @@ class Child:
             finished = self._run(run_decoder.decode(body))
             if finished is None:
                 return 0
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+            self._flush_output()
             self._send(finished)
         return 0
 
@@ -97,6 +101,7 @@ class Child:
         progress = _ProgressSender(run.job_id, self._send)
         # The job before this one may have set its own handler.
         signal.signal(signal.SIGTERM, self._interrupt)
+        pid = os.getpid()
         try:
             self._is_running = True
             result = self._call(self._registry.function_for(run.job_type), run, progress)
@@ -109,6 +114,9 @@ class Child:
             return Finished(run.job_id, False, error=_describe(error), traceback=_traceback_of(error))
         finally:
             self._is_running = False
+            if os.getpid() != pid:
+                # The job forked, and this copy of it came back here. It must not speak for its original.
+                os._exit(0)
             progress.flush()
         if is_nested_too_deep(result):
             return Finished(run.job_id, False, error=f"The job's result is nested deeper than {MAX_NESTING} levels")
@@ -157,12 +165,24 @@ class Child:
         root.handlers[:] = [_ChannelHandler(self._send)]
         root.setLevel(LEVELS[self._configuration.log_level])
         logging.captureWarnings(True)
+        self._open_output()
+
+    def _open_output(self) -> None:
         # New streams: the inherited ones were made for what the supervisor writes to, perhaps a file that can seek.
         # Lines show up while the job runs; what is no text must not fail a print.
         sys.stdout, sys.stderr = (
             os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
             for descriptor in (1, 2)
         )
+        self._output = (sys.stdout, sys.stderr)
+
+    def _flush_output(self) -> None:
+        """Flush what the job printed; one that closed or replaced its streams leaves good ones to the next."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        if (sys.stdout, sys.stderr) != self._output or any(stream.closed for stream in self._output):
+            self._open_output()
 
     def _send(self, message: msgspec.Struct) -> None:
         with self._sending:
@@ -191,6 +211,8 @@ class _ProgressSender:
         for name, number in (("current", current), ("total", total)):
             if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
                 raise TypeError(f"progress: {name} is {number!r}, give a number")
+        if isinstance(message, str):
+            message = message[:PROGRESS_TEXT_LIMIT]
         self._unsent = encode_json({"current": current, "total": total, "message": message})
         if time.monotonic() - self._sent_at >= PROGRESS_SECONDS:
             self.flush()
@@ -243,10 +265,14 @@ def _traceback_of(error: BaseException) -> str:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
-    return _storable("".join(traceback.format_exception(type(error), error, frames or error.__traceback__)))[-100_000:]
+    return _storable("".join(traceback.format_exception(type(error), error, frames or error.__traceback__)))
 
 
 def _storable(text: str) -> str:
+    """Make text that can be encoded, and cut what is too long: its beginning and its end say most."""
+    if len(text) > TEXT_LIMIT:
+        half = TEXT_LIMIT // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -15,6 +15,8 @@ LINE_BYTES = 16 * 1024
 """Longer lines are logged in pieces."""
 LIMIT_BYTES = 1024 * 1024
 """What one job may print into the log; the rest is read, counted and dropped."""
+LINE_COST_BYTES = 256
+"""What a line costs besides its text: its record carries moment, logger, job id, …"""
 
 
 class Output:
@@ -41,9 +43,10 @@ class Output:
             self._log_line(self._rest)
         if self._dropped:
             log.warning(
-                "%s bytes of output were dropped, after the first %s",
+                "%s bytes of output were dropped: a job may fill %s bytes of the log, and each line counts %s more",
                 self._dropped,
                 LIMIT_BYTES,
+                LINE_COST_BYTES,
                 extra=self._describe(),
             )
         self._rest, self._taken, self._dropped = b"", 0, 0
@@ -69,10 +72,10 @@ class Output:
         if not piece:
             self._stop_reading()
             return False
-        kept = piece[: max(0, LIMIT_BYTES - self._taken)]
-        self._taken += len(kept)
-        self._dropped += len(piece) - len(kept)
-        *lines, self._rest = (self._rest + kept).split(b"\n")
+        if self._taken >= LIMIT_BYTES:
+            self._dropped += len(piece)
+            return True
+        *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
             self._log_line(line)
         while len(self._rest) > LINE_BYTES:
@@ -81,9 +84,14 @@ class Output:
         return True
 
     def _log_line(self, line: bytes) -> None:
+        """Log a line in pieces, as far as the job may still fill the log."""
         facts = self._describe()
         # Without a job it is the child itself that speaks, and then something is wrong.
         level = logging.INFO if facts else logging.ERROR
         for start in range(0, len(line), LINE_BYTES):
             text = line[start : start + LINE_BYTES].decode(errors="backslashreplace").rstrip("\r")
+            self._taken += len(text) + LINE_COST_BYTES
+            if self._taken > LIMIT_BYTES:
+                self._dropped += len(line) - start
+                return
             log.log(level, "%s", text, extra=facts)

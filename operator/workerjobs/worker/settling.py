@@ -53,12 +53,16 @@ class Settling(Duty):
         return None
 
     def _finish(self, job: Job, outcome: Outcome, refusal: str | None, is_stale: bool) -> None:
-        if refusal is not None:
+        if refusal is not None and outcome.success:
             # Again, as a failure: its error is plain text, which Postgres takes.
             log.error("The job's result was refused by the database: %s", refusal, extra=job_facts(job))
             self.add(job, Outcome.failure(f"The job's result can't be stored: {refusal}"))
             return
-        if is_stale:
+        if refusal is not None:
+            # Not the text but the row itself is refused, by a trigger or a constraint of someone else's. Trying again
+            # at once would not end; the lease runs out, and a rescuer tries.
+            log.error("The job can't be settled, the database refuses: %s", refusal, extra=job_facts(job))
+        elif is_stale:
             # Either the lease was lost, or an earlier try to settle took effect although its answer was lost.
             log.warning(
                 "This run's outcome was not stored: the row is settled or leased to another", extra=job_facts(job)

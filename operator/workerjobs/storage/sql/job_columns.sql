@@ -1,5 +1,10 @@
-j.id, j.type, j."userId" as user_id, j.data::text as data_json, j.due, j.started, j.finished, j.success,
-j.result::text as result_json, j."cronSchedule" as cron_schedule, j.persistent, j.tag, j."removeAt" as remove_at,
+/* Moments that other programs may set to infinity, for "never", are cut to years that Python knows. */
+j.id, j.type, j."userId" as user_id, j.data::text as data_json,
+greatest(least(j.due, timestamptz '9999-12-30 00:00Z'), timestamptz '0001-01-02 00:00Z') as due, j.started, j.finished,
+j.success, j.result::text as result_json, j."cronSchedule" as cron_schedule, j.persistent, j.tag,
+case when j."removeAt" is not null
+    then greatest(least(j."removeAt", timestamptz '9999-12-30 00:00Z'), timestamptz '0001-01-02 00:00Z')
+end as remove_at,
 j."removeDelay" as remove_delay_ms, j."autoRescheduleOnFailure" as auto_reschedule_on_failure,
 j."autoRescheduleOnFailureDelay" as auto_reschedule_on_failure_delay_ms,
 j."rescheduledFromJob" as rescheduled_from_job, j."createdAt" as created_at, j."updatedAt" as updated_at, j.priority,

@@ -1,0 +1,146 @@
+"""What a pod asks of a node, as JSON of the Kubernetes API says it: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+_SUFFIXES = {
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    **{letter: Decimal(1000) ** power for power, letter in enumerate("kMGTPE", 1)},
+    **{f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", 1)},
+}
+
+
+def parse_quantity(text: str | float) -> Decimal:
+    """Read a Kubernetes quantity, such as ``2``, ``250m``, ``1.5``, ``1e3`` or ``1Ki``.
+
+    >>> parse_quantity("250m")
+    Decimal('0.250')
+
+    Raises:
+        ValueError: It is none.
+
+    Source:
+        k8s.io/apimachinery, pkg/api/resource/quantity.go.
+    """
+    text = str(text).strip()
+    suffix = next((name for name in sorted(_SUFFIXES, key=len, reverse=True) if text.endswith(name)), "")
+    try:
+        return Decimal(text.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is no quantity") from None
+
+
+def cpu_request(pod: Mapping[str, Any]) -> Decimal | None:
+    """The CPUs that the scheduler reserves for a pod; None where its containers ask for none.
+
+    A limit counts as the request where there is none. Init containers run before the others, those that restart always
+    beside them.
+
+    Source:
+        Kubernetes documentation, "Resource Management for Pods and Containers", "Sidecar Containers", "Pod Overhead".
+    """
+    whole_pod = _cpu(pod)
+    if whole_pod is None:
+        beside, highest = Decimal(0), Decimal(0)
+        for container in pod.get("initContainers") or ():
+            if container.get("restartPolicy") == "Always":
+                beside += _cpu(container) or 0
+                highest = max(highest, beside)
+            else:
+                highest = max(highest, beside + (_cpu(container) or 0))
+        together = beside + sum(_cpu(container) or 0 for container in pod.get("containers") or ())
+        whole_pod = max(together, highest)
+    whole_pod += parse_quantity((pod.get("overhead") or {}).get("cpu", 0))
+    return whole_pod or None
+
+
+def may_run_on(pod: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
+    """Whether the scheduler may put a pod onto a node, free room apart.
+
+    Looks at cordons, taints, the node selector and required node affinity.
+    """
+    spec = node.get("spec") or {}
+    if spec.get("unschedulable"):
+        return False
+    labels = node["metadata"].get("labels") or {}
+    if any(labels.get(name) != value for name, value in (pod.get("nodeSelector") or {}).items()):
+        return False
+    hindering = [taint for taint in spec.get("taints") or () if taint.get("effect") in ("NoSchedule", "NoExecute")]
+    tolerations = pod.get("tolerations") or ()
+    if not all(any(_tolerates(toleration, taint) for toleration in tolerations) for taint in hindering):
+        return False
+    affinity = (pod.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return True
+    fields = {"metadata.name": node["metadata"]["name"]}
+    return any(_matches_term(term, labels, fields) for term in required.get("nodeSelectorTerms") or ())
+
+
+def _cpu(owner: Mapping[str, Any]) -> Decimal | None:
+    resources = owner.get("resources") or {}
+    text = (resources.get("requests") or {}).get("cpu", (resources.get("limits") or {}).get("cpu"))
+    return None if text is None else parse_quantity(text)
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    """Whether a toleration covers a taint.
+
+    Source:
+        Kubernetes documentation, "Taints and Tolerations": an empty key with Exists matches everything, an empty effect
+        matches all effects, and the operator is Equal by default.
+    """
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    if toleration.get("key", "") != taint.get("key") and not (
+        not toleration.get("key") and toleration.get("operator") == "Exists"
+    ):
+        return False
+    match toleration.get("operator") or "Equal":
+        case "Exists":
+            return True
+        case "Equal":
+            return bool(toleration.get("value", "") == taint.get("value", ""))
+        case "Gt" | "Lt" as operator:  # as the API server writes it: the taint's value is above, or below
+            return _compares(operator, taint.get("value"), toleration.get("value"))
+        case _:
+            return False
+
+
+def _matches_term(term: Mapping[str, Any], labels: Mapping[str, str], fields: Mapping[str, str]) -> bool:
+    """Whether all of a term's requirements hold; one without any matches no node."""
+    expressions, on_fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
+    if not expressions and not on_fields:
+        return False
+    return all(_matches(each, labels) for each in expressions) and all(_matches(each, fields) for each in on_fields)
+
+
+def _matches(requirement: Mapping[str, Any], values: Mapping[str, str]) -> bool:
+    value: str | None = values.get(requirement["key"])
+    wanted: Sequence[str] = requirement.get("values") or ()
+    match requirement["operator"]:
+        case "In":
+            return value in wanted
+        case "NotIn":
+            return value not in wanted
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" as operator:
+            return _compares(operator, value, wanted[0] if wanted else None)
+        case _:
+            return False
+
+
+def _compares(operator: str, value: str | None, bound: str | None) -> bool:
+    try:
+        left, right = int(value or ""), int(bound or "")
+    except ValueError:
+        return False
+    return left > right if operator == "Gt" else left < right

@@ -1,0 +1,181 @@
+"""What the database announces, and how listeners come through lost connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from tests.support.factories import resource_job
+from tests.support.loop import in_loop, until
+from tests.support.table import LEASE, claim_all, claim_one, lease_of, open_store, settlement, sql, submit_one
+from workerjobs.domain.job import NewJob
+from workerjobs.domain.lifecycle import Outcome
+from workerjobs.ports import CancelNotice, DueNotice, Notice, Progress, Reconnected, ResourceNotice
+from workerjobs.storage.listen import PostgresListener
+
+LATER = datetime(2040, 1, 1, tzinfo=UTC)
+
+
+class Heard:
+    """Notices as they come, up to a mark that the test sets."""
+
+    def __init__(self, url: str, notices: AsyncIterator[Notice]) -> None:
+        self._url = url
+        self._notices = notices
+
+    async def next(self) -> Notice:
+        async with asyncio.timeout(20):
+            return await anext(self._notices)
+
+    async def so_far(self) -> list[Notice]:
+        """Everything since the last call: notices come in the order of their commits."""
+        sql(self._url, """select pg_notify('workerJobs', '{"kind": "cancel", "jobId": -1}')""")
+        heard = []
+        while (notice := await self.next()) != CancelNotice(-1):
+            heard.append(notice)
+        return heard
+
+
+@asynccontextmanager
+async def listening(url: str) -> AsyncIterator[Heard]:
+    source = PostgresListener(url, "workerjobs test").notices()
+    heard = Heard(url, source)
+    try:
+        assert await heard.next() == Reconnected()
+        yield heard
+    finally:
+        await source.aclose()  # type: ignore[attr-defined]
+
+
+@in_loop
+async def test_bulk_of_a_thousand_due_jobs_is_announced_once(database_url: str) -> None:
+    async with open_store(database_url) as store, listening(database_url) as heard:
+        await store.submit([NewJob(type="report") for _ in range(1000)])
+        assert await heard.so_far() == [DueNotice("default", 0)]
+
+
+@in_loop
+async def test_announcement_names_the_wait_for_the_earliest_job_of_each_pool(database_url: str) -> None:
+    async with open_store(database_url) as store, listening(database_url) as heard:
+        now = await store.now()
+        waits = [("default", 90), ("heavy", 40), ("default", 30), ("heavy", 50)]
+        await store.submit([NewJob(type="x", pool=pool, due=now + timedelta(seconds=wait)) for pool, wait in waits])
+        notices = {notice.pool: notice.seconds for notice in await heard.so_far() if isinstance(notice, DueNotice)}
+        assert set(notices) == {"default", "heavy"}
+        assert 25 < notices["default"] <= 30
+        assert 35 < notices["heavy"] <= 40
+
+
+@in_loop
+async def test_row_that_any_program_inserts_is_announced(database_url: str) -> None:
+    async with listening(database_url) as heard:
+        sql(database_url, """insert into "workerJobs" (type, due) values ('x', now() - interval '1 day')""")
+        assert await heard.so_far() == [DueNotice("default", 0)]
+        finished = 'insert into "workerJobs" (type, started, finished, success) values (%s, now(), now(), true)'
+        sql(database_url, finished, "imported")
+        assert await heard.so_far() == []
+
+
+@in_loop
+async def test_running_a_plain_job_announces_nothing(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        await submit_one(store)
+        async with listening(database_url) as heard:
+            (job,) = await claim_all(store)
+            await store.renew([lease_of(job)], LEASE)
+            await store.save_progress([Progress(job.id, lease_of(job).fencing_token, "{}")])
+            await store.settle([settlement(job)])
+            await store.prune(10)
+            assert await heard.so_far() == []
+
+
+@in_loop
+async def test_job_given_back_or_rescued_is_announced(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        job = await claim_one(store)
+        async with listening(database_url) as heard:
+            await store.release([lease_of(job)])
+            assert await heard.so_far() == [DueNotice("default", 0)]
+            await claim_all(store)
+            sql(database_url, """update "workerJobs" set "leaseDeadline" = now() - interval '1 second'""")
+            await store.rescue("rescuer", timedelta(milliseconds=1), 10)
+            assert await heard.so_far() == [DueNotice("default", 0)]
+
+
+@in_loop
+async def test_only_cancels_of_running_jobs_are_announced_and_once_each(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        await store.submit([NewJob(type="x") for _ in range(2)])
+        running = await claim_all(store)
+        pending = await submit_one(store)
+        async with listening(database_url) as heard:
+            await store.cancel([job.id for job in (*running, pending)])
+            assert await heard.so_far() == [CancelNotice(job.id) for job in running]
+            await store.cancel([job.id for job in running])
+            assert await heard.so_far() == []
+
+
+@in_loop
+async def test_changes_of_a_resources_rows_are_announced_and_renewals_are_not(database_url: str) -> None:
+    changed = ResourceNotice("here", "a")
+    async with open_store(database_url) as store, listening(database_url) as heard:
+        await submit_one(store, resource_job("a"))
+        assert set(await heard.so_far()) == {changed, DueNotice("default", 0)}
+        (job,) = await claim_all(store)
+        assert await heard.so_far() == [changed]
+        await store.renew([lease_of(job)], LEASE)
+        assert await heard.so_far() == []
+        await store.save_progress([Progress(job.id, lease_of(job).fencing_token, '{"current": 1}')])
+        assert await heard.so_far() == [changed]
+        await store.settle([settlement(job, Outcome.failure("no paper"))])
+        assert await heard.so_far() == [changed]
+
+
+@in_loop
+async def test_rolled_back_changes_are_not_announced(database_url: str) -> None:
+    async with open_store(database_url) as store, listening(database_url) as heard:
+        try:
+            async with store._transaction() as connection:
+                await connection.execute("""insert into "workerJobs" (type) values ('x')""")
+                raise RuntimeError("changed my mind")
+        except RuntimeError:
+            pass
+        assert await heard.so_far() == []
+
+
+@in_loop
+async def test_what_others_say_on_the_channel_is_ignored(database_url: str) -> None:
+    async with listening(database_url) as heard:
+        for payload in (
+            "",
+            "hello",
+            "[]",
+            "5",
+            '{"kind": "due"}',
+            '{"kind": "cancel", "jobId": "x"}',
+            '{"kind": "new"}',
+        ):
+            sql(database_url, """select pg_notify('workerJobs', %s)""", payload)
+        assert await heard.so_far() == []
+
+
+@in_loop
+async def test_listener_comes_back_after_its_connection_was_terminated_and_says_so(database_url: str) -> None:
+    async with open_store(database_url) as store, listening(database_url) as heard:
+        listeners = "where datname = current_database() and query ilike 'listen%%'"
+        waiting = asyncio.create_task(heard.next())
+        await asyncio.sleep(0)
+        sql(database_url, f"select pg_terminate_backend(pid) from pg_stat_activity {listeners}")
+        assert await waiting == Reconnected()
+        await submit_one(store)
+        assert await heard.so_far() == [DueNotice("default", 0)]
+
+
+@in_loop
+async def test_listener_closes_its_connection_when_it_is_no_longer_wanted(database_url: str) -> None:
+    count = "select count(*) from pg_stat_activity where datname = current_database() and query ilike 'listen%%'"
+    async with listening(database_url):
+        assert sql(database_url, count) == [(1,)]
+    await until(lambda: sql(database_url, count) == [(0,)])

@@ -1,0 +1,58 @@
+"""Async tests without a plugin, and waiting for conditions with a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar, overload
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TEST_SECONDS = 90.0
+"""No test takes so long; one that hangs fails here, where its tasks can still clean up."""
+LOOK_SECONDS = 0.01
+
+
+def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run an ``async`` test function in an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*arguments: P.args, **fixtures: P.kwargs) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(TEST_SECONDS):
+                await test(*arguments, **fixtures)
+
+        asyncio.run(bounded())
+
+    return run
+
+
+@overload
+async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = ...) -> T: ...
+
+
+@overload
+async def until(condition: Callable[[], T], *, seconds: float = ...) -> T: ...
+
+
+async def until(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+    """Wait until a condition gives something true, and return that.
+
+    Raises:
+        AssertionError: It was not true in time.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
+        if clock() > deadline:
+            source = inspect.getsource(condition).strip() if inspect.isfunction(condition) else repr(condition)
+            raise AssertionError(f"not true within {seconds} s: {source}")
+        await asyncio.sleep(LOOK_SECONDS)
