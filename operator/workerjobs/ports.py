@@ -130,7 +130,7 @@ class JobStore(Protocol):
         ...
 
     async def ensure_cron(self, jobs: Sequence[NewJob]) -> list[Job]:
-        """Store those cron jobs (`NewJob.cron_key` set) whose line has no pending or running row; tags cancel nothing."""
+        """Store those cron jobs (`NewJob.cron_key` set) whose line has no unfinished row; their tags cancel nothing."""
         ...
 
     async def claim(self, owner: str, pool: str, limit: int, lease: timedelta) -> list[Job]:
@@ -211,8 +211,8 @@ class WorkerDeployment:
 class Cluster(Protocol):
     """The Kubernetes API.
 
-    All methods raise `ClusterUnavailableError` where it can't be reached or can't serve now, and `ClusterError` where it
-    refuses.
+    All methods raise `ClusterUnavailableError` where it can't be reached or can't serve now, and `ClusterError` where
+    it refuses.
     """
 
     async def cluster_id(self) -> str:

@@ -149,7 +149,7 @@ async def test_next_due_is_the_wait_for_the_earliest_pending_job_of_the_pool(dat
         overdue = await submit_one(store, NewJob(type="x", due=now - timedelta(hours=1)))
         wait = await store.next_due("default")
         assert wait is not None
-        assert wait <= -timedelta(hours=1)
+        assert wait <= timedelta(0)
         await store.cancel([overdue.id])
         assert await claim_all(store) == []
         wait = await store.next_due("default")

@@ -78,8 +78,8 @@ class Registry:
         for name in self._modules:
             try:
                 import_job_module(name)
-            except Exception as error:
-                # Whatever a user's module raises must cost only its own job types.
+            except (Exception, SystemExit) as error:
+                # Whatever a user's module raises must cost only its own job types; a script may call sys.exit.
                 log.exception("The job module %s can't be imported", name)
                 self._problems[name] = f"{type(error).__name__}: {error}"
 

@@ -126,7 +126,7 @@ def _restored(job: NewJob, rows: Sequence[Job], now: datetime) -> NewJob:
         return job
     used = [row.tick for row in rows if row.tick is not None and row.state.is_final]
     schedule = CronSchedule.parse(job.cron_schedule or "", job.time_zone, identity=job.cron_key or "")
-    return replace(job, due=schedule.next_after(max(now, *used)))
+    return replace(job, due=schedule.next_after(max([now, *used])))
 
 
 def _without_progress(status: Mapping[str, Any]) -> dict[str, Any]:

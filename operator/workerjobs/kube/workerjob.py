@@ -8,7 +8,7 @@ Postgres can't store.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -184,7 +184,7 @@ def _retry(spec: _Fields) -> RetryPolicy | None:
 class _Fields:
     """The fields of one object of a manifest; null means not given, as it does for kubectl."""
 
-    def __init__(self, path: str, given: Mapping[Any, Any], known: Iterable[str], problems: list[str]) -> None:
+    def __init__(self, path: str, given: Mapping[Any, Any], known: Sequence[str], problems: list[str]) -> None:
         self.problems = problems
         self._path = path
         self._values = {name: value for name, value in given.items() if value is not None}
@@ -212,9 +212,12 @@ class _Fields:
         return seconds * 1000
 
 
-def _unknown(prefix: str, given: Mapping[Any, Any], known: Iterable[str]) -> list[str]:
-    accepted = [f"{prefix}{name}" for name in known]
-    return [unknown_name(f"{prefix}{name}", accepted) for name in given if f"{prefix}{name}" not in accepted]
+def _unknown(prefix: str, given: Mapping[Any, Any], known: Sequence[str]) -> list[str]:
+    return [
+        f"{prefix}{name}: {unknown_name(name, known)}" if prefix else unknown_name(name, known)
+        for name in given
+        if name not in known
+    ]
 
 
 def _whole(value: Any) -> Any:

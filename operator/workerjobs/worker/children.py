@@ -66,6 +66,7 @@ class Child:
     number: int
     channel: socket.socket
     state: ChildState = ChildState.STARTING
+    was_ready: bool = False
     pid: int | None = None
     job: Job | None = None
     writer: asyncio.StreamWriter | None = None
@@ -238,6 +239,9 @@ class Children:
     # --- children
 
     async def _fork(self) -> None:
+        # A nursery that was replaced has forked all children anew; those that were to come are there already.
+        if self._is_closing or len(self._children) >= self.count:
+            return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -268,6 +272,7 @@ class Children:
         match message:
             case Ready():
                 self._early_deaths = 0
+                child.was_ready = True
                 if child.state is ChildState.STARTING:
                     child.state = ChildState.IDLE
                     self._on_idle()
@@ -306,7 +311,6 @@ class Children:
     def _bury(self, child: Child, how: str, *, refork: bool = True) -> None:
         """Take a dead child from the books, report its job, and start another one in its place."""
         del self._children[child.number]
-        was_starting = child.state is ChildState.STARTING
         if child.kill_timer is not None:
             child.kill_timer.cancel()
         if child.output is not None:
@@ -315,9 +319,10 @@ class Children:
         # What it had said before it died is in the channel's buffer and was its last word; the task reads it.
         self._spawn(self._finish_burying(child, how))
         if not self._is_closing and refork:
-            self._early_deaths = self._early_deaths + 1 if was_starting else 0
+            # Not its state: that its channel closed may have been heard before its end was, and it was told to stop.
+            self._early_deaths = 0 if child.was_ready else self._early_deaths + 1
             backoff = _RESTART_BACKOFF_SECONDS[min(self._early_deaths, len(_RESTART_BACKOFF_SECONDS) - 1)]
-            if was_starting:
+            if not child.was_ready:
                 log.error("A child %s before it was ready; starting another in %s s", how, backoff)
             self._fork_later(backoff)
 

@@ -84,14 +84,14 @@ class Output:
         return True
 
     def _log_line(self, line: bytes) -> None:
-        """Log a line in pieces, as far as the job may still fill the log."""
-        facts = self._describe()
-        # Without a job it is the child itself that speaks, and then something is wrong.
-        level = logging.INFO if facts else logging.ERROR
-        for start in range(0, len(line), LINE_BYTES):
+        """Log a line in pieces, as far as the job may still fill the log; empty ones are counted and left out."""
+        for start in range(0, len(line) or 1, LINE_BYTES):
             text = line[start : start + LINE_BYTES].decode(errors="backslashreplace").rstrip("\r")
             self._taken += len(text) + LINE_COST_BYTES
             if self._taken > LIMIT_BYTES:
                 self._dropped += len(line) - start
                 return
-            log.log(level, "%s", text, extra=facts)
+            if text:
+                facts = self._describe()
+                # Without a job it is the child itself that speaks, and then something is wrong.
+                log.log(logging.INFO if facts else logging.ERROR, "%s", text, extra=facts)

@@ -97,6 +97,14 @@ create table "workerJobResources" (
 --   cancel    {"kind": "cancel", "jobId": the running row to stop}
 --   resource  {"kind": "resource", "clusterId": text, "uid": of the resource whose rows changed}
 
+-- Seconds from now until a moment, >= 0 and at most a day: due may be infinite, which Postgres before 17 can't subtract.
+create function workerjobs.seconds_until(moment timestamptz) returns double precision
+language sql volatile as $$
+    select greatest(0, extract(epoch from
+        greatest(least(moment, clock_timestamp() + interval '1 day'), clock_timestamp()) - clock_timestamp()
+    ))::double precision
+$$;
+
 create function workerjobs.announce_inserted() returns trigger
 language plpgsql as $$
 declare
@@ -107,7 +115,7 @@ begin
     loop
         perform pg_notify('workerJobs', json_build_object(
             'kind', 'due', 'pool', earliest.pool,
-            'seconds', greatest(0, extract(epoch from earliest.due - clock_timestamp()))
+            'seconds', workerjobs.seconds_until(earliest.due)
         )::text);
     end loop;
     return null;
@@ -118,7 +126,7 @@ language plpgsql as $$
 begin
     perform pg_notify('workerJobs', json_build_object(
         'kind', 'due', 'pool', new.pool,
-        'seconds', greatest(0, extract(epoch from new.due - clock_timestamp()))
+        'seconds', workerjobs.seconds_until(new.due)
     )::text);
     return null;
 end $$;

@@ -1,4 +1,5 @@
--- The earliest pending row of a pool, found by one look per priority in use; seconds from now.
+-- The earliest pending row of a pool, found by one look per priority in use; seconds from now, 0 where it is due, at most
+-- a day.
 with recursive level (priority) as (
     (
         select priority from "workerJobs"
@@ -17,7 +18,7 @@ with recursive level (priority) as (
     from level
     where level.priority is not null
 )
-select extract(epoch from min(earliest.due) - clock_timestamp())::float8 as seconds
+select case when min(earliest.due) is not null then workerjobs.seconds_until(min(earliest.due)) end as seconds
 from level
 cross join lateral (
     select pending.due

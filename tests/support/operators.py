@@ -1,0 +1,171 @@
+"""Operators as processes, and WorkerJobs as users handle them: with kubectl, in the test's own namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.support.cli import environment
+from tests.support.cluster.controlplane import Cluster
+
+T = TypeVar("T")
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+
+
+def eventually(look: Callable[[], T], *, seconds: float = 20.0) -> T:
+    """Wait until a look gives something true, and return that."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+    return found
+
+
+def workerjob(name: str, spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    """A manifest; without a spec one that no worker is there for."""
+    return {
+        "apiVersion": "quickdapp.xyz/v1",
+        "kind": "WorkerJob",
+        "metadata": {"name": name, **metadata},
+        "spec": spec or {"type": "report"},
+    }
+
+
+def install_definition(cluster: Cluster) -> None:
+    """Make WorkerJobs known to a cluster; harmless where they are."""
+    cluster.kubectl("apply", "-f", str(MANIFESTS / "crds"))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/workerjobs.quickdapp.xyz", "--timeout=30s")
+    eventually(lambda: cluster.kubectl("get", "workerjobs", check=False).returncode == 0)
+
+
+@dataclass(frozen=True)
+class WorkerJobs:
+    """The WorkerJobs of one namespace."""
+
+    cluster: Cluster
+    namespace: str
+
+    def kubectl(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run kubectl in the namespace."""
+        return self.cluster.kubectl("--namespace", self.namespace, *arguments, **options)
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        """Apply manifests at once."""
+        documents = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+        self.kubectl("apply", "-f", "-", input=json.dumps(documents))
+
+    def delete(self, *names: str) -> None:
+        """Delete WorkerJobs, and do not wait for anything but the API server."""
+        self.kubectl("delete", "workerjob", *names, "--wait=false")
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Read one."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", "workerjob", name, "-o", "json").stdout)
+        return found
+
+    def all(self) -> list[dict[str, Any]]:
+        """Read all."""
+        items: list[dict[str, Any]] = json.loads(self.kubectl("get", "workerjobs", "-o", "json").stdout)["items"]
+        return items
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Read the status of one; empty while there is none."""
+        status: dict[str, Any] = self.get(name).get("status", {})
+        return status
+
+    def uid(self, name: str) -> str:
+        """Read the uid of one."""
+        return str(self.get(name)["metadata"]["uid"])
+
+    def states(self) -> dict[str, str | None]:
+        """Read the state of each."""
+        return {each["metadata"]["name"]: each.get("status", {}).get("state") for each in self.all()}
+
+    def wait(self, name: str, state: str, *, seconds: float = 20.0) -> dict[str, Any]:
+        """Wait until one has a state; returns its status."""
+        condition = f"--for=jsonpath={{.status.state}}={state}"
+        self.kubectl("wait", condition, f"workerjob/{name}", f"--timeout={seconds}s")
+        return self.status(name)
+
+    def condition(self, name: str, kind: str) -> dict[str, str]:
+        """Read one condition of one."""
+        (found,) = [each for each in self.status(name)["conditions"] if each["type"] == kind]
+        return dict(found)
+
+
+@dataclass
+class Operator:
+    """`workerjobs operator` as a process."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def said(self) -> list[dict[str, Any]]:
+        """What it logged; lines that are no JSON, such as tracebacks of a crash, fail the test."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def complaints(self) -> list[str]:
+        """What it warned of."""
+        return [each["message"] for each in self.said() if each["level"] not in ("info", "debug")]
+
+    def wait_until_watching(self) -> None:
+        """Wait until it has begun, as it says itself."""
+        eventually(lambda: any("watches" in each["message"] for each in self.said()))
+
+    def kill(self) -> None:
+        """End it as a crash would, with SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it as Kubernetes does, with SIGTERM."""
+        self.process.terminate()
+        assert self.process.wait(20) == 0, self.log.read_text()
+
+
+class Operators:
+    """Starts operators for one test, and ends those that are left."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, database_url: str, namespaces: str) -> None:
+        self._folder = folder
+        self._database_url = database_url
+        self._variables = {"KUBECONFIG": str(kubeconfig), "WORKERJOBS_NAMESPACES": namespaces}
+        self._running: list[Operator] = []
+
+    def start(self, **variables: str) -> Operator:
+        """Start one; variables replace those of the namespace and the cluster."""
+        log = self._folder / f"operator-{len(self._running)}.log"
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workerjobs", "operator"],
+                env=environment(self._database_url, **self._variables | variables),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+        self._running.append(Operator(process, log))
+        return self._running[-1]
+
+    def close(self) -> None:
+        """End what is left."""
+        for operator in self._running:
+            with contextlib.suppress(ProcessLookupError):
+                operator.kill()
+
+
+@contextlib.contextmanager
+def operators(folder: Path, kubeconfig: Path, database_url: str, namespaces: str) -> Iterator[Operators]:
+    """Operators of one database and some namespaces, all gone at the end."""
+    started = Operators(folder, kubeconfig, database_url, namespaces)
+    try:
+        yield started
+    finally:
+        started.close()

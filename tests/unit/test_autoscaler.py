@@ -1,0 +1,305 @@
+"""How many worker pods there should be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.support.loop import in_loop
+from workerjobs.errors import ClusterError
+from workerjobs.kube.autoscaler import Autoscaler, desired_replicas
+from workerjobs.kube.podspec import cpu_request, may_run_on, parse_quantity
+from workerjobs.ports import WorkerDeployment
+
+
+def node(cpu: str = "4", **spec: Any) -> dict[str, Any]:
+    name, labels = spec.pop("name", "n"), spec.pop("labels", {})
+    return {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": {"allocatable": {"cpu": cpu}}}
+
+
+def container(cpu: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"name": "c", "resources": {"requests": {"cpu": cpu}} if cpu else {}} | more
+
+
+def pod(cpu: str | None = "1", **more: Any) -> dict[str, Any]:
+    return {"containers": [container(cpu)]} | more
+
+
+def taint(effect: str = "NoSchedule", key: str = "gpu", **more: Any) -> dict[str, Any]:
+    return {"key": key, "effect": effect} | more
+
+
+# --- quantities
+
+QUANTITIES = [
+    ("2", "2"),
+    ("0.5", "0.5"),
+    ("250m", "0.25"),
+    ("1e3", "1000"),
+    ("1E", "1e18"),
+    ("100u", "0.0001"),
+    ("5n", "0.000000005"),
+    ("2k", "2000"),
+    ("1Ki", "1024"),
+    ("1.5Mi", "1572864"),
+    (3, "3"),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), QUANTITIES)
+def test_quantity_is_read_as_kubernetes_reads_it(text: str, value: str) -> None:
+    assert parse_quantity(text) == Decimal(value)
+
+
+@pytest.mark.parametrize("text", ["", "m", "1x", "one", "1 000"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no quantity"):
+        parse_quantity(text)
+
+
+# --- what a pod asks for
+
+REQUESTS: list[tuple[str, dict[str, Any], str | None]] = [
+    ("nothing", pod(None), None),
+    ("one container", pod("250m"), "0.25"),
+    ("two containers", {"containers": [container("250m"), container("1")]}, "1.25"),
+    ("a limit counts without a request", {"containers": [container(resources={"limits": {"cpu": "2"}})]}, "2"),
+    (
+        "a request counts before a limit",
+        {"containers": [container(resources={"limits": {"cpu": "2"}, "requests": {"cpu": "1"}})]},
+        "1",
+    ),
+    ("a bigger init container", pod("1", initContainers=[container("3"), container("2")]), "3"),
+    ("a smaller init container", pod("1", initContainers=[container("500m")]), "1"),
+    ("a sidecar", pod("1", initContainers=[container("500m", restartPolicy="Always")]), "1.5"),
+    (
+        "an init container beside a sidecar",
+        pod("1", initContainers=[container("1", restartPolicy="Always"), container("2")]),
+        "3",
+    ),
+    ("overhead", pod("1", overhead={"cpu": "100m"}), "1.1"),
+    ("the whole pod's", pod("1", resources={"requests": {"cpu": "4"}}), "4"),
+]
+
+
+@pytest.mark.parametrize(("spec", "cpus"), [case[1:] for case in REQUESTS], ids=[case[0] for case in REQUESTS])
+def test_cpu_request_of_a_pod(spec: dict[str, Any], cpus: str | None) -> None:
+    assert cpu_request(spec) == (None if cpus is None else Decimal(cpus))
+
+
+# --- where a pod may run
+
+PREFERRED = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1}]}}
+
+
+def required(*terms: dict[str, Any]) -> dict[str, Any]:
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}}
+    return {"affinity": {"nodeAffinity": required}}
+
+
+def expression(key: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+NODES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
+    ("any node", pod(), node(), True),
+    ("cordoned", pod(), node(unschedulable=True), False),
+    ("NoSchedule", pod(), node(taints=[taint()]), False),
+    ("NoExecute", pod(), node(taints=[taint("NoExecute")]), False),
+    ("PreferNoSchedule", pod(), node(taints=[taint("PreferNoSchedule")]), True),
+    ("tolerated", pod(tolerations=[{"key": "gpu", "operator": "Exists"}]), node(taints=[taint()]), True),
+    ("everything tolerated", pod(tolerations=[{"operator": "Exists"}]), node(taints=[taint(value="a")]), True),
+    ("another key tolerated", pod(tolerations=[{"key": "x", "operator": "Exists"}]), node(taints=[taint()]), False),
+    ("value tolerated", pod(tolerations=[{"key": "gpu", "value": "a"}]), node(taints=[taint(value="a")]), True),
+    (
+        "another value tolerated",
+        pod(tolerations=[{"key": "gpu", "value": "b"}]),
+        node(taints=[taint(value="a")]),
+        False,
+    ),
+    (
+        "another effect tolerated",
+        pod(tolerations=[{"key": "gpu", "operator": "Exists", "effect": "NoExecute"}]),
+        node(taints=[taint()]),
+        False,
+    ),
+    (
+        "one of two taints tolerated",
+        pod(tolerations=[{"key": "gpu", "operator": "Exists"}]),
+        node(taints=[taint(), taint(key="arm")]),
+        False,
+    ),
+    ("selected", pod(nodeSelector={"pool": "jobs"}), node(labels={"pool": "jobs", "zone": "a"}), True),
+    ("another value selected", pod(nodeSelector={"pool": "jobs"}), node(labels={"pool": "web"}), False),
+    ("label missing", pod(nodeSelector={"pool": "jobs"}), node(), False),
+    ("only preferred", pod(affinity=PREFERRED), node(), True),
+    ("In", pod(**required(expression("zone", "In", "a", "b"))), node(labels={"zone": "b"}), True),
+    ("In, another", pod(**required(expression("zone", "In", "a"))), node(labels={"zone": "b"}), False),
+    ("NotIn", pod(**required(expression("zone", "NotIn", "a"))), node(), True),
+    ("Exists", pod(**required(expression("zone", "Exists"))), node(labels={"zone": ""}), True),
+    ("DoesNotExist", pod(**required(expression("zone", "DoesNotExist"))), node(labels={"zone": ""}), False),
+    ("Gt", pod(**required(expression("cores", "Gt", "3"))), node(labels={"cores": "4"}), True),
+    ("Lt", pod(**required(expression("cores", "Lt", "3"))), node(labels={"cores": "4"}), False),
+    ("Gt of no number", pod(**required(expression("cores", "Gt", "3"))), node(labels={"cores": "many"}), False),
+    (
+        "one of two terms",
+        pod(**required(expression("zone", "In", "a"), expression("zone", "In", "b"))),
+        node(labels={"zone": "b"}),
+        True,
+    ),
+    ("a term without anything", pod(**required({})), node(), False),
+    (
+        "by name",
+        pod(**required({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]})),
+        node(name="n1"),
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "on", "expected"), [case[1:] for case in NODES], ids=[case[0] for case in NODES])
+def test_pod_may_run_on_a_node(spec: dict[str, Any], on: dict[str, Any], expected: bool) -> None:
+    assert may_run_on(spec, on) is expected
+
+
+# --- decisions
+
+DECISIONS: list[tuple[str, int | str, dict[str, Any], list[dict[str, Any]], int, str, str]] = [
+    ("a number", 7, pod(), [], 7, "FixedNumber", "WORKER_COUNT is 7"),
+    (
+        "whole nodes",
+        "cpus",
+        pod("1"),
+        [node("4"), node("2")],
+        6,
+        "AllocatableCpus",
+        "6 pods fit the 2 of 2 nodes that they may run on (1 CPUs a pod)",
+    ),
+    (
+        "what is left of a node's CPUs is not added up",
+        "cpus",
+        pod("1"),
+        [node("3920m"), node("1900m")],
+        4,
+        "AllocatableCpus",
+        "4 pods fit the 2 of 2 nodes that they may run on (1 CPUs a pod)",
+    ),
+    (
+        "thirds of a CPU are exact",
+        "cpus",
+        pod("100m"),
+        [node("700m")],
+        7,
+        "AllocatableCpus",
+        "7 pods fit the 1 of 1 nodes that they may run on (0.100 CPUs a pod)",
+    ),
+    (
+        "no request",
+        "cpus",
+        pod(None),
+        [node("4")],
+        4,
+        "AllocatableCpus",
+        "4 pods fit the 1 of 1 nodes that they may run on (1 CPUs a pod, taken as they ask for none)",
+    ),
+    (
+        "a node that may not be used",
+        "cpus",
+        pod("2"),
+        [node("4"), node("8", unschedulable=True)],
+        2,
+        "AllocatableCpus",
+        "2 pods fit the 1 of 2 nodes that they may run on (2 CPUs a pod)",
+    ),
+    (
+        "nothing fits",
+        "cpus",
+        pod("8"),
+        [node("4")],
+        1,
+        "NoNodeFits",
+        "0 pods fit the 1 of 1 nodes that they may run on (8 CPUs a pod); one is kept",
+    ),
+    (
+        "too many fit",
+        "cpus",
+        pod("10m"),
+        [node("100")],
+        1000,
+        "MostAllowed",
+        "10000 pods fit the 1 of 1 nodes that they may run on (0.010 CPUs a pod); at most 1000 are made",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("count", "spec", "nodes", "replicas", "reason", "message"),
+    [case[1:] for case in DECISIONS],
+    ids=[case[0] for case in DECISIONS],
+)
+def test_number_of_pods_and_why(
+    count: Any, spec: dict[str, Any], nodes: list[dict[str, Any]], replicas: int, reason: str, message: str
+) -> None:
+    decision = desired_replicas(count, spec, nodes)
+    assert (decision.replicas, decision.reason, decision.message) == (replicas, reason, message)
+
+
+# --- the loop's one step, on an API that answers as told
+
+
+class FakeApi:
+    """What scaling asks of the API; kube/ has the real one."""
+
+    def __init__(self) -> None:
+        self.replicas = 1
+        self.nodes: list[Mapping[str, Any]] | ClusterError = [node("3")]
+        self.scaled: list[int] = []
+
+    async def read_deployment(self, namespace: str, name: str) -> WorkerDeployment:
+        assert (namespace, name) == ("jobs", "worker")
+        return WorkerDeployment(self.replicas, pod())
+
+    async def scale_deployment(self, namespace: str, name: str, replicas: int) -> None:
+        self.scaled.append(replicas)
+        self.replicas = replicas
+
+    async def list_nodes(self) -> Sequence[Mapping[str, Any]]:
+        if isinstance(self.nodes, ClusterError):
+            raise self.nodes
+        return self.nodes
+
+
+@in_loop
+async def test_deployment_is_scaled_only_when_its_number_differs() -> None:
+    api = FakeApi()
+    autoscaler = Autoscaler(api, "jobs/worker", "cpus")  # type: ignore[arg-type]  # the part that scaling uses
+    for _ in range(2):
+        await autoscaler.step()
+    api.replicas = 9  # someone else scaled it
+    await autoscaler.step()
+    assert api.scaled == [3, 3]
+
+
+@in_loop
+async def test_missing_right_is_said_once_and_replicas_stay(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "workerjobs")
+    api = FakeApi()
+    api.nodes = ClusterError("nodes is forbidden")
+    autoscaler = Autoscaler(api, "jobs/worker", "cpus")  # type: ignore[arg-type]  # as above
+    for _ in range(3):
+        assert await autoscaler.step() is None
+    assert api.scaled == []
+    api.nodes = [node("1")]
+    await autoscaler.step()
+    api.nodes = ClusterError("nodes is forbidden")
+    await autoscaler.step()
+    sentence = "The workers can't be scaled, their number stays as it is: nodes is forbidden"
+    assert [record.getMessage() for record in caplog.records] == [
+        sentence,
+        "The workers can be scaled again",
+        sentence,
+    ]

@@ -1,0 +1,606 @@
+"""WorkerJob manifests: what they ask for, what is wrong with them, and what their status says."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.factories import NOON, running_job
+from workerjobs.domain.job import Job, NewJob, ResourceRef, RetryPolicy
+from workerjobs.errors import InvalidInputError
+from workerjobs.kube.status import RESULT_LIMIT_BYTES, status_of
+from workerjobs.kube.workerjob import LOCAL_CLUSTER, parse_workerjob
+
+
+def manifest(spec: object, **metadata: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "quickdapp.xyz/v1",
+        "kind": "WorkerJob",
+        "metadata": {"name": "nightly", "namespace": "shop", "uid": "u-1", "generation": 3} | metadata,
+        "spec": spec,
+    }
+
+
+def parse(spec: object) -> NewJob:
+    return parse_workerjob(manifest(spec), "here")
+
+
+def problems_of(document: object, cluster_id: str = "here") -> list[str]:
+    with pytest.raises(InvalidInputError) as caught:
+        parse_workerjob(document, cluster_id)
+    return caught.value.problems
+
+
+# --- what a manifest asks for
+
+RESOURCE = ResourceRef("here", "shop", "nightly", "u-1", 3)
+
+
+def test_manifest_with_a_type_alone_is_a_job_of_defaults() -> None:
+    assert parse({"type": "report"}) == NewJob(type="report", resource=RESOURCE)
+
+
+def test_every_field_reaches_the_job() -> None:
+    spec = {
+        "type": "report",
+        "data": {"b": 1, "a": [None, "ü"]},
+        "userId": 7,
+        "tag": "t",
+        "due": "2030-01-31T08:00:00.5+01:00",
+        "cronSchedule": "H 8 * * MON-FRI",
+        "timeZone": "Europe/Berlin",
+        "persistent": True,
+        "priority": -5,
+        "timeoutSeconds": 30,
+        "retry": {"limit": 3, "initialDelaySeconds": 5, "factor": 1.5, "maxDelaySeconds": 60},
+        "autoRescheduleOnFailure": True,
+        "autoRescheduleOnFailureDelaySeconds": 10,
+        "removeDelaySeconds": 86_400,
+    }
+    assert parse(spec) == NewJob(
+        type="report",
+        data={"b": 1, "a": [None, "ü"]},
+        user_id=7,
+        tag="t",
+        due=datetime(2030, 1, 31, 7, 0, 0, 500_000, tzinfo=UTC),
+        cron_schedule="H 8 * * MON-FRI",
+        time_zone="Europe/Berlin",
+        cron_key="resource:here:u-1",
+        persistent=True,
+        priority=-5,
+        timeout_ms=30_000,
+        retry=RetryPolicy(limit=3, initial_delay_ms=5_000, factor=1.5, max_delay_ms=60_000),
+        auto_reschedule_on_failure=True,
+        auto_reschedule_on_failure_delay_ms=10_000,
+        remove_delay_ms=86_400_000,
+        resource=RESOURCE,
+    )
+
+
+def test_null_is_not_given_and_whole_floats_are_whole_numbers() -> None:
+    spec = {"type": "report", "tag": None, "data": None, "retry": None, "priority": 5.0, "timeoutSeconds": 2.0}
+    job = parse(spec)
+    assert (job.tag, job.data, job.retry, job.priority, job.timeout_ms) == (None, {}, None, 5, 2000)
+    assert isinstance(job.priority, int)
+
+
+def test_first_delay_above_the_usual_longest_one_is_meant() -> None:
+    job = parse({"type": "report", "retry": {"limit": 1, "initialDelaySeconds": 7200}})
+    assert job.retry == RetryPolicy(limit=1, initial_delay_ms=7_200_000, max_delay_ms=7_200_000)
+
+
+def test_manifest_without_a_cluster_is_known_by_namespace_and_name() -> None:
+    bare = {"apiVersion": "quickdapp.xyz/v1", "kind": "WorkerJob", "metadata": {"name": "n"}, "spec": {"type": "x"}}
+    assert parse_workerjob(bare, LOCAL_CLUSTER).resource == ResourceRef("local", "default", "n", "default/n", 1)
+    # One that was read from a cluster, too: it is the same manifest.
+    assert parse_workerjob(manifest({"type": "x"}), LOCAL_CLUSTER).resource == ResourceRef(
+        "local", "shop", "nightly", "shop/nightly", 1
+    )
+    cron = manifest({"type": "x", "cronSchedule": "@hourly"})
+    assert parse_workerjob(cron, LOCAL_CLUSTER).cron_key == "resource:local:shop/nightly"
+
+
+# --- what is wrong with a manifest: (name, spec, the one problem)
+
+PROBLEMS: list[tuple[str, object, str]] = [
+    ("no spec", None, "spec is missing: give an object with the job's type"),
+    ("spec is a list", [1], "spec is [1]: give an object with the job's type"),
+    ("no type", {}, "spec.type is missing: give the job's type"),
+    ("blank type", {"type": "  "}, "spec.type is '  ': give a text that is not empty"),
+    ("type is a number", {"type": 5}, "spec.type is 5: give a text that is not empty"),
+    (
+        "type with a line end",
+        {"type": "a\nb"},
+        "spec.type is 'a\\nb': control characters (NUL, line ends, …) are not accepted",
+    ),
+    ("long type", {"type": "x" * 251}, "spec.type has 251 characters: at most 250 are accepted"),
+    ("empty tag", {"type": "x", "tag": ""}, "spec.tag is '': give a text that is not empty"),
+    ("data is a list", {"type": "x", "data": [1]}, "spec.data is [1]: give an object, such as {}"),
+    (
+        "data with NUL",
+        {"type": "x", "data": {"a": "\0"}},
+        "spec.data can't be stored: a string holds a NUL character, which Postgres can't store",
+    ),
+    (
+        "data over 1 MiB",
+        {"type": "x", "data": {"a": "x" * 2**20}},
+        "spec.data has 1,048,584 bytes of JSON: at most 1,048,576 are accepted (1 MiB)",
+    ),
+    ("negative user", {"type": "x", "userId": -1}, "spec.userId is -1: give a whole number from 0 to 2147483647"),
+    ("user is text", {"type": "x", "userId": "7"}, "spec.userId is '7': give a whole number from 0 to 2147483647"),
+    (
+        "priority too high",
+        {"type": "x", "priority": 32768},
+        "spec.priority is 32768: give a whole number from -32768 to 32767",
+    ),
+    (
+        "priority is a fraction",
+        {"type": "x", "priority": 1.5},
+        "spec.priority is 1.5: give a whole number from -32768 to 32767",
+    ),
+    ("persistent is text", {"type": "x", "persistent": "yes"}, "spec.persistent is 'yes': give true or false"),
+    (
+        "timeout of nothing",
+        {"type": "x", "timeoutSeconds": 0},
+        "spec.timeoutSeconds is 0: give a whole number of seconds from 1 to 2147483",
+    ),
+    (
+        "timeout is text",
+        {"type": "x", "timeoutSeconds": "5s"},
+        "spec.timeoutSeconds is '5s': give a whole number of seconds from 1 to 2147483",
+    ),
+    (
+        "timeout is a flag",
+        {"type": "x", "timeoutSeconds": True},
+        "spec.timeoutSeconds is True: give a whole number of seconds from 1 to 2147483",
+    ),
+    (
+        "kept too long",
+        {"type": "x", "removeDelaySeconds": 2147484},
+        "spec.removeDelaySeconds is 2147484: give a whole number of seconds from 0 to 2147483",
+    ),
+    (
+        "delay without its flag",
+        {"type": "x", "autoRescheduleOnFailureDelaySeconds": 5},
+        "spec.autoRescheduleOnFailureDelaySeconds needs autoRescheduleOnFailure: true",
+    ),
+    (
+        "due without a zone",
+        {"type": "x", "due": "2030-01-31T08:00:00"},
+        "spec.due is '2030-01-31T08:00:00': give a moment with a time zone, such as 2030-01-31T08:00:00Z",
+    ),
+    (
+        "due on a day that never comes",
+        {"type": "x", "due": "2030-02-30T08:00:00Z"},
+        "spec.due is '2030-02-30T08:00:00Z': give a moment with a time zone, such as 2030-01-31T08:00:00Z",
+    ),
+    (
+        "due at the end of time",
+        {"type": "x", "due": "9999-12-31T23:59:59-12:00"},
+        "spec.due is '9999-12-31T23:59:59-12:00': give a moment in the years 1900 to 9900",
+    ),
+    (
+        "zone without a schedule",
+        {"type": "x", "timeZone": "UTC"},
+        "spec.timeZone needs a cronSchedule",
+    ),
+    (
+        "unknown zone",
+        {"type": "x", "cronSchedule": "@daily", "timeZone": "Europe/Berlim"},
+        "spec.timeZone: time zone 'Europe/Berlim' is unknown: accepted are IANA names such as Europe/Berlin",
+    ),
+    (
+        "bad minute",
+        {"type": "x", "cronSchedule": "61 * * * *"},
+        "spec.cronSchedule: cron schedule '61 * * * *', minute '61': 61 is out of range, accepted are 0-59",
+    ),
+    (
+        "a day that never comes",
+        {"type": "x", "cronSchedule": "0 0 30 2 *"},
+        "spec.cronSchedule: cron schedule '0 0 30 2 *' never comes: there is no day 30 in FEB",
+    ),
+    ("schedule is a number", {"type": "x", "cronSchedule": 5}, "spec.cronSchedule is 5 with timeZone None: give text"),
+    ("retry is a number", {"type": "x", "retry": 3}, "spec.retry is 3: give an object such as {limit: 3}"),
+    ("retry without limit", {"type": "x", "retry": {}}, "spec.retry.limit is missing: give the number of retries"),
+    (
+        "negative limit",
+        {"type": "x", "retry": {"limit": -1}},
+        "spec.retry.limit is -1: give a whole number from 0 to 1000000",
+    ),
+    (
+        "factor below one",
+        {"type": "x", "retry": {"limit": 1, "factor": 0.5}},
+        "spec.retry.factor is 0.5: give a number from 1 to 1000",
+    ),
+    (
+        "longest delay below the first",
+        {"type": "x", "retry": {"limit": 1, "maxDelaySeconds": 5}},
+        "spec.retry.maxDelaySeconds must not be below initialDelaySeconds (10)",
+    ),
+    (
+        "misspelt field",
+        {"type": "x", "cronSchedul": "@daily"},
+        "spec.cronSchedul: unknown field 'cronSchedul': did you mean cronSchedule?",
+    ),
+    (
+        "misspelt field of retry",
+        {"type": "x", "retry": {"limit": 1, "initialDelay": 5}},
+        "spec.retry.initialDelay: unknown field 'initialDelay': did you mean initialDelaySeconds?",
+    ),
+    (
+        "field of a later time",
+        {"type": "x", "zzz": 1},
+        "spec.zzz: unknown field 'zzz': accepted: autoRescheduleOnFailure, autoRescheduleOnFailureDelaySeconds, "
+        "cronSchedule, data, due, persistent, priority, removeDelaySeconds, retry, tag, timeZone, timeoutSeconds, "
+        "type, userId",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "problem"), [case[1:] for case in PROBLEMS], ids=[case[0] for case in PROBLEMS])
+def test_problem_names_the_field_and_what_is_accepted(spec: object, problem: str) -> None:
+    assert problems_of(manifest(spec)) == [problem]
+
+
+DOCUMENTS: list[tuple[str, object, list[str]]] = [
+    ("nothing", None, ["the document is missing: give a WorkerJob manifest"]),
+    ("text", "hello", ["the document is 'hello': give a WorkerJob manifest"]),
+    (
+        "another kind",
+        manifest({"type": "x"}) | {"apiVersion": "batch/v1", "kind": "Job"},
+        ["apiVersion is 'batch/v1': give quickdapp.xyz/v1", "kind is 'Job': give WorkerJob"],
+    ),
+    (
+        "no name",
+        manifest({"type": "x"}) | {"metadata": {}},
+        ["metadata.name is missing: give lower-case letters, digits, - and ."],
+    ),
+    (
+        "names that Kubernetes refuses",
+        manifest({"type": "x"}, name="Nightly_Job", namespace="a.b"),
+        [
+            "metadata.name is 'Nightly_Job': give lower-case letters, digits, - and .",
+            "metadata.namespace is 'a.b': give lower-case letters, digits and -",
+        ],
+    ),
+    ("misspelt spec", manifest({"type": "x"}) | {"sepc": 1}, ["unknown field 'sepc': did you mean spec?"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("document", "problems"), [case[1:] for case in DOCUMENTS], ids=[case[0] for case in DOCUMENTS]
+)
+def test_document_that_is_no_workerjob_is_refused(document: object, problems: list[str]) -> None:
+    assert problems_of(document) == problems
+
+
+def test_all_problems_are_found_at_once() -> None:
+    spec = {"cronSchedule": "61 25 * * *", "timeZone": "Mars", "priority": "high", "retry": {"factor": 0}, "foo": 1}
+    paths = [problem.split(":")[0].split(" is ")[0] for problem in problems_of(manifest(spec))]
+    assert sorted(paths) == [
+        "spec.cronSchedule",
+        "spec.cronSchedule",
+        "spec.foo",
+        "spec.priority",
+        "spec.retry.factor",
+        "spec.retry.limit",
+        "spec.timeZone",
+        "spec.type",
+    ]
+
+
+# --- the status
+
+LATER = NOON + timedelta(minutes=5)
+
+
+def pending(**changes: Any) -> Job:
+    return running_job(
+        **{"started": None, "lease_owner": None, "lease_deadline": None, "fencing_token": None} | changes
+    )
+
+
+def finished(result: object = None, **changes: Any) -> Job:
+    text = json.dumps(result)
+    return running_job(**{"finished": LATER, "success": True, "result_json": text, "lease_deadline": None} | changes)
+
+
+def failed(error: str = "broken", **changes: Any) -> Job:
+    return finished({"error": error}, success=False, **changes)
+
+
+def status(*rows: Job, is_cron: bool = False, **changes: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"generation": 1, "problems": (), "previous": {}, "now": NOON} | changes
+    return status_of(rows, is_cron=is_cron, **given)
+
+
+def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+
+
+def facts(status: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in status.items() if name not in ("conditions", "observedGeneration")}
+
+
+ONE_TIME: list[tuple[str, list[Job], dict[str, Any], dict[str, tuple[str, str]]]] = [
+    (
+        "pending",
+        [pending(id=1)],
+        {"state": "Pending", "jobId": 1, "attempt": 1, "nextDue": "2026-01-01T12:00:00Z"},
+        {
+            "Accepted": ("True", "SpecAccepted"),
+            "Running": ("False", "JobWaiting"),
+            "Complete": ("False", "JobWaiting"),
+            "Failed": ("False", "JobWaiting"),
+        },
+    ),
+    (
+        "running",
+        [running_job(id=1, progress_json='{"current": 2, "total": 8, "message": "row 2"}')],
+        {
+            "state": "Running",
+            "jobId": 1,
+            "attempt": 1,
+            "lastRun": "2026-01-01T12:00:00Z",
+            "progress": {"current": 2, "total": 8, "message": "row 2", "percent": 25},
+        },
+        {
+            "Accepted": ("True", "SpecAccepted"),
+            "Running": ("True", "JobRunning"),
+            "Complete": ("False", "JobRunning"),
+            "Failed": ("False", "JobRunning"),
+        },
+    ),
+    (
+        "succeeded",
+        [finished({"rows": 3}, id=1)],
+        {
+            "state": "Succeeded",
+            "jobId": 1,
+            "attempt": 1,
+            "lastRun": "2026-01-01T12:00:00Z",
+            "result": {"rows": 3},
+        },
+        {
+            "Accepted": ("True", "SpecAccepted"),
+            "Running": ("False", "JobSucceeded"),
+            "Complete": ("True", "JobSucceeded"),
+            "Failed": ("False", "JobSucceeded"),
+        },
+    ),
+    (
+        "waits for its retry",
+        [failed(id=1), pending(id=2, attempt=2, due=LATER)],
+        {
+            "state": "Pending",
+            "jobId": 2,
+            "attempt": 2,
+            "lastRun": "2026-01-01T12:00:00Z",
+            "nextDue": "2026-01-01T12:05:00Z",
+            "result": {"error": "broken"},
+            "error": "broken",
+        },
+        {
+            "Accepted": ("True", "SpecAccepted"),
+            "Running": ("False", "JobWaiting"),
+            "Complete": ("False", "JobWaiting"),
+            "Failed": ("False", "RetryWaiting"),
+        },
+    ),
+    (
+        "runs again",
+        [failed(id=1), running_job(id=2, attempt=2, started=LATER)],
+        {
+            "state": "Running",
+            "jobId": 2,
+            "attempt": 2,
+            "lastRun": "2026-01-01T12:05:00Z",
+            "result": {"error": "broken"},
+            "error": "broken",
+        },
+        {
+            "Accepted": ("True", "SpecAccepted"),
+            "Running": ("True", "JobRunning"),
+            "Complete": ("False", "JobRunning"),
+            "Failed": ("False", "JobRunning"),
+        },
+    ),
+    (
+        "failed for good",
+        [failed("Unknown job type: x", id=2, attempt=2)],
+        {
+            "state": "Failed",
+            "jobId": 2,
+            "attempt": 2,
+            "lastRun": "2026-01-01T12:00:00Z",
+            "result": {"error": "Unknown job type: x"},
+            "error": "Unknown job type: x",
+        },
+        {
+            "Accepted": ("True", "SpecAccepted"),
+            "Running": ("False", "JobFailed"),
+            "Complete": ("False", "JobFailed"),
+            "Failed": ("True", "JobFailed"),
+        },
+    ),
+    (
+        "cancelled before it ran",
+        [failed("Job cancelled", id=1, started=None, cancel_requested=True)],
+        {
+            "state": "Cancelled",
+            "jobId": 1,
+            "attempt": 1,
+            "result": {"error": "Job cancelled"},
+            "error": "Job cancelled",
+        },
+        {
+            "Accepted": ("True", "SpecAccepted"),
+            "Running": ("False", "JobCancelled"),
+            "Complete": ("False", "JobCancelled"),
+            "Failed": ("True", "JobCancelled"),
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected", "expected_conditions"), [case[1:] for case in ONE_TIME], ids=[case[0] for case in ONE_TIME]
+)
+def test_status_of_a_one_time_job(
+    rows: list[Job], expected: dict[str, Any], expected_conditions: dict[str, tuple[str, str]]
+) -> None:
+    found = status(*rows)
+    assert facts(found) == expected
+    assert conditions(found) == expected_conditions
+
+
+CRON: list[tuple[str, list[Job], dict[str, Any], tuple[str, str]]] = [
+    (
+        "before its first run",
+        [pending(id=1, due=LATER)],
+        {"state": "Scheduled", "jobId": 1, "attempt": 1, "nextDue": "2026-01-01T12:05:00Z"},
+        ("False", "JobWaiting"),
+    ),
+    (
+        "runs",
+        [finished("x", id=1), running_job(id=2, started=LATER)],
+        {"state": "Running", "jobId": 2, "attempt": 1, "lastRun": "2026-01-01T12:05:00Z", "result": "x"},
+        ("False", "JobSucceeded"),
+    ),
+    (
+        "between runs, the last one failed",
+        [failed(id=1), pending(id=2, due=LATER)],
+        {
+            "state": "Scheduled",
+            "jobId": 1,
+            "attempt": 1,
+            "lastRun": "2026-01-01T12:00:00Z",
+            "nextDue": "2026-01-01T12:05:00Z",
+            "result": {"error": "broken"},
+            "error": "broken",
+        },
+        ("True", "JobFailed"),
+    ),
+    (
+        "a retry comes before the next tick",
+        [failed(id=1), pending(id=2, due=LATER), pending(id=3, due=NOON + timedelta(seconds=5), attempt=2)],
+        {
+            "state": "Scheduled",
+            "jobId": 1,
+            "attempt": 1,
+            "lastRun": "2026-01-01T12:00:00Z",
+            "nextDue": "2026-01-01T12:00:05Z",
+            "result": {"error": "broken"},
+            "error": "broken",
+        },
+        ("True", "JobFailed"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("rows", "expected", "has_failed"), [case[1:] for case in CRON], ids=[c[0] for c in CRON])
+def test_status_of_a_cron_job(rows: list[Job], expected: dict[str, Any], has_failed: tuple[str, str]) -> None:
+    found = status(*rows, is_cron=True)
+    assert facts(found) == expected
+    assert conditions(found)["Failed"] == has_failed
+    assert conditions(found)["Complete"] == ("False", "JobRecurs")
+
+
+def test_refused_spec_is_invalid_and_says_why() -> None:
+    found = status(problems=["spec.a is wrong", "spec.b is wrong"], generation=4)
+    assert facts(found) == {"state": "Invalid"}
+    assert found["observedGeneration"] == 4
+    assert conditions(found) == {
+        "Accepted": ("False", "SpecRefused"),
+        "Running": ("False", "NoJob"),
+        "Complete": ("False", "NoJob"),
+        "Failed": ("False", "NoJob"),
+    }
+    assert found["conditions"][0]["message"] == "spec.a is wrong; spec.b is wrong"
+
+
+def test_refused_change_leaves_the_earlier_job_going_and_says_so() -> None:
+    found = status(pending(id=1), problems=["spec.a is wrong"])
+    assert (found["state"], found["jobId"]) == ("Invalid", 1)
+    assert found["conditions"][0]["message"] == "spec.a is wrong; what an earlier generation asked for goes on"
+
+
+def test_condition_keeps_the_moment_of_its_last_change() -> None:
+    first = status(pending(id=1))
+    second = status(running_job(id=1), previous=first, now=LATER)
+    moments = {each["type"]: each["lastTransitionTime"] for each in second["conditions"]}
+    assert moments == {
+        "Accepted": "2026-01-01T12:00:00Z",
+        "Running": "2026-01-01T12:05:00Z",
+        "Complete": "2026-01-01T12:00:00Z",
+        "Failed": "2026-01-01T12:00:00Z",
+    }
+    assert status(running_job(id=1), previous=second, now=LATER + timedelta(hours=1)) == second
+
+
+def test_last_run_is_remembered_where_its_row_is_gone() -> None:
+    previous = {"lastRun": "2025-12-31T00:00:00Z"}
+    assert status(pending(id=9), is_cron=True, previous=previous)["lastRun"] == "2025-12-31T00:00:00Z"
+    assert status(running_job(id=9), is_cron=True, previous=previous)["lastRun"] == "2026-01-01T12:00:00Z"
+
+
+def test_status_outlives_rows_that_someone_removed() -> None:
+    succeeded = status(finished({"rows": 3}, id=1))
+    assert status(previous=succeeded, now=LATER) == succeeded | {
+        "conditions": [
+            succeeded["conditions"][0],
+            succeeded["conditions"][1] | {"reason": "NoJob", "message": "The job's rows were removed from the table"},
+            *succeeded["conditions"][2:],
+        ]
+    }
+    removed = status(previous=status(pending(id=1)), now=LATER)
+    assert removed["state"] == "Cancelled"
+    assert "nextDue" not in removed
+    assert conditions(removed)["Failed"] == ("True", "RowsRemoved")
+    assert status(previous=removed, now=LATER + timedelta(hours=1)) == removed
+
+
+RESULTS: list[tuple[str, object, dict[str, Any]]] = [
+    ("null is left out", None, {}),
+    ("text", "done", {"result": "done"}),
+    ("a number", 3.5, {"result": 3.5}),
+    ("false", False, {"result": False}),
+    ("a list with null", [None, {"a": None}], {"result": [None, {"a": None}]}),
+    ("as long as may be", "x" * (RESULT_LIMIT_BYTES - 2), {"result": "x" * (RESULT_LIMIT_BYTES - 2)}),
+    (
+        "too long",
+        ["x" * RESULT_LIMIT_BYTES],
+        {"result": '["' + "x" * (RESULT_LIMIT_BYTES - 2) + "…", "resultCut": True},
+    ),
+]
+
+
+@pytest.mark.parametrize(("result", "expected"), [case[1:] for case in RESULTS], ids=[case[0] for case in RESULTS])
+def test_result_is_shown_as_json_or_its_beginning_as_text(result: object, expected: dict[str, Any]) -> None:
+    found = status(finished(result))
+    assert {name: value for name, value in found.items() if name.startswith("result")} == expected
+
+
+def test_cut_result_ends_in_a_whole_character() -> None:
+    text = "ü" * RESULT_LIMIT_BYTES
+    job = finished(None, result_json=json.dumps(text, ensure_ascii=False))
+    assert status(job)["result"] == '"' + "ü" * (RESULT_LIMIT_BYTES // 2 - 1) + "…"
+
+
+PROGRESS: list[tuple[str, str | None, object]] = [
+    ("none", None, None),
+    ("no total", '{"current": 2}', {"current": 2}),
+    ("total of nothing", '{"current": 0, "total": 0}', {"current": 0, "total": 0}),
+    ("beyond its total", '{"current": 9, "total": 3}', {"current": 9, "total": 3, "percent": 100}),
+    ("fractions", '{"current": 0.5, "total": 1.5}', {"current": 0.5, "total": 1.5, "percent": 33}),
+    ("of another shape", '{"current": "many", "message": 5}', None),
+    ("no object", "[1]", None),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), [case[1:] for case in PROGRESS], ids=[case[0] for case in PROGRESS])
+def test_progress_is_shown_as_far_as_it_can_be_read(text: str | None, expected: object) -> None:
+    assert status(running_job(progress_json=text)).get("progress") == expected
