@@ -111,7 +111,7 @@ SCHEDULES = [
 
 ACCEPTED: list[dict[str, Any]] = [
     *({"type": "x", "cronSchedule": schedule} for schedule in SCHEDULES),
-    {"type": "report ≥ Zürich", "tag": "t" * 250, "data": {"a": {"b": [None, 1.5, "ü"]}}},
+    {"type": "report ≥ Zürich", "tag": "ü" * 250, "data": {"a": {"b": [None, 1.5, "ü"]}}},
     {"type": "x", "due": "2030-01-31T08:00:00.123456789-11:30", "priority": 32767, "userId": 2**31 - 1},
     {
         "type": "x",
@@ -134,12 +134,10 @@ def answers(request: pytest.FixtureRequest) -> dict[str, str]:
     request.getfixturevalue("definition")
     items = [workerjob(f"case-{number}", case[1]) for number, case in enumerate(REFUSED)]
     documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-    said = cluster.kubectl("apply", "--dry-run=server", "-f", "-", input=documents, check=False).stderr
-    found: dict[str, str] = {}
-    for answer in re.split(r"^(?=The WorkerJob )", said, flags=re.MULTILINE):
-        if match := re.match(r'The WorkerJob "(case-\d+)"', answer):
-            found[match[1]] = answer
-    return found
+    # Without kubectl's own look at them, which ends at the first one of a wrong shape.
+    options = ("--dry-run=server", "--validate=false")
+    said = cluster.kubectl("apply", *options, "-f", "-", input=documents, check=False).stderr
+    return dict(re.findall(r'"(case-\d+)" is invalid: (.*)', said))
 
 
 @pytest.mark.parametrize("number", range(len(REFUSED)), ids=[case[0] for case in REFUSED])

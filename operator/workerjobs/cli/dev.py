@@ -103,7 +103,8 @@ async def _run(
                 await worker
             if view is not None and until_done:
                 view.close()
-                console().print(jobs_table(await store.list(JobFilter(limit=100)), title="\nAll jobs"))
+                screen = console()
+                screen.print(jobs_table(await store.list(JobFilter(limit=100)), screen.width, title="\nAll jobs"))
     finally:
         supervisor.stop()
         if watching is not None:
@@ -150,7 +151,7 @@ class _View:
 
     def show(self, jobs: Sequence[Job]) -> None:
         if self._live is not None:
-            self._live.update(jobs_table(jobs[:SHOWN_JOBS]), refresh=True)
+            self._live.update(jobs_table(jobs[:SHOWN_JOBS], self._console.width), refresh=True)
             return
         for job in reversed(jobs):
             line = self._line(job)

@@ -37,7 +37,8 @@ def list_jobs(
     if output is Format.JSON:
         print_json([job.to_dict() for job in jobs])
     elif jobs:
-        console().print(jobs_table(jobs))
+        screen = console()
+        screen.print(jobs_table(jobs, screen.width))
     else:
         typer.echo("No jobs.", err=True)
 

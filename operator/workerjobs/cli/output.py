@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -53,24 +53,30 @@ def coloured_state(job: Job) -> Text:
     return Text(str(job.state), style=_COLOURS[job.state])
 
 
-def jobs_table(jobs: Sequence[Job], *, title: str | None = None) -> Table:
-    """Jobs as rows, one line each."""
-    table = Table(title=title, box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for name in ("ID", "TYPE", "NAME", "STATE", "DUE", "STARTED", "TOOK", "PROGRESS", "RESULT"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if name in ("ID", "TOOK") else "left")
+def jobs_table(jobs: Sequence[Job], width: int, *, title: str | None = None) -> Table:
+    """Jobs as rows, one line each; what a narrow terminal has no room for is left out."""
     now = datetime.now(UTC)
+    columns: list[tuple[str, int, Callable[[Job], str | Text]]] = [
+        ("ID", 0, lambda job: str(job.id)),
+        ("TYPE", 100, lambda job: job.type),
+        ("NAME", 0, lambda job: job.resource_name or job.tag or ("" if width >= 100 else job.type)),
+        ("STATE", 0, coloured_state),
+        ("DUE", 120, lambda job: moment(job.due, now)),
+        ("STARTED", 90, lambda job: moment(job.started, now)),
+        ("TOOK", 70, lambda job: duration(job, now)),
+        ("PROGRESS", 0, progress_bar),
+        ("RESULT", 60, result_line),
+    ]
+    shown = [column for column in columns if width >= column[1]]
+    table = Table(title=title, box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for name, _, cell in shown:
+        justify: Literal["left", "right"] = "right" if name in ("ID", "TOOK") else "left"
+        # The result takes what room is left; cutting a state or an id would hide what matters.
+        minimum = None if name == "RESULT" else max([len(name), *(len(cell(job)) for job in jobs)])
+        limited = None if minimum is None else min(minimum, 28)
+        table.add_column(name, no_wrap=True, overflow="ellipsis", justify=justify, min_width=limited)
     for job in jobs:
-        table.add_row(
-            str(job.id),
-            job.type,
-            job.resource_name or job.tag or "",
-            coloured_state(job),
-            moment(job.due, now),
-            moment(job.started, now),
-            duration(job, now),
-            progress_bar(job),
-            result_line(job),
-        )
+        table.add_row(*(cell(job) for _, _, cell in shown))
     return table
 
 
