@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -220,18 +221,24 @@ def version_of(resource: Mapping[str, Any]) -> int:
 
 async def _load_configuration() -> Configuration:
     configuration = Configuration()
-    is_in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG")
     try:
-        if is_in_cluster:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
             config.load_incluster_config(client_configuration=configuration)
         else:
-            await config.load_kube_config(
-                config_file=os.environ.get("KUBECONFIG") or None, client_configuration=configuration
-            )
+            await config.load_kube_config(config_file=_kubeconfig(), client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
-        reason = str(error).strip().rstrip(".")
-        raise ClusterError(f"No Kubernetes cluster to work for: {reason} (KUBECONFIG names a kubeconfig)") from error
+        raise ClusterError(f"No Kubernetes cluster to work for: {str(error).strip().rstrip('.')}") from error
     return configuration
+
+
+def _kubeconfig() -> str:
+    """Name the user's kubeconfig, or several; the package itself only warns where there is none."""
+    named = os.environ.get("KUBECONFIG") or "~/.kube/config"
+    if not any(Path(path).expanduser().is_file() for path in named.split(os.pathsep)):
+        raise ClusterError(
+            f"No Kubernetes cluster to work for: there is no kubeconfig {named}; KUBECONFIG names another one"
+        )
+    return named
 
 
 def _workerjobs_path(namespace: str | None) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 
 
 @cache
 def query(name: str) -> bytes:
-    """Read ``sql/NAME.sql``; ``{job_columns}`` becomes the columns of `workerjobs.domain.job.Job`.
+    """Read ``sql/NAME.sql``, with the fragments that it names in braces, such as ``{job_columns}``, put in.
 
     Returns:
         The statement as bytes, which psycopg takes without asking for a literal string.
     """
-    return _file(name).replace("{job_columns}", _file("job_columns").strip()).encode()
+    return re.sub(r"{(\w+)}", lambda fragment: _file(fragment[1]).strip(), _file(name)).encode()
 
 
 def _file(name: str) -> str:

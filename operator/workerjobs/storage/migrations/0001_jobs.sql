@@ -97,6 +97,12 @@ create table "workerJobResources" (
 --   cancel    {"kind": "cancel", "jobId": the running row to stop}
 --   resource  {"kind": "resource", "clusterId": text, "uid": of the resource whose rows changed}
 
+-- When a finished job may be removed: its delay (milliseconds; 0 means one hour) after it was due.
+create function workerjobs.remove_at(due timestamptz, "removeDelay" integer) returns timestamptz
+language sql stable as $$
+    select due + interval '1 millisecond' * case "removeDelay" when 0 then 3600000 else "removeDelay" end
+$$;
+
 -- Seconds from now until a moment, >= 0 and at most a day: due may be infinite, which Postgres before 17 can't subtract.
 create function workerjobs.seconds_until(moment timestamptz) returns double precision
 language sql volatile as $$

@@ -1,23 +1,6 @@
 -- Lease due jobs: highest priority first, then due, then id. The priorities in use are found by jumping through the
 -- index, and each is read only as far as its rows are due: rows of a high priority that are due tomorrow cost nothing.
-with recursive level (priority) as (
-    (
-        select priority from "workerJobs"
-        where started is null and finished is null and pool = %(pool)s
-        order by priority desc
-        limit 1
-    )
-    union all
-    select (
-        select lower_level.priority from "workerJobs" as lower_level
-        where lower_level.started is null and lower_level.finished is null and lower_level.pool = %(pool)s
-            and lower_level.priority < level.priority
-        order by lower_level.priority desc
-        limit 1
-    )
-    from level
-    where level.priority is not null
-),
+with recursive {priority_levels},
 candidate as (
     select due_job.id
     from level

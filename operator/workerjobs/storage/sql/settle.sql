@@ -3,10 +3,7 @@ with settled as (
     update "workerJobs" as j
     set finished = now(), "updatedAt" = now(), success = outcome.success, result = outcome.result::jsonb,
         "leaseDeadline" = null,
-        "removeAt" = coalesce(
-            j."removeAt",
-            j.due + interval '1 millisecond' * case j."removeDelay" when 0 then 3600000 else j."removeDelay" end
-        )
+        "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay"))
     from unnest(%(ids)s::bigint[], %(tokens)s::bigint[], %(successes)s::boolean[], %(results)s::text[])
         as outcome (id, token, success, result)
     where j.id = outcome.id and j."fencingToken" = outcome.token and j.started is not null and j.finished is null
@@ -24,7 +21,7 @@ followed as (
         s.type, s."userId", s.data, f.due, s.tag, case f.kind when 'cron' then s."cronSchedule" end,
         case f.kind when 'cron' then s."timeZone" end, f.cron_key, case f.kind when 'cron' then f.due end, s.persistent,
         s.priority, s.pool, s."timeoutMs", s."removeDelay",
-        f.due + interval '1 millisecond' * case s."removeDelay" when 0 then 3600000 else s."removeDelay" end,
+        workerjobs.remove_at(f.due, s."removeDelay"),
         s."autoRescheduleOnFailure", s."autoRescheduleOnFailureDelay", s."retryLimit", s."retryInitialDelay",
         s."retryFactor", s."retryMaxDelay", s.traceparent, s."clusterId", s.namespace, s."resourceName",
         s."resourceUid", s."resourceGeneration", f.attempt, s.id, s."catchUp",

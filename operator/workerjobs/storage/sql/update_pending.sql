@@ -1,13 +1,7 @@
 -- Write a newer generation of a resource into its pending row. One that a worker claims meanwhile stays as it was.
 with input as (
     select *
-    from json_to_recordset(%(jobs)s) as newer (
-        type text, user_id integer, data json, due timestamptz, tag text, cron_schedule text, time_zone text,
-        cron_key text, tick timestamptz, persistent boolean, priority smallint, pool text, timeout_ms integer,
-        remove_delay_ms integer, auto_reschedule_on_failure boolean, auto_reschedule_on_failure_delay_ms integer,
-        retry_limit integer, retry_initial_delay_ms integer, retry_factor double precision, retry_max_delay_ms integer,
-        cluster_id text, namespace text, resource_name text, resource_uid text, resource_generation bigint
-    )
+    from json_to_recordset(%(jobs)s) as newer ({new_job_columns})
 ),
 pending as (
     -- A row that waits for its retry keeps its moment and stays outside the cron line.
@@ -30,8 +24,7 @@ set data = pending.data, tag = pending.tag, persistent = pending.persistent, pri
     "cronKey" = case when not pending.is_retry then pending.cron_key end,
     "cronSchedule" = case when not pending.is_retry then pending.cron_schedule end,
     "timeZone" = case when not pending.is_retry then pending.time_zone end,
-    "removeAt" = pending.new_due
-        + interval '1 millisecond' * case pending.remove_delay_ms when 0 then 3600000 else pending.remove_delay_ms end,
+    "removeAt" = workerjobs.remove_at(pending.new_due, pending.remove_delay_ms),
     "autoRescheduleOnFailure" = pending.auto_reschedule_on_failure,
     "autoRescheduleOnFailureDelay" = pending.auto_reschedule_on_failure_delay_ms,
     "retryLimit" = pending.retry_limit, "retryInitialDelay" = pending.retry_initial_delay_ms,
