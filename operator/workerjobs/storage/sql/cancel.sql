@@ -9,6 +9,7 @@ with target as (
 )
 update "workerJobs" as j
 set "cancelRequested" = true, "updatedAt" = now(),
+    "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
     finished = case when target.is_pending then now() end,
     success = case when target.is_pending then false end,
     result = case when target.is_pending then jsonb_build_object('error', %(reason)s::text) else j.result end
