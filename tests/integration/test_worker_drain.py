@@ -159,9 +159,9 @@ async def test_leases_are_renewed_during_a_long_drain(database_url: str, tmp_pat
         await told.run(job)
         running.supervisor.stop()
         deadline = 'select "leaseDeadline" from "workerJobs"'
-        first = sql(database_url, deadline)
+        seen = [sql(database_url, deadline)]
         for _ in range(3):
-            await until(lambda: sql(database_url, deadline) > first)
-            first = sql(database_url, deadline)
+            await until(lambda: sql(database_url, deadline) > seen[-1])
+            seen.append(sql(database_url, deadline))
         told.go()
         assert (await finished(running.store, job)).state is JobState.SUCCEEDED

@@ -98,7 +98,8 @@ async def test_child_killed_in_the_middle_of_a_job_fails_it_and_is_retried_as_it
 @in_loop
 async def test_idle_child_that_is_killed_is_replaced(database_url: str) -> None:
     async with worker(database_url) as running:
-        (first,) = await until(lambda: running.supervisor.child_pids)
+        await until(lambda: running.metric("workerjobs_children", state="idle") == 1)
+        (first,) = running.supervisor.child_pids
         kill(first)
         await until(lambda: running.supervisor.child_pids not in ([], [first]))
         assert (await run_one(running.store, "echo")).state is JobState.SUCCEEDED

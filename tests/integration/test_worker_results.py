@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -176,8 +177,6 @@ async def test_many_jobs_run_side_by_side_and_none_is_mixed_up(database_url: str
 
 @in_loop
 async def test_job_due_later_starts_when_it_is_due(database_url: str) -> None:
-    from datetime import timedelta
-
     async with worker(database_url) as running:
         due = await running.store.now() + timedelta(seconds=0.5)
         job = await run_one(running.store, "echo", due=due)

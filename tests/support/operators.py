@@ -41,9 +41,18 @@ def workerjob(name: str, spec: dict[str, Any] | None = None, **metadata: Any) ->
 
 def install_definition(cluster: Cluster) -> None:
     """Make WorkerJobs known to a cluster; harmless where they are."""
-    cluster.kubectl("apply", "-f", str(MANIFESTS / "crds"))
+    # Several test processes may do so at once, of which kubectl lets one.
+    eventually(lambda: cluster.kubectl("apply", "-f", str(MANIFESTS / "crds"), check=False).returncode == 0)
     cluster.kubectl("wait", "--for=condition=Established", "crd/workerjobs.quickdapp.xyz", "--timeout=30s")
     eventually(lambda: cluster.kubectl("get", "workerjobs", check=False).returncode == 0)
+
+
+def kubeconfig_with_token(cluster: Cluster, token: str, file: Path) -> Path:
+    """Write a kubeconfig that knows the cluster's address, and a token in place of the administrator's certificate."""
+    config = json.loads(cluster.kubectl("config", "view", "--raw", "--minify", "--output=json").stdout)
+    config["users"][0]["user"] = {"token": token}
+    file.write_text(json.dumps(config))
+    return file
 
 
 @dataclass(frozen=True)

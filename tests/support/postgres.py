@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,18 +98,32 @@ def template_database(postgres_server: PostgresServer, testrun_uid: str) -> Iter
     """Name of a migrated database to copy; nobody can connect to it."""
     name = f"workerjobs_template_{testrun_uid[:16]}"
     admin = postgres_server.admin
-    # Exclusive to whoever makes or drops the template, shared by its users; a killed process gives up its part.
-    admin.execute("SELECT pg_advisory_lock(hashtext(%s))", [name])
-    finished = admin.execute("SELECT NOT datallowconn FROM pg_database WHERE datname = %s", [name]).fetchone()
-    if finished is None or not finished[0]:
-        _make_template(postgres_server, name)
-    admin.execute("SELECT pg_advisory_lock_shared(hashtext(%s))", [name])
-    admin.execute("SELECT pg_advisory_unlock(hashtext(%s))", [name])
+    # Exclusive to whoever makes or drops the template, shared by its users; a killed process gives up its part. Nobody
+    # waits for the exclusive one: its users hold the shared one to their end.
+    while True:
+        admin.execute("SELECT pg_advisory_lock_shared(hashtext(%s))", [name])
+        if _is_template_finished(admin, name):
+            break
+        admin.execute("SELECT pg_advisory_unlock_shared(hashtext(%s))", [name])
+        if _try_lock(admin, name):
+            if not _is_template_finished(admin, name):
+                _make_template(postgres_server, name)
+            admin.execute("SELECT pg_advisory_unlock(hashtext(%s))", [name])
+        else:
+            time.sleep(0.01)
     yield name
     admin.execute("SELECT pg_advisory_unlock_shared(hashtext(%s))", [name])
-    row = admin.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [name]).fetchone()
-    if row == (True,):
+    if _try_lock(admin, name):
         postgres_server.drop(name)
+
+
+def _try_lock(admin: psycopg.Connection[Any], name: str) -> bool:
+    return admin.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [name]).fetchone() == (True,)
+
+
+def _is_template_finished(admin: psycopg.Connection[Any], name: str) -> bool:
+    row = admin.execute("SELECT NOT datallowconn FROM pg_database WHERE datname = %s", [name]).fetchone()
+    return row == (True,)
 
 
 def _make_template(server: PostgresServer, name: str) -> None:

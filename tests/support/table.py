@@ -43,6 +43,15 @@ def sql(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def allow_connections(url: str, allowed: bool) -> None:
+    """Let the database go away, or come back."""
+    name = url.rpartition("/")[2]
+    server = url.removesuffix(name) + "postgres"
+    sql(server, f'alter database "{name}" allow_connections {allowed}')
+    if not allowed:
+        sql(server, "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", name)
+
+
 async def submit_one(store: PostgresJobStore, job: NewJob | None = None) -> Job:
     """Submit one job."""
     (stored,) = await store.submit([job or NewJob(type="report")])

@@ -68,6 +68,16 @@ def family_of(pid: int) -> set[Process]:
     return found
 
 
+def supervised_by(pid: int) -> set[Process]:
+    """The nurseries and children of a process; children are forked from nurseries and have their command line."""
+    found = set()
+    for each in family_of(pid):
+        with contextlib.suppress(OSError):
+            if b"workerjobs.worker.nursery" in Path(f"/proc/{each.pid}/cmdline").read_bytes():
+                found.add(each)
+    return found
+
+
 async def gone(which: Iterable[Process], *, seconds: float = 20.0) -> None:
     """Wait until processes have ended."""
     wanted = set(which)
