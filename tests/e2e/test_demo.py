@@ -1,0 +1,35 @@
+"""What `make demo` runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import environment
+
+SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
+
+
+@pytest.mark.slow
+def test_demo_runs_the_samples_until_they_are_finished() -> None:
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "workerjobs", "dev", "--ephemeral", "--until-done"),
+            *("--filename", str(SAMPLES), "--jobs", "workerjobs.jobs.samples"),
+        ],
+        env=environment(None, WORKER_HEALTH_PORT="0"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    table = ended.stdout.partition("All jobs")[2]
+    finished = [line for line in table.splitlines() if "every-ten-seconds" in line and "succeeded" in line]
+    assert len(finished) >= 2
+    assert "running" not in table
+    assert "100%" in table
