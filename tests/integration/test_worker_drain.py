@@ -63,7 +63,7 @@ def test_signal_to_the_whole_process_group_reaches_no_child(
     check()
 
 
-@pytest.mark.parametrize("job_type", ["hold", "holdAsync"])
+@pytest.mark.parametrize("job_type", ["hold", "holdAsync", "failingCleanup"])
 def test_job_longer_than_the_grace_period_can_clean_up_is_given_back_and_runs_at_once_elsewhere(
     database_url: str, tmp_path: Path, job_type: str
 ) -> None:

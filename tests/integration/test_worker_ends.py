@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.loop import in_loop, until
-from tests.support.table import read
+from tests.support.table import open_store, read, sql
 from tests.support.workers import (
     Told,
     family_of,
@@ -22,6 +22,7 @@ from tests.support.workers import (
     run_jobs,
     run_one,
     worker,
+    worker_process,
 )
 from workerjobs.domain.job import JobState, NewJob, RetryPolicy
 from workerjobs.worker import children
@@ -164,6 +165,44 @@ async def test_job_that_kills_its_nursery_again_and_again_fails_each_time(databa
         assert (await run_one(running.store, "echo")).state is JobState.SUCCEEDED
 
 
+NO_FORK = """
+import os
+
+if "WORKERJOBS_CHILD" in os.environ:
+    fork, calls = os.fork, []
+
+    def fork_but_once():
+        calls.append(1)
+        if len(calls) == 2:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    os.fork = fork_but_once
+"""
+
+
+@in_loop
+async def test_child_that_can_not_be_forked_is_tried_again_and_the_others_go_on(
+    database_url: str, tmp_path: Path
+) -> None:
+    # There is no limit of processes for root that could be reached, so the nursery is told of one.
+    (tmp_path / "sitecustomize.py").write_text(NO_FORK)
+    told = Told(tmp_path)
+    async with (
+        worker_process(database_url, tmp_path, count=2, PYTHONPATH=str(tmp_path)) as running,
+        open_store(database_url) as store,
+    ):
+        jobs = await store.submit([NewJob(type="hold", data=told.data()) for _ in range(2)])
+        message = "A child could not be started: no memory, or too many processes; starting another in 1.0 s"
+        await until(lambda: running.said(message))
+        runs = [await told.run(job) for job in jobs]
+        assert len({run["pid"] for run in runs}) == 2
+        told.go()
+        for job in jobs:
+            assert (await finished(store, job)).state is JobState.SUCCEEDED
+        assert [len(told.runs(job)) for job in jobs] == [1, 1]
+
+
 # --- jobs that do not return
 
 ENDED_BY_SIGTERM = ["sleep", "lock", "thread", "asyncio", "program", "iterator", "regular expression"]
@@ -246,7 +285,9 @@ async def test_timed_out_job_is_retried_as_its_row_says(database_url: str, tmp_p
 # --- cancelling
 
 
-@pytest.mark.parametrize("job_type", ["hold", "holdAsync"])
+@pytest.mark.parametrize(
+    "job_type", ["hold", "holdAsync", "busyAsync", "blockingAsync", "slowCleanup", "failingCleanup"]
+)
 def test_running_job_that_is_cancelled_can_clean_up_and_ends_cancelled(
     database_url: str, tmp_path: Path, job_type: str
 ) -> None:
@@ -281,8 +322,6 @@ def test_running_job_that_is_cancelled_can_clean_up_and_ends_cancelled(
 async def test_cancel_whose_announcement_was_missed_is_found_by_the_heartbeat(
     database_url: str, tmp_path: Path
 ) -> None:
-    from tests.support.table import sql
-
     told = Told(tmp_path)
     sql(database_url, 'drop trigger "announceCancel" on "workerJobs"')
     async with worker(database_url, renew_every=0.1) as running:

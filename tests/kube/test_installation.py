@@ -67,6 +67,7 @@ def test_samples_reach_the_states_that_they_mean_to(
     operators: Operators, jobs: WorkerJobs, worker: subprocess.Popen[bytes], database_url: str
 ) -> None:
     operators.start()
+    jobs.apply(workerjob("unknown", {"type": "nobodyKnows"}))
     jobs.kubectl("apply", "-f", str(MANIFESTS / "samples"))
     one_time = {
         each["metadata"]["name"]: expected_state(each) for each in SAMPLES if "cronSchedule" not in each["spec"]
@@ -77,6 +78,7 @@ def test_samples_reach_the_states_that_they_mean_to(
     for name in cron:
         eventually(lambda name=name: "lastRun" in jobs.status(name), seconds=40)  # type: ignore[misc]
         assert jobs.status(name)["nextDue"] > jobs.status(name)["lastRun"]
+    assert jobs.wait("unknown", "Failed")["error"] == "Unknown job type: nobodyKnows"
     # Applied again, nothing runs again.
     finished = count_rows(database_url, 'finished is not null and "cronSchedule" is null')
     jobs.kubectl("apply", "-f", str(MANIFESTS / "samples"))
@@ -90,6 +92,16 @@ def test_every_sample_says_what_it_shows() -> None:
         assert file.read_text().startswith("# "), file
 
 
+def test_kustomization_holds_all_of_the_installation(cluster: Cluster) -> None:
+    built = cluster.kubectl("kustomize", str(MANIFESTS)).stdout
+    files = [*(MANIFESTS / "crds").iterdir(), *(MANIFESTS / "install").iterdir()]
+
+    def names(text: str) -> set[tuple[str, str]]:
+        return {(each["kind"], each["metadata"]["name"]) for each in yaml.safe_load_all(text)}
+
+    assert names(built) == set().union(*(names(file.read_text(encoding="utf-8")) for file in files))
+
+
 # --- the installation, in a cluster of its own, as its names are fixed and its operator watches all namespaces
 
 
@@ -98,10 +110,10 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if os.environ.get("WORKERJOBS_TEST_KUBECONFIG"):
         pytest.skip("WORKERJOBS_TEST_KUBECONFIG names a cluster, so none is started")
     with shared_cluster(tmp_path_factory.mktemp("own") / "cluster") as cluster:
-        install_definition(cluster)
         installed = cluster.kubectl("apply", "-f", str(MANIFESTS / "crds"), "-f", str(MANIFESTS / "install"))
         # Such as "would violate PodSecurity".
         assert "Warning" not in installed.stderr
+        install_definition(cluster)
         cluster.kubectl("create", "namespace", "shop")
         yield cluster
 

@@ -78,6 +78,54 @@ async def hold_async(data: dict[str, Any], context: JobContext) -> None:
         say(data["folder"], context, "interrupted")
 
 
+@job("busyAsync")
+async def busy_async(data: dict[str, Any], context: JobContext) -> None:
+    """Wait while other tasks keep the event loop busy."""
+
+    async def spin() -> None:
+        while True:
+            sum(range(1000))
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(spin()) for _ in range(3)]
+    say(data["folder"], context, "started")
+    try:
+        await asyncio.sleep(600)
+    finally:
+        say(data["folder"], context, "interrupted", tasks=len(tasks))
+
+
+@job("blockingAsync")
+async def blocking_async(data: dict[str, Any], context: JobContext) -> None:
+    """What an ``async`` function should not do."""
+    say(data["folder"], context, "started")
+    try:
+        time.sleep(600)  # noqa: ASYNC251  # that is what it is about
+    finally:
+        say(data["folder"], context, "interrupted")
+
+
+@job("slowCleanup")
+async def slow_cleanup(data: dict[str, Any], context: JobContext) -> None:
+    """Take longer to clean up than a blocked event loop is given."""
+    say(data["folder"], context, "started")
+    try:
+        await asyncio.sleep(600)
+    finally:
+        await asyncio.sleep(1.5)
+        say(data["folder"], context, "interrupted")
+
+
+@job("failingCleanup")
+def failing_cleanup(data: dict[str, Any], context: JobContext) -> None:
+    say(data["folder"], context, "started")
+    try:
+        time.sleep(600)
+    finally:
+        say(data["folder"], context, "interrupted")
+        raise RuntimeError("the cleaning up failed")
+
+
 @job("family")
 def family(data: dict[str, Any], context: JobContext) -> str:
     """Hold, with processes of its own: one in its group, one in a session of its own, and a daemon."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from tests.support.cli import environment
 from tests.support.cluster.controlplane import Cluster
@@ -53,6 +56,60 @@ def kubeconfig_with_token(cluster: Cluster, token: str, file: Path) -> Path:
     config["users"][0]["user"] = {"token": token}
     file.write_text(json.dumps(config))
     return file
+
+
+class Proxy:
+    """A way to the API server that can be cut: a TCP proxy, so that the certificates stay the API server's."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        config = json.loads(cluster.kubectl("config", "view", "--raw", "--minify", "--output=json").stdout)
+        server = config["clusters"][0]["cluster"]
+        url = urlsplit(server["server"])
+        self._target = (url.hostname, url.port)
+        self._open: set[socket.socket] = set()
+        self._listener: socket.socket | None = None
+        self._port = 0
+        self.restore()
+        server["server"] = f"https://127.0.0.1:{self._port}"
+        self.kubeconfig = folder / "proxied"
+        self.kubeconfig.write_text(json.dumps(config))
+
+    def restore(self) -> None:
+        """Let connections through."""
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections, and refuse new ones."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            # Closing alone would leave the thread in accept, and the port open.
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for each in list(self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._target)
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._copy, args=[source, sink], daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        self._open.add(source)
+        with source, contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        self._open.discard(source)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,9 @@ def test_settling_needs_a_lease() -> None:
             1,
             timedelta(seconds=0.1),
         ),
+        # Written by SQL, past every check.
+        ({"retry_limit": 9, "retry_initial_delay_ms": 50, "retry_factor": float("nan")}, 2, timedelta(seconds=0.05)),
+        ({"retry_limit": 9, "retry_initial_delay_ms": 0, "retry_factor": float("inf")}, 2, timedelta(0)),
     ],
 )
 def test_retry_delay(changes: dict[str, Any], attempt: int, expected: timedelta | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -107,6 +108,8 @@ def retry_delay(job: Job) -> timedelta | None:
     try:
         delay = min(initial * (job.retry_factor or 1.0) ** (job.attempt - 1), longest)
     except OverflowError:
+        delay = longest
+    if math.isnan(delay):  # a factor that SQL wrote
         delay = longest
     return timedelta(milliseconds=delay)
 

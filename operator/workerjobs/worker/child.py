@@ -50,6 +50,8 @@ TEXT_LIMIT = 100_000
 """Characters of an error, a traceback or a log message that are sent; a frame has to stay below its limit."""
 PROGRESS_TEXT_LIMIT = 1000
 """Characters of a progress report's message that are kept."""
+BLOCKED_LOOP_SECONDS = 1.0
+"""An ``async`` job whose event loop did not come round for so long is interrupted where it blocks."""
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -78,6 +80,9 @@ class Child:
         self._registry = Registry(configuration.job_modules)
         self._sending = threading.Lock()
         self._is_running = False
+        self._is_interrupted = False
+        self._cancel: Callable[[], None] | None = None
+        """Ends the ``async`` job that is running."""
 
     def run(self) -> int:
         """Run jobs until the channel closes; returns the exit code."""
@@ -106,11 +111,12 @@ class Child:
             self._is_running = True
             result = self._call(self._registry.function_for(run.job_type), run, progress)
             self._is_running = False
-        except JobInterruptedError:
-            return None
         except UnknownJobTypeError as error:
             return Finished(run.job_id, success=False, error=str(error))
         except BaseException as error:  # noqa: BLE001  # also SystemExit: a job must not end its process
+            if self._is_interrupted or isinstance(error, JobInterruptedError):
+                # Whatever came of it while it cleaned up: who interrupted it knows why it ended.
+                return None
             return Finished(run.job_id, False, error=_describe(error), traceback=_traceback_of(error))
         finally:
             self._is_running = False
@@ -144,7 +150,31 @@ class Child:
         data = json.loads(run.data_json)
         arguments = (data, context) if _takes_context(function) else (data,)
         result = function(*arguments)
-        return asyncio.run(_finish(result)) if inspect.isawaitable(result) else result
+        return asyncio.run(self._finish(result)) if inspect.isawaitable(result) else result
+
+    async def _finish(self, awaitable: Awaitable[Any]) -> Any:
+        """Wait for an ``async`` job. Interrupting it cancels its task, as Ctrl-C does with `asyncio.run`.
+
+        An exception raised wherever the loop happens to be would mostly end some other task, or only be logged.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+
+        def cancel() -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            task.cancel()
+
+        def cancel_soon() -> None:
+            signal.signal(signal.SIGALRM, _interrupt_here)
+            signal.setitimer(signal.ITIMER_REAL, BLOCKED_LOOP_SECONDS)
+            loop.call_soon_threadsafe(cancel)
+
+        self._cancel = cancel_soon
+        try:
+            return await awaitable
+        finally:
+            self._cancel = None
 
     async def _open_store(self) -> JobStore:
         module_name, _, function_name = self._configuration.store.partition(":")
@@ -158,7 +188,10 @@ class Child:
             os._exit(0)
         # Once is enough: a second signal would interrupt the job's own cleaning up.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise JobInterruptedError
+        self._is_interrupted = True
+        if self._cancel is None:
+            raise JobInterruptedError
+        self._cancel()
 
     def _configure_logging(self) -> None:
         root = logging.getLogger()
@@ -238,8 +271,8 @@ class _ChannelHandler(logging.Handler):
             self.handleError(record)
 
 
-async def _finish(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+def _interrupt_here(*_: object) -> None:
+    raise JobInterruptedError
 
 
 def _takes_context(function: JobFunction) -> bool:

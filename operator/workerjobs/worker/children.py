@@ -20,6 +20,7 @@ from workerjobs.domain.job import Job
 from workerjobs.worker.child import CONFIGURATION_VARIABLE, Configuration
 from workerjobs.worker.messages import (
     HEADER_BYTES,
+    NOT_FORKED,
     Exited,
     Finished,
     Fork,
@@ -323,7 +324,8 @@ class Children:
             self._early_deaths = 0 if child.was_ready else self._early_deaths + 1
             backoff = _RESTART_BACKOFF_SECONDS[min(self._early_deaths, len(_RESTART_BACKOFF_SECONDS) - 1)]
             if not child.was_ready:
-                log.error("A child %s before it was ready; starting another in %s s", how, backoff)
+                before = "" if child.pid is None else " before it was ready"
+                log.error("A child %s%s; starting another in %s s", how, before, backoff)
             self._fork_later(backoff)
 
     async def _finish_burying(self, child: Child, how: str) -> None:
@@ -351,6 +353,8 @@ class Children:
 
 
 def _how(exit_code: int) -> str:
+    if exit_code == NOT_FORKED:
+        return "could not be started: no memory, or too many processes"
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
     try:

@@ -14,6 +14,8 @@ FRAME_LIMIT_BYTES = 16 * 1024 * 1024
 """No honest message comes near this; a longer one means that a child's channel was written to by something else."""
 _LENGTH = struct.Struct(">I")
 HEADER_BYTES = _LENGTH.size
+NOT_FORKED = 1000
+"""In `Exited`, instead of an exit code: the child never was."""
 
 
 class Run(msgspec.Struct, tag=True, frozen=True):
@@ -86,7 +88,7 @@ class Exited(msgspec.Struct, tag=True, frozen=True):
 
     child: int
     exit_code: int
-    """As `os.waitstatus_to_exitcode` gives it: negative for a signal."""
+    """As `os.waitstatus_to_exitcode` gives it: negative for a signal; or `NOT_FORKED`."""
 
 
 ToNursery = Fork | SendSignal

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from workerjobs.worker import child as child_module
 from workerjobs.worker.messages import (
+    NOT_FORKED,
     Exited,
     Fork,
     Forked,
@@ -89,7 +90,16 @@ class Nursery:
         if threads != 1:
             raise RuntimeError(f"the nursery has {threads} threads; a fork would copy locks that nobody frees")
         nursery_pid = os.getpid()
-        pid = os.fork()
+        # Programs that a job starts must not hold its channel open.
+        os.set_inheritable(channel, False)
+        try:
+            pid = os.fork()
+        except OSError:
+            # No memory, or too many processes: that must not end the children that are running.
+            os.close(channel)
+            os.close(output)
+            self._tell(Exited(number, NOT_FORKED))
+            return
         if pid == 0:
             # Whatever happens, the copy of this process must not go on as a second nursery.
             exit_code = 70

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 from workerjobs.domain.job import Job
-from workerjobs.domain.lifecycle import Outcome, settle
+from workerjobs.domain.lifecycle import Outcome, Settlement, settle
 from workerjobs.ports import JobStore, Progress
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.duty import Duty
@@ -40,7 +41,7 @@ class Settling(Duty):
             batch = self._waiting[:BATCH]
             await self._save_last_progress([job for job, _ in batch])
             now = self._clock.now()
-            settlements = [settle(job, outcome, now=now) for job, outcome in batch]
+            settlements = [_decide(job, outcome, now) for job, outcome in batch]
             for (job, _), settlement in zip(batch, settlements, strict=True):
                 if settlement.problem:
                     log.error("%s", settlement.problem, extra=job_facts(job))
@@ -104,6 +105,15 @@ class Reporting(Duty):
             running.unsaved_progress = None
         await self._store.save_progress(reports)
         return self.EVERY_SECONDS
+
+
+def _decide(job: Job, outcome: Outcome, now: datetime) -> Settlement:
+    try:
+        return settle(job, outcome, now=now)
+    except Exception as error:
+        # A row written past every check must not hold up the others.
+        log.exception("No row can follow this job", extra=job_facts(job))
+        return Settlement(job.id, job.fencing_token or 0, outcome, problem=f"{type(error).__name__}: {error}")
 
 
 def _lease(job: Job) -> tuple[int, int]:

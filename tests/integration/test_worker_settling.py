@@ -1,0 +1,108 @@
+"""The duty that stores how runs ended, step by step."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.loop import in_loop
+from tests.support.table import allow_connections, claim_all, count_rows, ids, open_store, read, sql
+from workerjobs.domain.job import Job, JobState, NewJob
+from workerjobs.domain.lifecycle import Outcome
+from workerjobs.errors import DatabaseUnavailableError
+from workerjobs.storage.postgres import PostgresJobStore
+from workerjobs.worker.clock import DatabaseClock
+from workerjobs.worker.metrics import WorkerMetrics
+from workerjobs.worker.running import RunningJobs
+from workerjobs.worker.settling import Settling
+
+
+async def claimed(store: PostgresJobStore, count: int) -> tuple[list[Job], Settling, RunningJobs]:
+    """Jobs that run, and the duty that will settle them."""
+    await store.submit([NewJob(type="report") for _ in range(count)])
+    jobs = await claim_all(store)
+    running = RunningJobs()
+    for job in jobs:
+        running.add(job)
+    clock = DatabaseClock()
+    await clock.synchronise(store)
+    return jobs, Settling(store, running, clock, WorkerMetrics()), running
+
+
+@pytest.mark.parametrize("result", ['"\\u0000"', '["\\ud800"]', "[NaN]", "[" * 50_000 + "]" * 50_000], ids=range(4))
+def test_of_a_hundred_outcomes_the_refused_one_fails_with_its_reason(database_url: str, result: str) -> None:
+    @in_loop
+    async def check() -> None:
+        async with open_store(database_url) as store:
+            jobs, settling, running = await claimed(store, 100)
+            for job in jobs:
+                settling.add(job, Outcome(True, result if job is jobs[61] else "1"))
+            assert await settling.step() is None
+            assert len(running) == 0
+            refused = await read(store, jobs[61])
+            assert refused.state is JobState.FAILED
+            assert refused.error is not None
+            assert refused.error.startswith("The job's result can't be stored: ")
+            assert len(refused.error) > len("The job's result can't be stored: ") + 10
+
+    check()
+    assert count_rows(database_url, "success") == 99
+
+
+@in_loop
+async def test_row_written_past_every_check_holds_up_nobody(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_store(database_url) as store:
+        insert = """
+            insert into "workerJobs"
+                (type, "retryLimit", "retryInitialDelay", "retryFactor", "cronSchedule", "timeZone", "cronKey", tick)
+            values ('nan', 9, 100, 'nan', null, null, null, null),
+                ('infinite', 9, 0, 'infinity', null, null, null, null),
+                ('long', 9, 2147483647, 1000, null, null, null, null),
+                ('cron', null, null, null, 'every day', null, null, null),
+                ('zone', null, null, null, '@hourly', 'Mars/Phobos', null, null),
+                ('zone', null, null, null, '@hourly', '', null, null),
+                ('far', null, null, null, '@hourly', null, 'far', '9950-01-01')
+        """
+        sql(database_url, insert)
+        jobs, settling, running = await claimed(store, 4)
+        for job in jobs:
+            settling.add(job, Outcome.failure("no paper"))
+        await settling.step()
+        assert len(running) == 0
+    assert count_rows(database_url, "success = false") == len(jobs) == 11
+    # Those whose delay has a meaning are retried; the cron lines end with a word in the log.
+    followed = 'select distinct j.type from "workerJobs" as j join "workerJobs" as f on f."rescheduledFromJob" = j.id'
+    assert {name for (name,) in sql(database_url, followed)} == {"nan", "infinite", "long"}
+    assert caplog.text.count("The cron job ends here, as its schedule has no next tick") == 3
+    assert "No row can follow this job" in caplog.text
+
+
+@in_loop
+async def test_outcomes_are_kept_while_the_database_is_away(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        jobs, settling, running = await claimed(store, 3)
+        for job in jobs:
+            settling.add(job, Outcome(True, "1"))
+        allow_connections(database_url, False)
+        try:
+            for _ in range(2):
+                with pytest.raises(DatabaseUnavailableError):
+                    await settling.step()
+            assert len(running) == 3
+        finally:
+            allow_connections(database_url, True)
+        await settling.step()
+        assert len(running) == 0
+    assert count_rows(database_url, "success") == 3
+
+
+@in_loop
+async def test_more_outcomes_than_a_batch_are_settled_in_one_step(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        jobs, settling, running = await claimed(store, 1000)
+        for job in jobs:
+            settling.add(job, Outcome(True, str(job.id)))
+        await settling.step()
+        assert len(running) == 0
+        assert ids(jobs) == [row for (row,) in sql(database_url, 'select result from "workerJobs" order by id')]
