@@ -74,9 +74,9 @@ def test_samples_reach_the_states_that_they_mean_to(
     }
     cron = [each["metadata"]["name"] for each in SAMPLES if "cronSchedule" in each["spec"]]
     assert set(one_time.values()) == {"Succeeded", "Failed"}
-    eventually(lambda: {name: jobs.states()[name] for name in one_time} == one_time, seconds=40)
+    eventually(lambda: {name: jobs.states()[name] for name in one_time} == one_time)
     for name in cron:
-        eventually(lambda name=name: "lastRun" in jobs.status(name), seconds=40)  # type: ignore[misc]
+        eventually(lambda name=name: "lastRun" in jobs.status(name))  # type: ignore[misc]
         assert jobs.status(name)["nextDue"] > jobs.status(name)["lastRun"]
     assert jobs.wait("unknown", "Failed")["error"] == "Unknown job type: nobodyKnows"
     # Applied again, nothing runs again.
@@ -162,7 +162,7 @@ def make_node(cluster: Cluster, name: str, cpu: str, **spec: Any) -> None:
 def wait_for_taints(cluster: Cluster, name: str, *, count: int) -> None:
     """Wait until the controllers have settled on a node's taints."""
     read = ("get", f"node/{name}", "-o", "jsonpath={.spec.taints[*].key}")
-    eventually(lambda: len(cluster.kubectl(*read).stdout.split()) == count, seconds=30)
+    eventually(lambda: len(cluster.kubectl(*read).stdout.split()) == count)
 
 
 @pytest.mark.slow
@@ -196,15 +196,15 @@ def test_workers_are_scaled_to_what_fits_the_nodes(own_cluster: Cluster, install
 
     make_node(own_cluster, "big", "2")
     wait_for_taints(own_cluster, "big", count=0)
-    eventually(lambda: replicas(own_cluster) == 8, seconds=30)
+    eventually(lambda: replicas(own_cluster) == 8)
     make_node(own_cluster, "small", "1100m")
     wait_for_taints(own_cluster, "small", count=0)
-    eventually(lambda: replicas(own_cluster) == 12, seconds=30)
+    eventually(lambda: replicas(own_cluster) == 12)
     make_node(own_cluster, "tainted", "64", taints=[{"key": "gpu", "effect": "NoSchedule"}])
     own_cluster.kubectl("cordon", "small")
-    eventually(lambda: replicas(own_cluster) == 8, seconds=30)
+    eventually(lambda: replicas(own_cluster) == 8)
     own_cluster.kubectl("delete", "node", "big", "small", "tainted")
-    eventually(lambda: replicas(own_cluster) == 1, seconds=30)
+    eventually(lambda: replicas(own_cluster) == 1)
     operator.stop()
     assert operator.complaints() == []
     scaled = [each["message"] for each in operator.said() if each["message"].startswith("Scaled")]
@@ -256,7 +256,7 @@ def test_definition_that_is_missing_is_said_and_waited_for(own_cluster: Cluster,
     for name in ("a", "b"):
         install_definition(own_cluster)
         jobs.apply(workerjob(name))
-        jobs.wait(name, "Pending", seconds=40)
+        jobs.wait(name, "Pending")
         own_cluster.kubectl("delete", "-f", str(MANIFESTS / "crds"))
     install_definition(own_cluster)
     operator.stop()

@@ -20,10 +20,13 @@ from tests.support.cluster.controlplane import Cluster
 
 T = TypeVar("T")
 
+PATIENCE_SECONDS = 50.0
+"""Nothing here takes so long, but on a machine that does much else."""
+
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
 
-def eventually(look: Callable[[], T], *, seconds: float = 20.0) -> T:
+def eventually(look: Callable[[], T], *, seconds: float = PATIENCE_SECONDS) -> T:
     """Wait until a look gives something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -155,7 +158,7 @@ class WorkerJobs:
         """Read the state of each."""
         return {each["metadata"]["name"]: each.get("status", {}).get("state") for each in self.all()}
 
-    def wait(self, name: str, state: str, *, seconds: float = 20.0) -> dict[str, Any]:
+    def wait(self, name: str, state: str, *, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait until one has a state; returns its status."""
         condition = f"--for=jsonpath={{.status.state}}={state}"
         self.kubectl("wait", condition, f"workerjob/{name}", f"--timeout={seconds}s")
@@ -194,7 +197,11 @@ class Operator:
     def stop(self) -> None:
         """End it as Kubernetes does, with SIGTERM."""
         self.process.terminate()
-        assert self.process.wait(20) == 0, self.log.read_text()
+        assert self.wait() == 0, self.log.read_text()
+
+    def wait(self) -> int:
+        """Wait until it has ended; returns its exit code."""
+        return self.process.wait(PATIENCE_SECONDS)
 
 
 class Operators:

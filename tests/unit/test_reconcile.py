@@ -136,6 +136,12 @@ def test_pending_retry_is_brought_up_to_a_newer_generation() -> None:
 TICKS: list[tuple[str, NewJob, list[Job], datetime]] = [
     ("the schedule stays", cron(2, data={"a": 1}), [tick()], TICK),
     ("the schedule stays, and its tick waits for a worker", cron(2), [tick(tick=NOON, due=NOON)], NOON),
+    (
+        "the schedule stays, and a retry waits beside its tick",
+        cron(2),
+        [tick(tick=NOON, due=NOON), pending(id=8, rescheduled_from_job=6, attempt=2)],
+        NOON,
+    ),
     ("the schedule changes", cron(2, cron_schedule="@hourly"), [tick()], NOON + timedelta(hours=1)),
     (
         "the zone changes",

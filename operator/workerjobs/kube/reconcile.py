@@ -98,10 +98,12 @@ def _write_rows(resource: Resource, job: NewJob, rows: Sequence[Job], actions: A
         return True
     outdated = [row for row in rows if row.state is JobState.PENDING and _is_older(row, resource)]
     if outdated:
-        actions.update.append(_updated(job, outdated[-1], rows, now))
+        # The row of the line, where a retry waits beside it.
+        row = next((row for row in outdated if row.cron_key), outdated[-1])
+        actions.update.append(updated(job, row, rows, now))
         return True
     if job.cron_schedule is not None and not any(row.cron_key and not row.state.is_final for row in rows):
-        actions.restore.append(_restored(job, rows, now))
+        actions.restore.append(restored(job, rows, now))
         return True
     return False
 
@@ -111,16 +113,16 @@ def _is_older(row: Job, resource: Resource) -> bool:
     return row.resource_generation is None or row.resource_generation < resource.generation
 
 
-def _updated(job: NewJob, row: Job, rows: Sequence[Job], now: datetime) -> NewJob:
+def updated(job: NewJob, row: Job, rows: Sequence[Job], now: datetime) -> NewJob:
     """A newer generation of a pending row; a cron job's tick stays where its schedule stays."""
     if job.cron_schedule is None or (job.due is not None and job.due > now):
         return job
     if row.cron_key and (row.cron_schedule, row.time_zone) == (job.cron_schedule, job.time_zone):
         return replace(job, due=row.due)
-    return _restored(job, rows, now)
+    return restored(job, rows, now)
 
 
-def _restored(job: NewJob, rows: Sequence[Job], now: datetime) -> NewJob:
+def restored(job: NewJob, rows: Sequence[Job], now: datetime) -> NewJob:
     """The next row of a cron line that lost it: never a tick again that a run, or a cancellation, has used up."""
     if job.due is not None and job.due > now:
         return job

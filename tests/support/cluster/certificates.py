@@ -13,6 +13,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 # Tests need minutes; a cluster a person started may be left running for long.
 _LIFETIME = timedelta(days=365)
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,10 @@ def write_certificates(folder: Path, *, names: Sequence[str], addresses: Sequenc
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test-cluster-ca")])
     ca = folder / "ca.crt"
     builder = _builder(ca_name, ca_key.public_key(), ca_name)
-    _sign(builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True), ca_key, ca)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).add_extension(
+        _SIGNS_CERTIFICATES, critical=True
+    )
+    _sign(builder, ca_key, ca)
 
     server = Identity(folder / "server.crt", folder / "server.key")
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")])
@@ -106,8 +120,12 @@ def _builder(subject: x509.Name, key: ec.EllipticCurvePublicKey, issuer: x509.Na
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))  # tolerates a clock that is set back
         .not_valid_after(now + _LIFETIME)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 
 def _sign(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey, path: Path) -> None:
+    # Python verifies strictly since 3.13 (ssl.VERIFY_X509_STRICT) and then asks for both key identifiers.
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    builder = builder.add_extension(identifier, critical=False)
     path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
