@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -40,6 +40,35 @@ class Rescue:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitedClaim:
+    """What a claim under limits found."""
+
+    jobs: tuple[Job, ...]
+    unlimited: int
+    """Of the rows asked for, so many belong to jobs without limits, which come before those left out here."""
+    retry_seconds: float | None
+    """When to look again without being told; None: no need."""
+    after: str
+    """The key that the next look should begin after; empty: the first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker as others see it."""
+
+    owner: str
+    pool: str
+    host: str
+    pid: int
+    version: str
+    children: int
+    types: tuple[str, ...]
+    schemas_json: str
+    """What each type's data must look like, as JSON Schema: an object of them by type."""
+    is_draining: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a running job is."""
 
@@ -69,6 +98,20 @@ class DueNotice:
     pool: str
     seconds: float
     """From the moment of the notice, >= 0."""
+    job_type: str | None = field(default=None, compare=False)
+    """The type of all of them, where they have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitedNotice:
+    """Jobs of a pool that are under a limit may have become free to start."""
+
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsNotice:
+    """Pauses or limits changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +134,7 @@ class Reconnected:
     """Listening began (again): anything may have been missed before."""
 
 
-Notice = DueNotice | CancelNotice | ResourceNotice | Reconnected
+Notice = DueNotice | LimitedNotice | SettingsNotice | CancelNotice | ResourceNotice | Reconnected
 
 
 class NoticeSource(Protocol):
@@ -133,12 +176,45 @@ class JobStore(Protocol):
         """Store those cron jobs (`NewJob.cron_key` set) whose line has no unfinished row; their tags cancel nothing."""
         ...
 
-    async def claim(self, owner: str, pool: str, limit: int, lease: timedelta) -> list[Job]:
-        """Lease up to ``limit`` due jobs: highest priority first, then by due moment, then by id."""
+    async def claim(
+        self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str] | None = None
+    ) -> list[Job]:
+        """Lease up to ``limit`` due jobs that no limit concerns: highest priority first, then by due moment, then id.
+
+        Args:
+            owner: Whom the leases belong to.
+            pool: Whose jobs.
+            limit: How many at most.
+            lease: How long they hold without a renewal.
+            types: The job types that the owner knows; None means all. Jobs of paused types and pools stay.
+        """
         ...
 
-    async def next_due(self, pool: str) -> timedelta | None:
-        """How long until the earliest pending job of the pool is due; zero or less: now; None: there is none."""
+    async def claim_limited(
+        self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str], after: str = ""
+    ) -> LimitedClaim:
+        """Lease up to ``limit`` due jobs that are under the limits of a key or a type, as far as these allow.
+
+        Jobs without limits that come before them by priority, due moment and id are counted and left to `claim`.
+        """
+        ...
+
+    async def claim_unknown(
+        self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str]
+    ) -> list[Job]:
+        """Lease due jobs whose type neither is among ``types`` nor known to any live worker of the pool."""
+        ...
+
+    async def next_due(self, pool: str, types: Sequence[str] | None = None) -> timedelta | None:
+        """How long until the earliest pending job that `claim` would take is due; zero: now; None: there is none."""
+        ...
+
+    async def show_worker(self, worker: WorkerRecord) -> None:
+        """Note that a worker lives, and which job types it knows."""
+        ...
+
+    async def remove_worker(self, owner: str) -> None:
+        """Forget a worker that has ended."""
         ...
 
     async def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
@@ -151,6 +227,10 @@ class JobStore(Protocol):
 
     async def release(self, leases: Sequence[Lease]) -> list[int]:
         """Give jobs back unfinished, pending for others at once; returns the ids given back."""
+        ...
+
+    async def release_strays(self, owner: str, leases: Sequence[Lease]) -> list[int]:
+        """Give back what an owner claimed without learning of it, as the answer was lost; ``leases`` it knows."""
         ...
 
     async def rescue(self, owner: str, lease: timedelta, limit: int) -> Rescue:
@@ -171,6 +251,10 @@ class JobStore(Protocol):
 
     async def prune(self, limit: int) -> int:
         """Remove up to ``limit`` finished rows past their time; returns how many."""
+        ...
+
+    async def remove_unused(self) -> None:
+        """Forget workers that vanished long ago, and concurrency keys that nothing uses."""
         ...
 
     async def get(self, job_id: int) -> Job | None:

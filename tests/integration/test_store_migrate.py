@@ -16,7 +16,14 @@ TABLES = """
     select schemaname || '.' || tablename from pg_tables where schemaname not in ('pg_catalog', 'information_schema')
     order by 1
 """
-IN_PUBLIC = ["public.workerJobResources", "public.workerJobs", "public.workerJobsMigrations"]
+IN_PUBLIC = [
+    "public.workerJobLimits",
+    "public.workerJobPauses",
+    "public.workerJobResources",
+    "public.workerJobWorkers",
+    "public.workerJobs",
+    "public.workerJobsMigrations",
+]
 
 
 def tables(url: str) -> list[str]:

@@ -244,6 +244,11 @@ COPIED = (
     "resource_name",
     "resource_uid",
     "resource_generation",
+    "catch_up",
+    "concurrency_key",
+    "concurrency_limit",
+    "rate_limit",
+    "rate_period_ms",
 )
 MADE_NEW = {
     "id",
@@ -264,11 +269,11 @@ MADE_NEW = {
     "cancel_requested",
     "progress_json",
 }
-OF_THE_LINE = {"cron_schedule", "time_zone", "cron_key", "tick"}
+OF_THE_LINE = {"cron_schedule", "time_zone", "cron_key", "tick", "concurrency_policy"}
 
 
 def test_follow_up_tests_name_every_column() -> None:
-    assert {each.name for each in dataclasses.fields(Job)} == {*COPIED} | MADE_NEW | OF_THE_LINE
+    assert {*Job.__struct_fields__} == {*COPIED} | MADE_NEW | OF_THE_LINE
 
 
 async def claimed_cron_job(store: PostgresJobStore, url: str, job: NewJob = FULL, **changes: Any) -> Job:
@@ -280,7 +285,10 @@ async def claimed_cron_job(store: PostgresJobStore, url: str, job: NewJob = FULL
     sql(url, """update "workerJobs" set progress = '{"current": 1}'""")
     (claimed,) = await claim_all(store)
     assert claimed.id == stored.id
-    return claimed
+    # Claimed without its limits, which have tests of their own.
+    sql(url, """update "workerJobs" set "concurrencyKey" = 'account', "concurrencyLimit" = 2, "catchUp" = 'latest'""")
+    sql(url, """update "workerJobs" set "rateLimit" = 5, "ratePeriod" = 1000, "concurrencyPolicy" = 'Forbid'""")
+    return await read(store, claimed)
 
 
 @in_loop
@@ -310,7 +318,7 @@ async def test_retry_row_is_a_copy_outside_the_cron_line(database_url: str) -> N
     assert follower is not None
     for name in COPIED:
         assert getattr(follower, name) == getattr(job, name), name
-    assert [getattr(follower, name) for name in sorted(OF_THE_LINE)] == [None] * 4
+    assert [getattr(follower, name) for name in sorted(OF_THE_LINE)] == [None] * 5
     assert (follower.due, follower.remove_at) == (DUE, DUE + timedelta(seconds=7))
     assert (follower.attempt, follower.rescheduled_from_job) == (4, job.id)
     assert (follower.rescues, follower.progress, follower.state) == (0, None, JobState.PENDING)

@@ -147,19 +147,19 @@ async def test_outcome_of_a_run_whose_lease_was_lost_unnoticed_changes_nothing(
 @in_loop
 async def test_nothing_is_lost_when_all_connections_are_terminated_again_and_again(database_url: str) -> None:
     async with worker(database_url, children=4) as running:
-        await running.store.submit([NewJob(type="echo", data={"n": n}) for n in range(400)])
+        await running.store.submit([NewJob(type="echo", data={"n": n}) for n in range(4000)])
         done = [0]
         for _ in range(4):
-            await until(lambda: count_rows(database_url, "finished is not null") > done[-1])
+            await until(lambda: count_rows(database_url, "finished is not null") > min(done[-1], 3999))
             done.append(count_rows(database_url, "finished is not null"))
             sql(database_url, TERMINATE)
-        await until(lambda: count_rows(database_url, "finished is not null") == 400, seconds=40)
+        await until(lambda: count_rows(database_url, "finished is not null") == 4000, seconds=40)
         assert await until(lambda: running.metric("workerjobs_database_up") == 1)
         await until(lambda: running.metric("workerjobs_jobs_running") == 0)
     # A claim whose answer got lost is made good by a rescue.
     assert sql(database_url, 'select distinct success, attempt from "workerJobs"') == [(True, 1)]
     assert count_rows(database_url, "rescues > 1") == 0
-    assert count_rows(database_url, "(result->>'n')::int + 1 = id") == 400
+    assert count_rows(database_url, "(result->>'n')::int + 1 = id") == 4000
 
 
 @in_loop

@@ -6,6 +6,8 @@ import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from workerjobs.domain.job import Job, NewJob, ResourceRef
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -57,7 +59,7 @@ def running_job(**changes: Any) -> Job:
         resource_generation=None,
         traceparent=None,
     )
-    return dataclasses.replace(job, **changes)
+    return msgspec.structs.replace(job, **changes)
 
 
 def resource_job(uid: str, *, generation: int = 1, cluster_id: str = "here", **changes: Any) -> NewJob:

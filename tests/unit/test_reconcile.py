@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.factories import NOON, resource_job, running_job
@@ -100,7 +101,7 @@ def test_progress_alone_is_not_urgent() -> None:
     first = running_job(progress_json='{"current": 1}')
     (write,) = decide(resource(one_time()), first).statuses
     assert write.is_urgent
-    second = dataclasses.replace(first, progress_json='{"current": 2}')
+    second = msgspec.structs.replace(first, progress_json='{"current": 2}')
     (again,) = decide(resource(one_time(), status=write.status), second).statuses
     assert again == StatusWrite("u", "shop", "job-u", {**write.status, "progress": {"current": 2}}, is_urgent=False)
 

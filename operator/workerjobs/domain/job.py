@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, cast
+
+import msgspec
 
 from workerjobs.domain.schedule import CronSchedule
 from workerjobs.errors import InvalidInputError, InvalidScheduleError
@@ -94,13 +95,23 @@ class NewJob:
     auto_reschedule_on_failure: bool = False
     auto_reschedule_on_failure_delay_ms: int = 0
     retry: RetryPolicy | None = None
+    concurrency_key: str | None = None
+    """Jobs of one key share limits, across types, pools and workers."""
+    concurrency_limit: int | None = None
+    """At most so many jobs of the key run at once, >= 1."""
+    rate_limit: int | None = None
+    """At most so many jobs of the key start in each ``rate_period_ms``, >= 1, spread evenly after a first burst."""
+    rate_period_ms: int | None = None
     traceparent: str | None = None
     resource: ResourceRef | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A stored job: one row of the table, columns in snake_case. JSON columns are kept as their text."""
+class Job(msgspec.Struct, frozen=True):
+    """A stored job: one row of the table, columns in snake_case. JSON columns are kept as their text.
+
+    A struct and not a dataclass, and without keyword-only fields: a worker makes tens of thousands of them a second,
+    each from a row of the same order (1.4 us instead of 17 us).
+    """
 
     id: int
     type: str
@@ -144,6 +155,12 @@ class Job:
     resource_uid: str | None
     resource_generation: int | None
     traceparent: str | None
+    catch_up: str | None = None
+    concurrency_policy: str | None = None
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
+    rate_limit: int | None = None
+    rate_period_ms: int | None = None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -178,10 +195,10 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """Every column under its camelCase name, JSON parsed, moments as ISO 8601; what ``-o json`` prints."""
         row: dict[str, Any] = {"state": str(self.state)}
-        for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
-            name = _camel_case(each.name.removesuffix("_json"))
-            if each.name.endswith("_json"):
+        for field_name in self.__struct_fields__:
+            value = getattr(self, field_name)
+            name = _camel_case(field_name.removesuffix("_json"))
+            if field_name.endswith("_json"):
                 value = None if value is None else json.loads(value)
             elif isinstance(value, datetime):
                 value = value.astimezone(UTC).isoformat()
@@ -195,6 +212,7 @@ _COLUMN_OF = {
     "autoRescheduleOnFailureDelayMs": "autoRescheduleOnFailureDelay",
     "retryInitialDelayMs": "retryInitialDelay",
     "retryMaxDelayMs": "retryMaxDelay",
+    "ratePeriodMs": "ratePeriod",
 }
 
 
@@ -227,6 +245,7 @@ def job_problems(job: NewJob, *, now: datetime) -> list[str]:
         *_flag_problems("autoRescheduleOnFailure", job.auto_reschedule_on_failure),
         *_data_problems(job.data),
     ]
+    problems += _limit_problems(job)
     if job.timeout_ms is not None:
         problems += _integer_problems("timeout", job.timeout_ms, 1, MAX_MILLISECONDS)
     if job.due is not None and (not isinstance(job.due, datetime) or job.due.tzinfo is None):
@@ -253,6 +272,10 @@ def check_job(job: NewJob, *, now: datetime) -> None:
         raise InvalidInputError(problems)
 
 
+# json.dumps with arguments would make one each time.
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
 def encode_json(value: object) -> str:
     """Write a value as the JSON that Postgres stores.
 
@@ -261,7 +284,7 @@ def encode_json(value: object) -> str:
             surrogates; the message says which.
     """
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
         text.encode()
     except UnicodeEncodeError:
         raise ValueError("a string holds half of a surrogate pair, which is no Unicode text") from None
@@ -315,6 +338,23 @@ def _data_problems(data: object) -> list[str]:
     if size > DATA_LIMIT_BYTES:
         return [f"data has {size:,} bytes of JSON: at most {DATA_LIMIT_BYTES:,} are accepted (1 MiB)"]
     return []
+
+
+def _limit_problems(job: NewJob) -> list[str]:
+    problems = _name_problems("concurrencyKey", job.concurrency_key)
+    limits = {
+        "concurrencyLimit": (job.concurrency_limit, 1_000_000),
+        "rateLimit": (job.rate_limit, 1_000_000),
+        "ratePeriod": (job.rate_period_ms, MAX_MILLISECONDS),
+    }
+    for name, (value, highest) in limits.items():
+        if value is not None:
+            problems += _integer_problems(name, value, 1, highest)
+    if job.concurrency_key is None and (given := [name for name, (value, _) in limits.items() if value is not None]):
+        problems.append(f"{given[0]} needs a concurrencyKey: the jobs that share a key share its limits")
+    if (job.rate_limit is None) != (job.rate_period_ms is None):
+        problems.append("rateLimit and ratePeriod (milliseconds) go together: so many starts in each period")
+    return problems
 
 
 def _schedule_problems(job: NewJob, now: datetime) -> list[str]:

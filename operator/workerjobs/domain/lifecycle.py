@@ -26,14 +26,18 @@ class Outcome:
     success: bool
     result_json: str
     """What the job returned; after a failure ``{"error": …}``."""
+    started: float | None = None
+    """When its function was called, in seconds since the epoch on the database's clock; None: when it was claimed."""
+    finished: float | None = None
+    """When it ended, likewise; None: when it is settled."""
 
     @classmethod
-    def failure(cls, error: str) -> Outcome:
+    def failure(cls, error: str, started: float | None = None, finished: float | None = None) -> Outcome:
         """The outcome of a run that failed; ``error`` is shortened and made storable."""
         text = error.replace("\x00", "\ufffd").encode(errors="replace").decode().strip() or "Unknown error"
         if len(text) > MAX_ERROR_LENGTH:
             text = text[: MAX_ERROR_LENGTH - 1] + "…"
-        return cls(success=False, result_json=encode_json({"error": text}))
+        return cls(False, encode_json({"error": text}), started, finished)
 
 
 class FollowUpKind(StrEnum):

@@ -27,6 +27,10 @@ _FIELDS = {
     "autoRescheduleOnFailure": "auto_reschedule_on_failure",
     "autoRescheduleOnFailureDelay": "auto_reschedule_on_failure_delay_ms",
     "retry": "retry",
+    "concurrencyKey": "concurrency_key",
+    "concurrencyLimit": "concurrency_limit",
+    "rateLimit": "rate_limit",
+    "ratePeriod": "rate_period_ms",
     "traceparent": "traceparent",
 }
 _RETRY_FIELDS = {

@@ -31,6 +31,7 @@ async def remove_old_worker_jobs(data: dict[str, Any], context: JobContext) -> d
             removed += batch
             context.progress(removed, message=f"{removed} removed")
             if batch < BATCH:
+                await store.remove_unused()
                 return {"removed": removed}
     finally:
         await store.close()

@@ -87,6 +87,10 @@ class Registry:
         """Names of all job types, sorted."""
         return sorted({*self._targets, *_decorated})
 
+    def problems(self) -> list[str]:
+        """Say which modules can't be imported, and why."""
+        return [f"job module {name} can't be imported: {why}" for name, why in self._problems.items()]
+
     def function_for(self, job_type: str) -> JobFunction:
         """Find the function that runs a type.
 
@@ -96,7 +100,7 @@ class Registry:
         if job_type in _decorated:
             return _decorated[job_type]
         if job_type not in self._targets:
-            broken = "; ".join(f"job module {name} can't be imported: {why}" for name, why in self._problems.items())
+            broken = "; ".join(self.problems())
             raise UnknownJobTypeError(f"Unknown job type: {job_type}" + (f" ({broken})" if broken else ""))
         if job_type not in self._loaded:
             module_name, _, attribute = self._targets[job_type].partition(":")

@@ -10,7 +10,15 @@ from collections.abc import AsyncIterator
 import psycopg
 
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError
-from workerjobs.ports import CancelNotice, DueNotice, Notice, Reconnected, ResourceNotice
+from workerjobs.ports import (
+    CancelNotice,
+    DueNotice,
+    LimitedNotice,
+    Notice,
+    Reconnected,
+    ResourceNotice,
+    SettingsNotice,
+)
 from workerjobs.storage.connection import connect
 
 log = logging.getLogger(__name__)
@@ -53,8 +61,13 @@ def _parse(payload: str) -> Notice | None:
     """Read an announcement; anything else on the channel is someone else's business."""
     try:
         match json.loads(payload):
-            case {"kind": "due", "pool": str(pool), "seconds": int() | float() as seconds}:
-                return DueNotice(pool, float(seconds))
+            case {"kind": "due", "pool": str(pool), "seconds": int() | float() as seconds, **rest}:
+                job_type = rest.get("type")
+                return DueNotice(pool, float(seconds), job_type if isinstance(job_type, str) else None)
+            case {"kind": "limited", "pool": str(pool)}:
+                return LimitedNotice(pool)
+            case {"kind": "settings"}:
+                return SettingsNotice()
             case {"kind": "cancel", "jobId": int(job_id)}:
                 return CancelNotice(job_id)
             case {"kind": "resource", "clusterId": str(cluster_id), "uid": str(uid)}:

@@ -13,7 +13,7 @@ from workerjobs.errors import SchemaError
 from workerjobs.storage.connection import CONNECT_OPTIONS, address_of, connect_error
 from workerjobs.storage.queries import query
 
-COMPATIBLE_FROM = {1: 1}
+COMPATIBLE_FROM = {1: 1, 2: 1}
 """For each migration, the oldest release (by its newest migration) that still works once it was applied."""
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import heapq
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, TypeVar
 
 import psycopg
@@ -17,12 +19,30 @@ from psycopg.rows import BaseRowFactory, class_row, dict_row
 
 from workerjobs.domain.job import Job, NewJob, check_job, encode_json
 from workerjobs.domain.lifecycle import MAX_RESCUES, Settlement
+from workerjobs.domain.limits import Admission, Candidate, Limit, LimitName, admit
 from workerjobs.domain.schedule import CronSchedule
 from workerjobs.errors import InvalidInputError
-from workerjobs.ports import JobFilter, Lease, Progress, Renewal, Rescue, Settled, StoredResource
+from workerjobs.ports import (
+    JobFilter,
+    Lease,
+    LimitedClaim,
+    Progress,
+    Renewal,
+    Rescue,
+    Settled,
+    StoredResource,
+    WorkerRecord,
+)
+from workerjobs.storage.arrays import flag_array, number_array, text_array
 from workerjobs.storage.connection import connect, connection_errors, is_refusal
 from workerjobs.storage.migrate import check_version
 from workerjobs.storage.queries import query
+from workerjobs.storage.rows import struct_row
+
+KEYS = 1000
+"""Concurrency keys looked at in one claim; more of them take turns."""
+JOBS_OF_A_KEY = 20
+"""Jobs of one key and priority that one claim looks at."""
 
 Row = TypeVar("Row")
 
@@ -86,6 +106,14 @@ class PostgresJobStore:
             with connection_errors(self._url):
                 return await _fetch(self._connection, name, values, row_factory)
 
+    async def _execute(self, name: str, values: Mapping[str, Any]) -> None:
+        """Run one statement that returns nothing."""
+        async with self._turn:
+            if self._connection is None or self._connection.closed or self._connection.broken:
+                self._connection = await connect(self._url, self._application_name)
+            with connection_errors(self._url):
+                await self._connection.execute(query(name), values)
+
     # --- submitting
 
     async def submit(self, jobs: Sequence[NewJob]) -> builtins.list[Job]:
@@ -120,17 +148,80 @@ class PostgresJobStore:
     # --- running
 
     async def claim(
-        self, owner: str, pool: str, limit: int, lease: timedelta, *, now: datetime | None = None
+        self,
+        owner: str,
+        pool: str,
+        limit: int,
+        lease: timedelta,
+        types: Sequence[str] | None = None,
+        *,
+        now: datetime | None = None,
     ) -> builtins.list[Job]:
         """See `JobStore.claim`; a test may give ``now`` to find rows due by then."""
-        values = {"owner": owner, "pool": pool, "limit": limit, "lease": lease, "now": now}
-        jobs = await self._rows("claim", values, class_row(Job))
-        return sorted(jobs, key=lambda job: (-job.priority, job.due, job.id))
+        values = _claim_values(owner, pool, limit, lease, types) | {"now": now}
+        return _in_order(await self._rows("claim", values, struct_row(Job)))
 
-    async def next_due(self, pool: str) -> timedelta | None:
+    async def claim_limited(
+        self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str], after: str = ""
+    ) -> LimitedClaim:
+        """See `JobStore.claim_limited`."""
+        values = _claim_values(owner, pool, limit, lease, types) | {
+            "after": after,
+            "keys": KEYS,
+            "each": min(limit, JOBS_OF_A_KEY),
+        }
+        # Without a lock: most looks find nothing that could start.
+        candidates = await self._rows("limited_candidates", values, class_row(Candidate))
+        keys = sorted({candidate.concurrency_key for candidate in candidates if candidate.concurrency_key is not None})
+        next_after = keys[-1] if len(keys) >= KEYS else ""
+        if not candidates:
+            return LimitedClaim((), limit, 0.0 if after else None, "")
+        async with self._transaction() as connection:
+            decide, heads = await _lock_limits(connection, candidates, keys, values)
+            admission = decide(candidates)
+            # Both in one order: as many as belong to jobs without limits are left to them.
+            merged = heapq.merge(
+                ((-each.priority, each.due, each.id, True) for each in admission.candidates),
+                ((-head["priority"], head["due"], head["id"], False) for head in heads),
+            )
+            first = builtins.list(islice(merged, limit))
+            chosen = {job_id for *_, job_id, is_limited in first if is_limited}
+            # Again without those that come too late: only what starts counts for its rate.
+            starting = decide([each for each in candidates if each.id in chosen])
+            jobs = await _claim_chosen(connection, chosen, starting.next_starts, values)
+        return LimitedClaim(tuple(jobs), len(first) - len(chosen), admission.retry_seconds, next_after)
+
+    async def claim_unknown(
+        self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str]
+    ) -> builtins.list[Job]:
+        """See `JobStore.claim_unknown`."""
+        values = _claim_values(owner, pool, limit, lease, types)
+        return await self._rows("claim_unknown", values, struct_row(Job))
+
+    async def next_due(self, pool: str, types: Sequence[str] | None = None) -> timedelta | None:
         """See `JobStore.next_due`."""
-        seconds = (await self._rows("next_due", {"pool": pool}, dict_row))[0]["seconds"]
+        values = {"pool": pool, "types": None if types is None else text_array(types)}
+        seconds = (await self._rows("next_due", values, dict_row))[0]["seconds"]
         return None if seconds is None else timedelta(seconds=seconds)
+
+    async def show_worker(self, worker: WorkerRecord) -> None:
+        """See `JobStore.show_worker`."""
+        values = {
+            "owner": worker.owner,
+            "pool": worker.pool,
+            "host": worker.host,
+            "pid": worker.pid,
+            "version": worker.version,
+            "children": worker.children,
+            "types": text_array(worker.types),
+            "schemas": worker.schemas_json,
+            "is_draining": worker.is_draining,
+        }
+        await self._execute("show_worker", values)
+
+    async def remove_worker(self, owner: str) -> None:
+        """See `JobStore.remove_worker`."""
+        await self._execute("remove_worker", {"owner": owner})
 
     async def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         """See `JobStore.renew`."""
@@ -144,10 +235,15 @@ class PostgresJobStore:
         """See `JobStore.release`."""
         return [row["id"] for row in await self._rows("release", _leases(leases), dict_row)]
 
+    async def release_strays(self, owner: str, leases: Sequence[Lease]) -> builtins.list[int]:
+        """See `JobStore.release_strays`."""
+        values = {"owner": owner, "tokens": number_array(lease.fencing_token for lease in leases)}
+        return [row["id"] for row in await self._rows("release_strays", values, dict_row)]
+
     async def rescue(self, owner: str, lease: timedelta, limit: int) -> Rescue:
         """See `JobStore.rescue`."""
         values = {"owner": owner, "lease": lease, "limit": limit, "max_rescues": MAX_RESCUES}
-        jobs = await self._rows("rescue", values, class_row(Job))
+        jobs = await self._rows("rescue", values, struct_row(Job))
         return Rescue(
             released=tuple(job for job in jobs if job.started is None),
             taken=tuple(job for job in jobs if job.started is not None),
@@ -155,15 +251,12 @@ class PostgresJobStore:
 
     async def save_progress(self, reports: Sequence[Progress]) -> None:
         """See `JobStore.save_progress`."""
-        async with self._transaction() as connection:
-            await connection.execute(
-                query("save_progress"),
-                {
-                    "ids": [report.job_id for report in reports],
-                    "tokens": [report.fencing_token for report in reports],
-                    "progress": [report.progress_json for report in reports],
-                },
-            )
+        values = {
+            "ids": number_array(report.job_id for report in reports),
+            "tokens": number_array(report.fencing_token for report in reports),
+            "progress": text_array(report.progress_json for report in reports),
+        }
+        await self._execute("save_progress", values)
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
         """See `JobStore.settle`.
@@ -196,10 +289,12 @@ class PostgresJobStore:
         """Settle a batch in one statement; returns the database's reason where it refuses."""
         follow_ups = [(each.job_id, follow_up) for each in batch for follow_up in each.follow_ups]
         values = {
-            "ids": [each.job_id for each in batch],
-            "tokens": [each.fencing_token for each in batch],
-            "successes": [each.outcome.success for each in batch],
-            "results": [each.outcome.result_json for each in batch],
+            "ids": number_array(each.job_id for each in batch),
+            "tokens": number_array(each.fencing_token for each in batch),
+            "successes": flag_array(each.outcome.success for each in batch),
+            "results": text_array(each.outcome.result_json for each in batch),
+            "starteds": number_array(each.outcome.started for each in batch),
+            "finisheds": number_array(each.outcome.finished for each in batch),
             "follow_ids": [job_id for job_id, _ in follow_ups],
             "follow_kinds": [str(follow_up.kind) for _, follow_up in follow_ups],
             "follow_dues": [follow_up.due for _, follow_up in follow_ups],
@@ -219,22 +314,26 @@ class PostgresJobStore:
 
     async def cancel(self, job_ids: Sequence[int], reason: str = "Job cancelled") -> builtins.list[Job]:
         """See `JobStore.cancel`."""
-        jobs = await self._rows("cancel", {"ids": builtins.list(job_ids), "reason": reason}, class_row(Job))
+        jobs = await self._rows("cancel", {"ids": builtins.list(job_ids), "reason": reason}, struct_row(Job))
         return sorted(jobs, key=lambda job: job.id)
 
     async def prune(self, limit: int) -> int:
         """See `JobStore.prune`."""
         return len(await self._rows("prune", {"limit": limit}, dict_row))
 
+    async def remove_unused(self) -> None:
+        """See `JobStore.remove_unused`."""
+        await self._execute("remove_unused", {})
+
     async def get(self, job_id: int) -> Job | None:
         """See `JobStore.get`."""
-        return next(iter(await self._rows("get", {"id": job_id}, class_row(Job))), None)
+        return next(iter(await self._rows("get", {"id": job_id}, struct_row(Job))), None)
 
     async def list(self, which: JobFilter) -> builtins.list[Job]:
         """See `JobStore.list`."""
         state = None if which.state is None else str(which.state)
         values = {"state": state, "type": which.type, "tag": which.tag, "limit": which.limit}
-        return await self._rows("list", values, class_row(Job))
+        return await self._rows("list", values, struct_row(Job))
 
     async def now(self) -> datetime:
         """See `JobStore.now`."""
@@ -247,7 +346,7 @@ class PostgresJobStore:
         """See `ResourceStore.rows_of`."""
         values = {"cluster_id": cluster_id, "uids": builtins.list(uids)}
         rows: dict[str, builtins.list[Job]] = defaultdict(builtins.list)
-        for job in await self._rows("rows_of_resources", values, class_row(Job)):
+        for job in await self._rows("rows_of_resources", values, struct_row(Job)):
             rows[job.resource_uid or ""].append(job)
         return dict(rows)
 
@@ -283,7 +382,7 @@ async def _cancel_deleted(
     connection: psycopg.AsyncConnection[Any], unfinished: Sequence[Mapping[str, Any]]
 ) -> list[Job]:
     values = {"ids": [row["id"] for row in unfinished], "reason": "Job cancelled as its WorkerJob was deleted"}
-    return await _fetch(connection, "cancel", values, class_row(Job))
+    return await _fetch(connection, "cancel", values, struct_row(Job))
 
 
 async def _fetch(
@@ -323,7 +422,7 @@ async def _submit(
         for batch in _batches_of_distinct_tags(jobs):
             if batch_tags := [job.tag for job in batch if job.tag in tags]:
                 await connection.execute(query("cancel_by_tag"), {"tags": batch_tags})
-            stored += await _fetch(connection, "submit", {"jobs": _as_json(batch, now)}, class_row(Job))
+            stored += await _fetch(connection, "submit", {"jobs": _as_json(batch, now)}, struct_row(Job))
     except psycopg.DataError as error:
         raise InvalidInputError(f"The database refuses the job: {str(error).strip().splitlines()[0]}") from error
     return stored
@@ -345,7 +444,69 @@ def _batches_of_distinct_tags(jobs: Sequence[NewJob]) -> Iterable[list[NewJob]]:
 
 
 def _leases(leases: Sequence[Lease]) -> dict[str, Any]:
-    return {"ids": [lease.job_id for lease in leases], "tokens": [lease.fencing_token for lease in leases]}
+    return {
+        "ids": number_array(lease.job_id for lease in leases),
+        "tokens": number_array(lease.fencing_token for lease in leases),
+    }
+
+
+def _claim_values(owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str] | None) -> dict[str, Any]:
+    return {
+        "owner": owner,
+        "pool": pool,
+        "limit": limit,
+        "lease": lease,
+        "types": None if types is None else text_array(types),
+    }
+
+
+def _in_order(jobs: builtins.list[Job]) -> builtins.list[Job]:
+    """Sort as claims do; what an UPDATE returns has no order."""
+    return sorted(jobs, key=lambda job: (-job.priority, job.due, job.id))
+
+
+async def _lock_limits(
+    connection: psycopg.AsyncConnection[Any],
+    candidates: Sequence[Candidate],
+    keys: Sequence[str],
+    values: Mapping[str, Any],
+) -> tuple[Callable[[Sequence[Candidate]], Admission], builtins.list[dict[str, Any]]]:
+    """Lock the limits of candidates; returns what decides which may start, and the first rows without limits."""
+    names = {"keys": text_array(keys), "types": text_array(sorted({candidate.type for candidate in candidates}))}
+    await connection.execute(query("make_limits"), names)
+    lines = await _fetch(connection, "lock_limits", names, dict_row)
+    limits = {
+        (line["kind"], line["name"]): Limit(
+            line["concurrency"], line["rate_limit"], line["rate_period_ms"], line["next_start"]
+        )
+        for line in lines
+    }
+    # A statement of its own: it sees what those who held the locks before have claimed.
+    counts = await _fetch(connection, "count_running", {**names, "lease": values["lease"]}, dict_row)
+    running = {(count["kind"], count["name"]): count["running"] for count in counts}
+    heads = await _fetch(connection, "plain_heads", values, dict_row)
+    (now,) = await _fetch(connection, "now", {}, dict_row)
+    return lambda some: admit(some, limits, running, values["limit"], now=now["now"]), heads
+
+
+async def _claim_chosen(
+    connection: psycopg.AsyncConnection[Any],
+    chosen: Collection[int],
+    starts: Mapping[LimitName, datetime],
+    values: Mapping[str, Any],
+) -> builtins.list[Job]:
+    """Claim admitted rows, and note the starts that count for rates."""
+    if not chosen:
+        return []
+    jobs = await _fetch(connection, "claim_chosen", {**values, "ids": number_array(chosen)}, struct_row(Job))
+    if starts:
+        noted = {
+            "kinds": text_array(kind for kind, _ in starts),
+            "names": text_array(name for _, name in starts),
+            "next_starts": [*starts.values()],
+        }
+        await connection.execute(query("save_next_starts"), noted)
+    return _in_order(jobs)
 
 
 def _as_json(jobs: Sequence[NewJob], now: datetime) -> str:
@@ -380,6 +541,10 @@ def _job_as_json(job: NewJob, now: datetime) -> str:
         "retry_initial_delay_ms": job.retry.initial_delay_ms if job.retry else None,
         "retry_factor": job.retry.factor if job.retry else None,
         "retry_max_delay_ms": job.retry.max_delay_ms if job.retry else None,
+        "concurrency_key": job.concurrency_key,
+        "concurrency_limit": job.concurrency_limit,
+        "rate_limit": job.rate_limit,
+        "rate_period_ms": job.rate_period_ms,
         "traceparent": job.traceparent,
         "cluster_id": resource.cluster_id if resource else None,
         "namespace": resource.namespace if resource else None,

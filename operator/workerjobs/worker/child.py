@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,16 +30,19 @@ from workerjobs.jobs.context import JobContext
 from workerjobs.jobs.registry import JobFunction, Registry, UnknownJobTypeError
 from workerjobs.logs import LEVELS
 from workerjobs.worker.messages import (
-    HEADER_BYTES,
     Finished,
+    FrameReader,
     Logged,
     Ready,
+    Recall,
+    Recalled,
     Reported,
     Run,
-    body_length,
+    Task,
     frame,
-    run_decoder,
+    to_child_decoder,
 )
+from workerjobs.worker.output import mark
 
 if TYPE_CHECKING:
     from workerjobs.ports import JobStore
@@ -50,6 +55,7 @@ TEXT_LIMIT = 100_000
 """Characters of an error, a traceback or a log message that are sent; a frame has to stay below its limit."""
 PROGRESS_TEXT_LIMIT = 1000
 """Characters of a progress report's message that are kept."""
+RECEIVE_BYTES = 256 * 1024
 BLOCKED_LOOP_SECONDS = 1.0
 """An ``async`` job whose event loop did not come round for so long is interrupted where it blocks."""
 
@@ -74,8 +80,12 @@ class JobInterruptedError(BaseException):
 class Child:
     """One child's loop."""
 
-    def __init__(self, channel: socket.socket, configuration: Configuration) -> None:
+    def __init__(self, channel: socket.socket, permits: int, configuration: Configuration) -> None:
         self._channel = channel
+        self._permits = permits
+        self._frames = FrameReader()
+        self._tasks: deque[tuple[Task, bool]] = deque()
+        """What is to be run, and whether it follows another job without the supervisor's knowing when."""
         self._configuration = configuration
         self._registry = Registry(configuration.job_modules)
         self._sending = threading.Lock()
@@ -89,67 +99,96 @@ class Child:
         signal.signal(signal.SIGTERM, self._interrupt)
         self._configure_logging()
         self._registry.import_modules()
-        self._send(Ready())
-        while (header := self._receive(HEADER_BYTES)) is not None:
-            body = self._receive(body_length(header))
-            if body is None:
-                break
-            finished = self._run(run_decoder.decode(body))
+        self._send(Ready(self._registry.types(), self._registry.problems()))
+        while True:
+            # Without a permit the jobs that wait here were recalled: the next message but for some more jobs says so.
+            if not self._tasks or not self._take_permit():
+                if not self._listen():
+                    return 0
+                continue
+            task, is_following = self._tasks.popleft()
+            if is_following:
+                with contextlib.suppress(OSError):
+                    os.write(1, mark(task.job_id))
+            finished = self._run(task)
             if finished is None:
                 return 0
             self._flush_output()
             self._send(finished)
-        return 0
 
-    def _run(self, run: Run) -> Finished | None:
+    def _take_permit(self) -> bool:
+        try:
+            os.eventfd_read(self._permits)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _listen(self) -> bool:
+        """Wait for messages and take them; False when the supervisor closed the channel."""
+        bodies: list[bytes] = []
+        while not bodies:
+            data = self._channel.recv(RECEIVE_BYTES)
+            if not data:
+                return False
+            bodies = self._frames.feed(data)
+        for body in bodies:
+            match to_child_decoder.decode(body):
+                case Run(tasks=tasks, is_following=is_following):
+                    for task in tasks:
+                        self._tasks.append((task, is_following))
+                        is_following = True
+                case Recall():
+                    self._tasks.clear()
+                    self._send(Recalled())
+        return True
+
+    def _run(self, task: Task) -> Finished | None:
         """Run one job; None when it was interrupted and this process has to end."""
-        progress = _ProgressSender(run.job_id, self._send)
+        started = time.monotonic()
+        progress = _ProgressSender(task.job_id, self._send)
         # The job before this one may have set its own handler.
-        signal.signal(signal.SIGTERM, self._interrupt)
+        if signal.getsignal(signal.SIGTERM) != self._interrupt:
+            signal.signal(signal.SIGTERM, self._interrupt)
         pid = os.getpid()
+        error = trace = ""
+        result_json = "null"
         try:
             self._is_running = True
-            result = self._call(self._registry.function_for(run.job_type), run, progress)
+            result = self._call(self._registry.function_for(task.job_type), task, progress)
             self._is_running = False
-        except UnknownJobTypeError as error:
-            return Finished(run.job_id, success=False, error=str(error))
-        except BaseException as error:  # noqa: BLE001  # also SystemExit: a job must not end its process
-            if self._is_interrupted or isinstance(error, JobInterruptedError):
+            result_json = _encode_result(result)
+        except (UnknownJobTypeError, _BadResultError) as problem:
+            error = str(problem)
+        except BaseException as problem:  # noqa: BLE001  # also SystemExit: a job must not end its process
+            if self._is_interrupted or isinstance(problem, JobInterruptedError):
                 # Whatever came of it while it cleaned up: who interrupted it knows why it ended.
                 return None
-            return Finished(run.job_id, False, error=_describe(error), traceback=_traceback_of(error))
+            error, trace = _describe(problem), _traceback_of(problem)
         finally:
             self._is_running = False
             if os.getpid() != pid:
                 # The job forked, and this copy of it came back here. It must not speak for its original.
                 os._exit(0)
             progress.flush()
-        if is_nested_too_deep(result):
-            return Finished(run.job_id, False, error=f"The job's result is nested deeper than {MAX_NESTING} levels")
-        try:
-            result_json = encode_json(result)
-        except ValueError as error:
-            return Finished(run.job_id, False, error=f"The job's result is not JSON that can be stored: {error}")
-        if (size := len(result_json.encode())) > RESULT_LIMIT_BYTES:
-            limit = f"at most {RESULT_LIMIT_BYTES:,} are stored (1 MiB)"
-            return Finished(run.job_id, False, error=f"The job's result has {size:,} bytes of JSON: {limit}")
-        return Finished(run.job_id, True, result_json=result_json)
+        return Finished(task.job_id, not error, result_json, error, trace, started, time.monotonic())
 
-    def _call(self, function: JobFunction, run: Run, progress: _ProgressSender) -> Any:
-        context = JobContext(
-            job_id=run.job_id,
-            job_type=run.job_type,
-            attempt=run.attempt,
-            user_id=run.user_id,
-            tag=run.tag,
-            fencing_token=run.fencing_token,
-            database_url=self._configuration.database_url,
-            report_progress=progress.report,
-            open_store=self._open_store,
-        )
-        data = json.loads(run.data_json)
-        arguments = (data, context) if _takes_context(function) else (data,)
-        result = function(*arguments)
+    def _call(self, function: JobFunction, task: Task, progress: _ProgressSender) -> Any:
+        data = json.loads(task.data_json)
+        if not _takes_context(function):
+            result = function(data)
+        else:
+            context = JobContext(
+                job_id=task.job_id,
+                job_type=task.job_type,
+                attempt=task.attempt,
+                user_id=task.user_id,
+                tag=task.tag,
+                fencing_token=task.fencing_token,
+                database_url=self._configuration.database_url,
+                report_progress=progress.report,
+                open_store=self._open_store,
+            )
+            result = function(data, context)
         return asyncio.run(self._finish(result)) if inspect.isawaitable(result) else result
 
     async def _finish(self, awaitable: Awaitable[Any]) -> Any:
@@ -221,14 +260,28 @@ class Child:
         with self._sending:
             self._channel.sendall(frame(message))
 
-    def _receive(self, size: int) -> bytes | None:
-        parts = bytearray()
-        while len(parts) < size:
-            part = self._channel.recv(size - len(parts))
-            if not part:
-                return None
-            parts += part
-        return bytes(parts)
+
+class _BadResultError(Exception):
+    """The job returned what can't be stored."""
+
+
+def _encode_result(result: object) -> str:
+    """Write a job's result as JSON.
+
+    Raises:
+        _BadResultError: It can't be stored; with a sentence.
+    """
+    if is_nested_too_deep(result):
+        raise _BadResultError(f"The job's result is nested deeper than {MAX_NESTING} levels")
+    try:
+        result_json = encode_json(result)
+    except ValueError as error:
+        raise _BadResultError(f"The job's result is not JSON that can be stored: {error}") from None
+    # A character has four bytes at most.
+    if len(result_json) > RESULT_LIMIT_BYTES // 4 and (size := len(result_json.encode())) > RESULT_LIMIT_BYTES:
+        limit = f"at most {RESULT_LIMIT_BYTES:,} are stored (1 MiB)"
+        raise _BadResultError(f"The job's result has {size:,} bytes of JSON: {limit}")
+    return result_json
 
 
 class _ProgressSender:
@@ -275,6 +328,7 @@ def _interrupt_here(*_: object) -> None:
     raise JobInterruptedError
 
 
+@cache
 def _takes_context(function: JobFunction) -> bool:
     parameters = inspect.signature(function).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -309,11 +363,11 @@ def _storable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def main(channel: socket.socket) -> int:
-    """Run a child on its channel; returns the exit code."""
+def main(channel: socket.socket, permits: int) -> int:
+    """Run a child on its channel and its counter of permits; returns the exit code."""
     text = os.environ.get(CONFIGURATION_VARIABLE, "")
     configuration = msgspec.json.decode(text, type=Configuration) if text else Configuration()
     try:
-        return Child(channel, configuration).run()
+        return Child(channel, permits, configuration).run()
     except (ConnectionError, BrokenPipeError):
         return 0

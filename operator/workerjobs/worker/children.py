@@ -10,37 +10,40 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from enum import StrEnum
+from typing import Protocol, cast
 
 import msgspec
 
 from workerjobs.domain.job import Job
 from workerjobs.worker.child import CONFIGURATION_VARIABLE, Configuration
 from workerjobs.worker.messages import (
-    HEADER_BYTES,
     NOT_FORKED,
     Exited,
     Finished,
     Fork,
     Forked,
+    FrameReader,
     FromChild,
     Logged,
     Ready,
+    Recall,
+    Recalled,
     Reported,
     Run,
     SendSignal,
+    Task,
     ToNursery,
-    body_length,
-    child_decoder,
     encode,
     frame,
+    from_child_decoder,
     from_nursery_decoder,
 )
 from workerjobs.worker.nursery import PACKET_BYTES
 from workerjobs.worker.output import Output
-from workerjobs.worker.running import job_facts
+from workerjobs.worker.running import RunningJob, job_facts
 
 log = logging.getLogger(__name__)
 job_log = logging.getLogger("workerjobs.job")
@@ -60,50 +63,178 @@ class ChildState(StrEnum):
     STOPPING = "stopping"
 
 
-@dataclass(eq=False)
 class Child:
     """One child, from the request to fork it until it is gone."""
 
-    number: int
-    channel: socket.socket
-    state: ChildState = ChildState.STARTING
-    was_ready: bool = False
-    pid: int | None = None
-    job: Job | None = None
-    writer: asyncio.StreamWriter | None = None
-    output: Output | None = None
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    kill_timer: asyncio.TimerHandle | None = None
+    def __init__(self, number: int, permits: int) -> None:
+        self.number = number
+        self.state = ChildState.STARTING
+        self.was_ready = False
+        self.pid: int | None = None
+        self.queue: deque[RunningJob] = deque()
+        """What it was sent and has not finished, in order: the first one runs."""
+        self.head_since = 0.0
+        """When the first one became the first, on the loop's clock."""
+        self.is_recalling = False
+        """Jobs were recalled and it has not said yet that it forgot them; it gets no others before."""
+        self.jobs_done = 0
+        self.channel: Channel | None = None
+        self.output: Output | None = None
+        self.kill_timer: asyncio.TimerHandle | None = None
+        self._permits = permits
+
+    @property
+    def job(self) -> Job | None:
+        """The job that it runs."""
+        return self.queue[0].job if self.queue else None
+
+    @property
+    def can_take(self) -> bool:
+        """Whether jobs may be sent to it."""
+        return self.state in (ChildState.IDLE, ChildState.BUSY) and not self.is_recalling and self.channel is not None
+
+    def facts_of(self, job_id: int | None) -> dict[str, object]:
+        """What log records about one of its jobs carry."""
+        return job_facts(next((running.job for running in self.queue if running.job.id == job_id), None))
+
+    def send(self, runs: Sequence[RunningJob], now: float) -> None:
+        """Send jobs, to be run after those that it has."""
+        assert self.channel is not None
+        is_following = bool(self.queue)
+        if not is_following:
+            self.head_since = now
+            if self.output is not None:
+                self.output.begin(runs[0].job.id)
+        self.state = ChildState.BUSY
+        tasks = []
+        for running in runs:
+            job = running.job
+            running.child = self
+            tasks.append(
+                Task(job.id, job.type, job.data_json, job.attempt, job.user_id, job.tag, job.fencing_token or 0)
+            )
+        self.queue.extend(runs)
+        # Before the jobs: a job without a permit means to the child that it was recalled.
+        os.eventfd_write(self._permits, len(tasks))
+        self.channel.write(frame(Run(tasks, is_following)))
+
+    def recall(self) -> list[RunningJob]:
+        """Take back the jobs that it has not begun, whatever it is doing; afterwards at most one is being run."""
+        count = self._take_permits()
+        recalled = [self.queue.pop() for _ in range(min(count, len(self.queue)))][::-1]
+        for running in recalled:
+            running.child = None
+        if recalled and self.channel is not None:
+            self.is_recalling = True
+            self.channel.write(frame(Recall()))
+        return recalled
+
+    def close(self) -> None:
+        """Let go of what belongs to it."""
+        if self.kill_timer is not None:
+            self.kill_timer.cancel()
+        if self.channel is not None:
+            self.channel.close()
+        os.close(self._permits)
+
+    def _take_permits(self) -> int:
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                count += os.eventfd_read(self._permits)
+        return count
+
+
+class Channel(asyncio.Protocol):
+    """A child's stream of frames."""
+
+    def __init__(
+        self, on_data: Callable[[], None], on_message: Callable[[FromChild], None], on_closed: Callable[[], None]
+    ) -> None:
+        self._on_data = on_data
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._frames = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self.closed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take the messages that are complete now."""
+        self._on_data()
+        try:
+            for body in self._frames.feed(data):
+                self._on_message(from_child_decoder.decode(body))
+        except (msgspec.MsgspecError, ValueError) as error:
+            log.error("A child's channel was disturbed: %s", error)
+            self.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The child is gone, or closed its end."""
+        self.closed.set()
+        self._on_closed()
+
+    def write(self, data: bytes) -> None:
+        """Send; what the child does not take now waits in this process."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def end(self) -> None:
+        """Say that nothing more comes: the child ends once it has nothing left to do."""
+        if self._transport is not None and not self._transport.is_closing():
+            with contextlib.suppress(OSError):
+                self._transport.write_eof()
+
+    def close(self) -> None:
+        """Close this end."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Listener(Protocol):
+    """Who is told what the children say."""
+
+    def child_ready(self, child: Child, ready: Ready) -> None:
+        """A child may be sent jobs."""
+        ...
+
+    def child_free(self, child: Child) -> None:
+        """A child has nothing left to do."""
+        ...
+
+    def job_reported(self, report: Reported) -> None:
+        """A running job's progress."""
+        ...
+
+    def job_finished(self, running: RunningJob, finished: Finished, next_one: RunningJob | None) -> None:
+        """A job's function came to its end, and its child went on to the next one."""
+        ...
+
+    def job_lost(self, running: RunningJob, how: str) -> None:
+        """A child ended with a job unfinished; with a sentence that says how."""
+        ...
+
+    def jobs_returned(self, runs: list[RunningJob]) -> None:
+        """A child ended before it began these."""
+        ...
 
 
 class Children:
-    """A fixed number of children; tells its owner what they say.
+    """A fixed number of children; tells its listener what they say.
 
     Args:
         count: How many to keep.
         configuration: What each is told at its start.
-        on_idle: A child became free.
-        on_report: A running job's progress.
-        on_finished: A job's function came to its end.
-        on_lost: A child ended with a job unfinished; with a sentence that says how.
+        listener: Who is told.
     """
 
-    def __init__(
-        self,
-        count: int,
-        configuration: Configuration,
-        *,
-        on_idle: Callable[[], None],
-        on_report: Callable[[Reported], None],
-        on_finished: Callable[[Job, Finished], None],
-        on_lost: Callable[[Job, str], None],
-    ) -> None:
+    def __init__(self, count: int, configuration: Configuration, listener: Listener) -> None:
         self.count = count
         self._configuration = configuration
-        self._on_idle = on_idle
-        self._on_report = on_report
-        self._on_finished = on_finished
-        self._on_lost = on_lost
+        self._listener = listener
         self._children: dict[int, Child] = {}
         self._next_number = 1
         self._early_deaths = 0
@@ -123,6 +254,9 @@ class Children:
         for _ in range(self.count):
             await self._fork()
 
+    def __iter__(self) -> Iterator[Child]:
+        return iter(self._children.values())
+
     def count_of(self, state: ChildState) -> int:
         """How many children are in a state."""
         return sum(child.state is state for child in self._children.values())
@@ -132,22 +266,26 @@ class Children:
         """Process ids of the children."""
         return [child.pid for child in self._children.values() if child.pid is not None]
 
-    def run(self, job: Job) -> bool:
-        """Give a job to an idle child; False when there is none after all."""
-        child = next((each for each in self._children.values() if each.state is ChildState.IDLE), None)
-        if child is None or child.writer is None:
-            return False
-        child.state, child.job = ChildState.BUSY, job
-        message = Run(job.id, job.type, job.data_json, job.attempt, job.user_id, job.tag, job.fencing_token or 0)
-        child.writer.write(frame(message))
-        return True
+    def stop(self, child: Child, *, at_once: bool = False) -> None:
+        """End a child: SIGTERM to its process group and SIGKILL 5 s later, or SIGKILL at once.
 
-    def stop_job(self, job: Job, *, at_once: bool = False) -> None:
-        """End the child that runs a job: SIGTERM to its process group and SIGKILL 5 s later, or SIGKILL at once."""
-        for child in self._children.values():
-            # By identity: the same row may have been claimed anew after its lease was lost.
-            if child.job is job:
-                self._stop(child, at_once=at_once)
+        Recall what it has not begun before, so that only the job that runs is ended.
+        """
+        if child.number not in self._children or (child.state is ChildState.STOPPING and not at_once):
+            return
+        child.state = ChildState.STOPPING
+        self._signal(child, signal.SIGKILL if at_once else signal.SIGTERM)
+        if not at_once:
+            loop = asyncio.get_running_loop()
+            child.kill_timer = loop.call_later(KILL_SECONDS, self._signal, child, signal.SIGKILL)
+
+    def retire(self, child: Child) -> None:
+        """Let an idle child end by itself; another one takes its place."""
+        if child.state is ChildState.IDLE and child.channel is not None:
+            child.state = ChildState.STOPPING
+            child.channel.end()
+            loop = asyncio.get_running_loop()
+            child.kill_timer = loop.call_later(KILL_SECONDS, self._signal, child, signal.SIGKILL)
 
     async def close(self) -> None:
         """End all children and the nursery; jobs that still run are reported lost."""
@@ -155,7 +293,7 @@ class Children:
         for timer in self._timers:
             timer.cancel()
         for child in list(self._children.values()):
-            self._stop(child, at_once=child.job is None)
+            self.stop(child, at_once=not child.queue)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KILL_SECONDS + 5):
                 while self._children:
@@ -169,6 +307,8 @@ class Children:
             await asyncio.to_thread(self._nursery.wait)
         for child in list(self._children.values()):
             self._bury(child, "ended with its worker")
+        while self._background:
+            await asyncio.wait(self._background)
 
     # --- the nursery
 
@@ -246,65 +386,71 @@ class Children:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        child = Child(self._next_number, ours)
+        permits = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+        child = Child(self._next_number, permits)
         self._next_number += 1
         self._children[child.number] = child
-        child.output = Output(read_end, lambda: job_facts(child.job))
+        child.output = output = Output(read_end, child.facts_of)
         with theirs:
-            await self._tell_nursery(Fork(child.number), (theirs.fileno(), write_end))
+            await self._tell_nursery(Fork(child.number), (theirs.fileno(), write_end, permits))
         os.close(write_end)
-        reader, child.writer = await asyncio.open_unix_connection(sock=ours, limit=2**20)
-        child.tasks.append(asyncio.create_task(self._hear(child, reader), name=f"child-{child.number}"))
+        _, child.channel = await asyncio.get_running_loop().create_unix_connection(
+            lambda: Channel(
+                # What jobs printed before they said that they ended is logged before that.
+                output.drain,
+                lambda message: self._take(child, message),
+                lambda: self._channel_closed(child),
+            ),
+            sock=ours,
+        )
 
-    async def _hear(self, child: Child, reader: asyncio.StreamReader) -> None:
-        try:
-            while True:
-                header = await reader.readexactly(HEADER_BYTES)
-                self._take(child, child_decoder.decode(await reader.readexactly(body_length(header))))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        except (msgspec.MsgspecError, ValueError) as error:
-            log.error("A child's channel was disturbed: %s", error, extra=job_facts(child.job))
-        # The channel is closed or useless: whatever the process still does, nobody can learn of it.
+    def _channel_closed(self, child: Child) -> None:
+        # Whatever the process still does, nobody can learn of it.
         if child.number in self._children:
-            self._stop(child, at_once=True)
+            self.stop(child, at_once=True)
 
     def _take(self, child: Child, message: FromChild) -> None:
         match message:
-            case Ready():
-                self._early_deaths = 0
-                child.was_ready = True
-                if child.state is ChildState.STARTING:
-                    child.state = ChildState.IDLE
-                    self._on_idle()
+            case Finished():
+                self._take_result(child, message)
+            case Reported(job_id=job_id):
+                if child.queue and child.queue[0].job.id == job_id:
+                    self._listener.job_reported(message)
             case Logged(logger=name, level=level, message=text, traceback=trace):
                 name = name if name.startswith("workerjobs.") else f"workerjobs.job.{name}"
                 logging.getLogger(name).log(
                     level, "%s", f"{text}\n{trace}" if trace else text, extra=job_facts(child.job)
                 )
-            case Reported(job_id=job_id):
-                if child.job is not None and child.job.id == job_id:
-                    self._on_report(message)
-            case Finished(job_id=job_id):
-                if child.job is None or child.job.id != job_id:
-                    return
-                if child.output is not None:
-                    child.output.finish_job()
-                job, child.job = child.job, None
-                if child.state is ChildState.BUSY:
+            case Recalled():
+                child.is_recalling = False
+                if not child.queue and child.state is ChildState.IDLE:
+                    self._listener.child_free(child)
+            case Ready():
+                self._early_deaths = 0
+                child.was_ready = True
+                if child.state is ChildState.STARTING:
                     child.state = ChildState.IDLE
-                self._on_finished(job, message)
-                if child.state is ChildState.IDLE:
-                    self._on_idle()
+                    self._listener.child_ready(child, message)
+                    self._listener.child_free(child)
 
-    def _stop(self, child: Child, *, at_once: bool) -> None:
-        if child.state is ChildState.STOPPING and not at_once:
+    def _take_result(self, child: Child, finished: Finished) -> None:
+        if not child.queue or child.queue[0].job.id != finished.job_id:
             return
-        child.state = ChildState.STOPPING
-        self._signal(child, signal.SIGKILL if at_once else signal.SIGTERM)
-        if not at_once:
-            loop = asyncio.get_running_loop()
-            child.kill_timer = loop.call_later(KILL_SECONDS, self._signal, child, signal.SIGKILL)
+        running = child.queue[0]
+        if len(child.queue) == 1 and child.output is not None:
+            child.output.finish()
+        child.queue.popleft()
+        running.child = None
+        child.jobs_done += 1
+        if child.queue:
+            child.head_since = asyncio.get_running_loop().time()
+            self._listener.job_finished(running, finished, child.queue[0])
+            return
+        if child.state is ChildState.BUSY:
+            child.state = ChildState.IDLE
+        self._listener.job_finished(running, finished, None)
+        if child.state is ChildState.IDLE and not child.is_recalling:
+            self._listener.child_free(child)
 
     def _signal(self, child: Child, signum: signal.Signals) -> None:
         self._spawn(self._tell_nursery(SendSignal(child.number, signum)))
@@ -314,9 +460,6 @@ class Children:
         del self._children[child.number]
         if child.kill_timer is not None:
             child.kill_timer.cancel()
-        if child.output is not None:
-            child.output.finish_job()
-            child.output.close()
         # What it had said before it died is in the channel's buffer and was its last word; the task reads it.
         self._spawn(self._finish_burying(child, how))
         if not self._is_closing and refork:
@@ -329,12 +472,22 @@ class Children:
             self._fork_later(backoff)
 
     async def _finish_burying(self, child: Child, how: str) -> None:
-        await asyncio.wait(child.tasks, timeout=1)
-        if child.writer is not None:
-            child.writer.close()
-        if child.job is not None:
-            job, child.job = child.job, None
-            self._on_lost(job, f"The job's process {how}")
+        if child.channel is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.channel.closed.wait(), 1)
+        if child.output is not None:
+            child.output.drain()
+            child.output.finish()
+            child.output.close()
+        unbegun = child.recall()
+        lost = list(child.queue)
+        child.queue.clear()
+        child.close()
+        for running in lost:
+            running.child = None
+            self._listener.job_lost(running, f"The job's process {how}")
+        if unbegun:
+            self._listener.jobs_returned(unbegun)
         self._changed.set()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 from workerjobs.ports import JobStore
@@ -12,6 +13,8 @@ class DatabaseClock:
 
     def __init__(self) -> None:
         self._offset = timedelta(0)
+        self._epoch = time.time() - time.monotonic()
+        """What `time.monotonic` has to be put to, to be seconds since the epoch on the database's clock."""
 
     async def synchronise(self, store: JobStore) -> None:
         """Measure the difference; half a round trip is its error."""
@@ -19,7 +22,12 @@ class DatabaseClock:
         there = await store.now()
         after = datetime.now(UTC)
         self._offset = there - (before + (after - before) / 2)
+        self._epoch = time.time() - time.monotonic() + self._offset.total_seconds()
 
     def now(self) -> datetime:
         """The moment on the database's clock."""
         return datetime.now(UTC) + self._offset
+
+    def epoch_of(self, monotonic: float) -> float:
+        """A moment that a process of this machine read from `time.monotonic`, in seconds since the epoch."""
+        return monotonic + self._epoch

@@ -2,6 +2,10 @@
 
 Between supervisor and child a stream of frames (4 bytes of length, big-endian, then the message); between supervisor
 and nursery one message a packet.
+
+Beside its stream a child has a counter of permits (an eventfd). The supervisor adds one for each job before it sends
+the job; the child takes one before it begins a job. Whoever takes a permit decides: by taking what is left the
+supervisor recalls all jobs that were not begun, whatever the child is doing, and knows exactly which ones they are.
 """
 
 from __future__ import annotations
@@ -10,16 +14,16 @@ import struct
 
 import msgspec
 
-FRAME_LIMIT_BYTES = 16 * 1024 * 1024
-"""No honest message comes near this; a longer one means that a child's channel was written to by something else."""
+FRAME_LIMIT_BYTES = 64 * 1024 * 1024
+"""No honest message comes near this; a longer one means that a channel was written to by something else."""
 _LENGTH = struct.Struct(">I")
 HEADER_BYTES = _LENGTH.size
 NOT_FORKED = 1000
 """In `Exited`, instead of an exit code: the child never was."""
 
 
-class Run(msgspec.Struct, tag=True, frozen=True):
-    """Supervisor to child: run this job."""
+class Task(msgspec.Struct, frozen=True, array_like=True):
+    """One job to run."""
 
     job_id: int
     job_type: str
@@ -30,8 +34,29 @@ class Run(msgspec.Struct, tag=True, frozen=True):
     fencing_token: int
 
 
+class Run(msgspec.Struct, tag=True, frozen=True):
+    """Supervisor to child: run these jobs, one after another, each once there is a permit for it."""
+
+    tasks: list[Task]
+    is_following: bool = False
+    """The child has other jobs before these; each job but the first one follows another in any case."""
+
+
+class Recall(msgspec.Struct, tag=True, frozen=True):
+    """Supervisor to child: forget the jobs that were not begun; their permits are gone already."""
+
+
 class Ready(msgspec.Struct, tag=True, frozen=True):
     """Child to supervisor: job modules are imported, jobs may come."""
+
+    types: list[str]
+    """The job types that it knows."""
+    problems: list[str] = []
+    """Sentences about job modules that can't be imported."""
+
+
+class Recalled(msgspec.Struct, tag=True, frozen=True):
+    """Child to supervisor: the jobs that were not begun are forgotten; new ones may come."""
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True):
@@ -42,6 +67,10 @@ class Finished(msgspec.Struct, tag=True, frozen=True):
     result_json: str = "null"
     error: str = ""
     traceback: str = ""
+    started: float = 0.0
+    """When the function was called, on the clock of `time.monotonic`, which all processes of a machine share."""
+    finished: float = 0.0
+    """When it ended, likewise."""
 
 
 class Reported(msgspec.Struct, tag=True, frozen=True):
@@ -60,11 +89,12 @@ class Logged(msgspec.Struct, tag=True, frozen=True):
     traceback: str = ""
 
 
-FromChild = Ready | Finished | Reported | Logged
+ToChild = Run | Recall
+FromChild = Ready | Recalled | Finished | Reported | Logged
 
 
 class Fork(msgspec.Struct, tag=True, frozen=True):
-    """Supervisor to nursery: fork a child; its channel and its output pipe come along as file descriptors."""
+    """Supervisor to nursery: fork a child; its channel, output pipe and permits come along as file descriptors."""
 
     child: int
 
@@ -95,8 +125,8 @@ ToNursery = Fork | SendSignal
 FromNursery = Forked | Exited
 
 encode = msgspec.msgpack.Encoder().encode
-run_decoder = msgspec.msgpack.Decoder(Run)
-child_decoder = msgspec.msgpack.Decoder(FromChild)
+to_child_decoder = msgspec.msgpack.Decoder(ToChild)
+from_child_decoder = msgspec.msgpack.Decoder(FromChild)
 to_nursery_decoder = msgspec.msgpack.Decoder(ToNursery)
 from_nursery_decoder = msgspec.msgpack.Decoder(FromNursery)
 
@@ -107,13 +137,31 @@ def frame(message: msgspec.Struct) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def body_length(header: bytes) -> int:
-    """Read a frame's length.
+class FrameReader:
+    """Cuts a stream into the bodies of its frames."""
 
-    Raises:
-        ValueError: Longer than any message.
-    """
-    (length,) = _LENGTH.unpack(header)
-    if length > FRAME_LIMIT_BYTES:
-        raise ValueError(f"a frame of {length} bytes")
-    return int(length)
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take what came; returns the bodies that are complete now.
+
+        Raises:
+            ValueError: A frame is longer than any message.
+        """
+        buffer = self._buffer
+        buffer += data
+        bodies: list[bytes] = []
+        start, size = 0, len(buffer)
+        while size - start >= HEADER_BYTES:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if length > FRAME_LIMIT_BYTES:
+                raise ValueError(f"a frame of {length} bytes")
+            end = start + HEADER_BYTES + length
+            if end > size:
+                break
+            bodies.append(bytes(buffer[start + HEADER_BYTES : end]))
+            start = end
+        if start:
+            del buffer[:start]
+        return bodies

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Protocol
 
 from workerjobs.domain.job import Job
-from workerjobs.ports import DueNotice, JobStore
+from workerjobs.errors import DatabaseUnavailableError
+from workerjobs.ports import DueNotice, JobStore, Lease
 from workerjobs.worker.duty import Duty
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 30.0
 """A look at the table that does not depend on announcements, for rows that were written past the triggers."""
@@ -17,16 +22,26 @@ LOCKED_SECONDS = (0.001, 1.0)
 """How soon to look again at due rows that others hold locked: first, and at most."""
 
 
+class Takers(Protocol):
+    """Who runs claimed jobs."""
+
+    def count_wanted(self) -> int:
+        """How many jobs to claim now."""
+        ...
+
+
 class Pickup(Duty):
-    """Claims as many jobs as there are free children.
+    """Claims as many jobs as the children can take.
 
     Args:
         store: The table.
         owner: Whom the leases belong to.
         pool: Whose jobs.
         lease: How long a claim holds without a renewal.
-        count_free: How many jobs could run now.
-        run: Starts a claimed job.
+        takers: Who wants jobs.
+        types: The job types that are known here.
+        leases: What this owner's claims have brought it and it still holds.
+        run: Starts claimed jobs.
     """
 
     def __init__(
@@ -36,43 +51,101 @@ class Pickup(Duty):
         owner: str,
         pool: str,
         lease: timedelta,
-        count_free: Callable[[], int],
-        run: Callable[[Job], None],
+        takers: Takers,
+        types: Callable[[], Sequence[str]],
+        leases: Callable[[], Sequence[Lease]],
+        run: Callable[[Sequence[Job]], None],
     ) -> None:
         super().__init__()
         self._store = store
         self._owner = owner
         self._pool = pool
         self._lease = lease
-        self._count_free = count_free
-        self._run_job = run
+        self._takers = takers
+        self._types = types
+        self._leases = leases
+        self._run_jobs = run
         self._locked_seconds = LOCKED_SECONDS[0]
+        self._look_at_limited = True
+        """Whether jobs under limits may be free to start."""
+        self._limited_at = 0.0
+        """When some may be without anyone's saying so, on the loop's clock; 0: never."""
+        self._after = ""
+        self._may_have_strays = False
+        """A claim's answer was lost: it may have leased rows."""
 
     async def step(self) -> float | None:
-        """Claim until no child is free or no job is due; returns how long to sleep."""
-        while (free := self._count_free()) > 0 and not self._is_stopping:
-            jobs = await self._store.claim(self._owner, self._pool, free, self._lease)
-            for job in jobs:
-                self._run_job(job)
+        """Claim until no child wants more or no job is due; returns how long to sleep."""
+        if self._may_have_strays:
+            strays = await self._store.release_strays(self._owner, self._leases())
+            self._may_have_strays = False
+            if strays:
+                log.warning("Gave back %s jobs that were claimed as the connection was lost", len(strays))
+        try:
+            return await self._claim()
+        except DatabaseUnavailableError:
+            self._may_have_strays = True
+            raise
+
+    async def _claim(self) -> float | None:
+        while (wanted := self._takers.count_wanted()) > 0 and not self._is_stopping:
+            types = self._types()
+            unlimited = await self._claim_limited(wanted, types)
+            jobs = await self._store.claim(self._owner, self._pool, unlimited, self._lease, types) if unlimited else []
+            self._run_jobs(jobs)
             if jobs:
                 self._locked_seconds = LOCKED_SECONDS[0]
-            if len(jobs) < free:
-                due_in = await self._store.next_due(self._pool)
-                if due_in is None:
-                    return POLL_SECONDS
-                if due_in.total_seconds() > 0:
-                    return min(POLL_SECONDS, due_in.total_seconds())
-                # Due, and yet not to be had: someone holds the row locked, for a moment or for long.
-                self._locked_seconds = min(LOCKED_SECONDS[1], 2 * self._locked_seconds)
-                return self._locked_seconds
-        # No child is free: the next one that is wakes this.
+            if len(jobs) < unlimited:
+                return self._until_limited(await self._wait_seconds(types))
+            if self._awake.is_set():
+                # Told while it claimed: what that was about is seen in the next round.
+                self._awake.clear()
+        # No child wants any: the next one that does wakes this.
         return None
+
+    async def _wait_seconds(self, types: Sequence[str]) -> float:
+        due_in = await self._store.next_due(self._pool, types)
+        if due_in is None:
+            return POLL_SECONDS
+        if due_in.total_seconds() > 0:
+            return min(POLL_SECONDS, due_in.total_seconds())
+        # Due, and yet not to be had: someone holds the row locked, for a moment or for long.
+        self._locked_seconds = min(LOCKED_SECONDS[1], 2 * self._locked_seconds)
+        return self._locked_seconds
+
+    async def _claim_limited(self, wanted: int, types: Sequence[str]) -> int:
+        """Claim jobs under limits, where some may start; returns how many others to claim."""
+        now = asyncio.get_running_loop().time()
+        if not self._look_at_limited and not (0 < self._limited_at <= now):
+            return wanted
+        self._look_at_limited, self._limited_at = False, 0.0
+        claim = await self._store.claim_limited(self._owner, self._pool, wanted, self._lease, types, self._after)
+        self._after = claim.after
+        self._run_jobs(claim.jobs)
+        if claim.jobs or claim.after:
+            self._look_at_limited = True
+        if claim.retry_seconds is not None:
+            self._limited_at = now + max(claim.retry_seconds, LOCKED_SECONDS[0])
+        return claim.unlimited
+
+    def _until_limited(self, seconds: float) -> float:
+        """Shorten a sleep to the moment at which a limit frees a job."""
+        if self._look_at_limited:
+            return 0.0
+        if self._limited_at:
+            return max(0.0, min(seconds, self._limited_at - asyncio.get_running_loop().time()))
+        return seconds
 
     def notice(self, notice: DueNotice) -> None:
         """Something is or becomes due."""
-        if notice.pool != self._pool:
+        if notice.pool != self._pool or (notice.job_type is not None and notice.job_type not in self._types()):
             return
         if notice.seconds <= 0:
             self.wake()
         elif notice.seconds < POLL_SECONDS:
             asyncio.get_running_loop().call_later(notice.seconds, self.wake)
+
+    def limits_changed(self) -> None:
+        """Jobs under limits may have become free to start."""
+        self._look_at_limited = True
+        self.wake()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from workerjobs.domain.job import Job
 from workerjobs.ports import Lease
+
+if TYPE_CHECKING:
+    from workerjobs.worker.children import Child
 
 
 class StopReason(StrEnum):
@@ -17,20 +20,27 @@ class StopReason(StrEnum):
 
     CANCELLED = "cancelled"
     TIMED_OUT = "timed out"
+    OUT_OF_MEMORY = "out of memory"
     LEASE_LOST = "lease lost"
     SHUTDOWN = "shutdown"
 
 
-@dataclass(eq=False)
 class RunningJob:
     """A claimed job and what is known of its run."""
 
-    job: Job
-    stop_reason: StopReason | None = None
-    timer: asyncio.TimerHandle | None = None
-    unsaved_progress: str | None = None
-    is_over: bool = False
-    """Its function came to an end; only settling it is left."""
+    __slots__ = ("child", "is_over", "job", "peak_mib", "stop_reason", "timer", "unsaved_progress")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.child: Child | None = None
+        """Whom it was sent to."""
+        self.stop_reason: StopReason | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.unsaved_progress: str | None = None
+        self.is_over = False
+        """Its function came to an end; only settling it is left."""
+        self.peak_mib: int | None = None
+        """The most memory that it was seen to take, where that is watched."""
 
     @property
     def lease(self) -> Lease:
@@ -43,7 +53,8 @@ class RunningJobs:
 
     def __init__(self) -> None:
         self._jobs: dict[int, RunningJob] = {}
-        self._changed = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -57,25 +68,25 @@ class RunningJobs:
 
     def add(self, job: Job) -> RunningJob:
         """Note a claimed job."""
-        self._jobs[job.id] = RunningJob(job)
-        return self._jobs[job.id]
+        running = self._jobs[job.id] = RunningJob(job)
+        self._empty.clear()
+        return running
 
     def remove(self, job_id: int, fencing_token: int) -> None:
         """Forget a job whose lease ended; another lease on the same row, claimed since, stays."""
         running = self._jobs.get(job_id)
-        if running is not None and running.lease.fencing_token == fencing_token:
+        if running is not None and running.job.fencing_token == fencing_token:
             del self._jobs[job_id]
             if running.timer is not None:
                 running.timer.cancel()
-            self._changed.set()
+            if not self._jobs:
+                self._empty.set()
 
     async def wait_until_empty(self, limit: timedelta) -> bool:
         """Wait until no job is left; False when the time is up first."""
         try:
             async with asyncio.timeout(limit.total_seconds()):
-                while self._jobs:
-                    self._changed.clear()
-                    await self._changed.wait()
+                await self._empty.wait()
         except TimeoutError:
             return False
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -14,16 +15,26 @@ from datetime import timedelta
 
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.domain.lifecycle import Outcome
-from workerjobs.errors import DatabaseUnavailableError
-from workerjobs.ports import CancelNotice, DueNotice, JobStore, NoticeSource, Reconnected
+from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError
+from workerjobs.ports import (
+    CancelNotice,
+    DueNotice,
+    JobStore,
+    LimitedNotice,
+    NoticeSource,
+    Reconnected,
+    SettingsNotice,
+)
 from workerjobs.worker.child import Configuration
-from workerjobs.worker.children import KILL_SECONDS, Children, ChildState
+from workerjobs.worker.children import KILL_SECONDS, Child, Children, ChildState
 from workerjobs.worker.clock import DatabaseClock
+from workerjobs.worker.dispatch import Dispatch
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.heartbeat import Heartbeat
-from workerjobs.worker.messages import Finished, Reported
+from workerjobs.worker.messages import Finished, Ready, Reported
 from workerjobs.worker.metrics import WorkerMetrics
 from workerjobs.worker.pickup import Pickup
+from workerjobs.worker.presence import KnownTypes, Presence, UnknownTypes
 from workerjobs.worker.rescue import RescueDuty
 from workerjobs.worker.running import RunningJob, RunningJobs, StopReason, job_facts
 from workerjobs.worker.settling import Reporting, Settling
@@ -74,14 +85,9 @@ class Supervisor:
         self._releases: set[asyncio.Task[None]] = set()
         self._running = RunningJobs()
         self._clock = DatabaseClock()
-        self._children = Children(
-            options.children,
-            configuration,
-            on_idle=self._child_is_idle,
-            on_report=self._progress_was_reported,
-            on_finished=self._job_finished,
-            on_lost=self._job_was_lost,
-        )
+        self._known = KnownTypes()
+        self._children = Children(options.children, configuration, self)
+        self._dispatch = Dispatch(self._children, on_begin=self._watch_time, on_surplus=self._give_back)
         self._settling = Settling(store, self._running, self._clock, self.metrics)
         self._reporting = Reporting(store, self._running)
         self._heartbeat = Heartbeat(
@@ -92,17 +98,38 @@ class Supervisor:
             owner=self.owner,
             pool=options.pool,
             lease=options.lease,
-            count_free=lambda: self._children.count_of(ChildState.IDLE),
-            run=self._run_job,
+            takers=self._dispatch,
+            types=lambda: self._known.types,
+            leases=lambda: [running.lease for running in self._running],
+            run=self._run_jobs,
+        )
+        self._presence = Presence(
+            store,
+            owner=self.owner,
+            pool=options.pool,
+            children=options.children,
+            known=self._known,
+            every=options.renew_every,
+            is_draining=self._stopping.is_set,
+        )
+        # Under another name than what is claimed to be run: pickup gives back what it does not know of.
+        taker = f"{self.owner}:taken"
+        self._unknown = UnknownTypes(
+            store,
+            owner=taker,
+            pool=options.pool,
+            lease=options.lease,
+            known=self._known,
+            settle=self._settle_taken,
         )
         self._rescue = RescueDuty(
             store,
-            owner=self.owner,
+            owner=taker,
             lease=options.lease,
             every=options.rescue_every,
             clock=self._clock,
             metrics=self.metrics,
-            settle=self._settle_rescued,
+            settle=self._settle_taken,
         )
         self._builtins = _EnsureBuiltins(store, options.builtin_jobs)
         for state in ChildState:
@@ -137,7 +164,15 @@ class Supervisor:
         """Work until `stop` is called, then drain."""
         life = asyncio.create_task(self._live(), name="life")
         listening = asyncio.create_task(self._listen(), name="listening")
-        duties: list[Duty] = [self._builtins, self._rescue, self._heartbeat, self._reporting, self._settling]
+        duties: list[Duty] = [
+            self._builtins,
+            self._presence,
+            self._unknown,
+            self._rescue,
+            self._heartbeat,
+            self._reporting,
+            self._settling,
+        ]
         try:
             await self._clock.synchronise(self._store)
             await self._children.start()
@@ -151,61 +186,51 @@ class Supervisor:
             listening.cancel()
             for duty in (self._pickup, *duties):
                 await duty.stop()
+            self._dispatch.close()
             await self._children.close()
+            with contextlib.suppress(DatabaseUnavailableError, DatabaseRefusedError):
+                await self._store.remove_worker(self.owner)
             life.cancel()
             await asyncio.wait({life, listening})
 
     # --- starting and stopping jobs
 
-    def _run_job(self, job: Job) -> None:
-        self.metrics.claimed(job)
-        running = self._running.add(job)
-        if not self._children.run(job):
-            # The child died between the claim and now.
-            running.stop_reason = StopReason.SHUTDOWN
-            self._give_back(running)
-            return
-        log.debug("Started", extra=job_facts(job))
-        if job.timeout_ms is not None:
+    def _run_jobs(self, jobs: Sequence[Job]) -> None:
+        runs = []
+        for job in jobs:
+            self.metrics.claimed(job)
+            runs.append(self._running.add(job))
+        self._dispatch.add(runs)
+
+    def _watch_time(self, running: RunningJob) -> None:
+        """A job begins: it has as long as its timeout says."""
+        if running.job.timeout_ms is not None:
             loop = asyncio.get_running_loop()
-            running.timer = loop.call_later(job.timeout_ms / 1000, self._stop_job, running, StopReason.TIMED_OUT)
+            running.timer = loop.call_later(
+                running.job.timeout_ms / 1000, self._stop_job, running, StopReason.TIMED_OUT
+            )
 
     def _stop_job(self, running: RunningJob, reason: StopReason) -> None:
         if running.is_over or running.stop_reason is not None:
             return
+        child = running.child
+        if child is not None:
+            # Only what it runs is to end; what waits behind goes to others.
+            self._dispatch.recall(child)
         running.stop_reason = reason
         log.info("Stopping: %s", reason, extra=job_facts(running.job))
-        self._children.stop_job(running.job, at_once=reason is StopReason.LEASE_LOST)
+        if running.child is None and self._dispatch.remove(running):
+            # It was never begun.
+            self._stopped(running)
+        elif child is not None and child.queue and child.queue[-1] is running:
+            self._children.stop(child, at_once=reason is StopReason.LEASE_LOST)
+        # Else it has just ended: its result is on the way.
+        self._dispatch.assign()
 
-    # --- what children say
-
-    def _child_is_idle(self) -> None:
-        self._pickup.wake()
-
-    def _progress_was_reported(self, report: Reported) -> None:
-        running = self._running.get(report.job_id)
-        if running is not None:
-            running.unsaved_progress = report.progress_json
-            self._reporting.wake()
-
-    def _job_finished(self, job: Job, finished: Finished) -> None:
-        if finished.success:
-            log.info("Succeeded", extra=job_facts(job))
-            self._settle(job, Outcome(success=True, result_json=finished.result_json))
-        else:
-            trace = f"\n{finished.traceback}" if finished.traceback else ""
-            log.error("Failed: %s%s", finished.error, trace, extra=job_facts(job))
-            self._settle(job, Outcome.failure(finished.error))
-
-    def _job_was_lost(self, job: Job, how: str) -> None:
-        running = self._running.get(job.id)
-        if running is None or running.job is not job:
-            return
+    def _stopped(self, running: RunningJob) -> None:
+        """A job that was stopped is over."""
+        job = running.job
         match running.stop_reason:
-            case None:
-                self.metrics.child_lost()
-                log.error("%s", how, extra=job_facts(job))
-                self._settle(job, Outcome.failure(how))
             case StopReason.CANCELLED:
                 self._settle(job, Outcome.failure("Job cancelled"))
             case StopReason.TIMED_OUT:
@@ -213,8 +238,64 @@ class Supervisor:
                 self._settle(job, Outcome.failure(f"Job timed out after {(job.timeout_ms or 0) / 1000:g} s"))
             case StopReason.LEASE_LOST:
                 self._running.remove(job.id, job.fencing_token or 0)
-            case StopReason.SHUTDOWN:
-                self._give_back(running)
+            case _:
+                self._give_back([running])
+
+    # --- what children say (`workerjobs.worker.children.Listener`)
+
+    def child_ready(self, child: Child, ready: Ready) -> None:
+        """A child may be sent jobs."""
+        if self._known.learn(ready):
+            self._presence.wake()
+            self._unknown.wake()
+
+    def child_free(self, child: Child) -> None:
+        """A child has nothing left to do."""
+        self._dispatch.assign()
+        self._pickup.wake()
+
+    def job_reported(self, report: Reported) -> None:
+        """A running job's progress."""
+        running = self._running.get(report.job_id)
+        if running is not None:
+            running.unsaved_progress = report.progress_json
+            self._reporting.wake()
+
+    def job_finished(self, running: RunningJob, finished: Finished, next_one: RunningJob | None) -> None:
+        """A job's function came to its end."""
+        job = running.job
+        self._dispatch.ran(finished.finished - finished.started)
+        started, ended = self._clock.epoch_of(finished.started), self._clock.epoch_of(finished.finished)
+        if finished.success:
+            if log.isEnabledFor(logging.INFO):
+                log.info("Succeeded", extra=job_facts(job))
+            self._settle(job, Outcome(True, finished.result_json, started, ended))
+        else:
+            trace = f"\n{finished.traceback}" if finished.traceback else ""
+            log.error("Failed: %s%s", finished.error, trace, extra=job_facts(job))
+            self._settle(job, Outcome.failure(finished.error, started, ended))
+        if next_one is not None:
+            self._watch_time(next_one)
+            if self._dispatch.count_wanted():
+                self._pickup.wake()
+
+    def job_lost(self, running: RunningJob, how: str) -> None:
+        """A child ended with a job unfinished."""
+        if self._running.get(running.job.id) is not running:
+            return
+        if running.stop_reason is not None:
+            self._stopped(running)
+            return
+        self.metrics.child_lost()
+        log.error("%s", how, extra=job_facts(running.job))
+        self._settle(running.job, Outcome.failure(how))
+
+    def jobs_returned(self, runs: list[RunningJob]) -> None:
+        """A child ended before it began these."""
+        if self._stopping.is_set():
+            self._give_back(runs)
+        else:
+            self._dispatch.put_back(runs)
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         running = self._running.get(job.id)
@@ -228,7 +309,7 @@ class Supervisor:
             return
         self._settling.add(job, outcome)
 
-    def _settle_rescued(self, job: Job, outcome: Outcome) -> None:
+    def _settle_taken(self, job: Job, outcome: Outcome) -> None:
         self._running.add(job)
         self._settle(job, outcome)
 
@@ -237,6 +318,8 @@ class Supervisor:
     async def _drain(self) -> None:
         log.info("Stopping: %s jobs are running, grace period %s s", len(self._running), self._options.grace.seconds)
         await self._pickup.stop()
+        self._presence.wake()
+        self._give_back(self._dispatch.take_waiting())
         hurry = asyncio.create_task(self._stopping_now.wait())
         finished = asyncio.create_task(self._running.wait_until_empty(self._options.grace))
         await asyncio.wait({hurry, finished}, return_when=asyncio.FIRST_COMPLETED)
@@ -244,22 +327,30 @@ class Supervisor:
         finished.cancel()
         for running in self._running:
             self._stop_job(running, StopReason.SHUTDOWN)
-        # The children get SIGTERM, then SIGKILL; their jobs come back through _job_was_lost and are given back there.
+        # The children get SIGTERM, then SIGKILL; their jobs come back through job_lost and are given back there.
         if not await self._running.wait_until_empty(timedelta(seconds=KILL_SECONDS + 5)):
             log.error(
                 "%s jobs could not be settled or given back; their leases run out by themselves", len(self._running)
             )
 
-    def _give_back(self, running: RunningJob) -> None:
+    def _give_back(self, runs: Sequence[RunningJob]) -> None:
+        """Release jobs unfinished, for others to claim at once."""
+        if not runs:
+            return
+
         async def release() -> None:
             try:
-                await self._store.release([running.lease])
-                self.metrics.released(running.job)
-                log.warning("Given back unfinished", extra=job_facts(running.job))
+                await self._store.release([running.lease for running in runs])
+                for running in runs:
+                    self.metrics.released(running.job)
+                    begun = "unfinished" if running.stop_reason is StopReason.SHUTDOWN else "before it began"
+                    level = logging.WARNING if self._stopping.is_set() else logging.DEBUG
+                    log.log(level, "Given back %s", begun, extra=job_facts(running.job))
             except DatabaseUnavailableError as error:
-                log.error("Not given back, the lease has to run out: %s", error, extra=job_facts(running.job))
+                log.error("%s jobs were not given back, their leases have to run out: %s", len(runs), error)
             finally:
-                self._running.remove(running.job.id, running.lease.fencing_token)
+                for running in runs:
+                    self._running.remove(running.job.id, running.lease.fencing_token)
 
         task = asyncio.get_running_loop().create_task(release())
         self._releases.add(task)
@@ -272,11 +363,19 @@ class Supervisor:
             match notice:
                 case DueNotice():
                     self._pickup.notice(notice)
+                    self._unknown.notice(notice)
+                case LimitedNotice(pool=pool):
+                    if pool == self._options.pool:
+                        self._pickup.limits_changed()
+                case SettingsNotice():
+                    self._pickup.limits_changed()
+                    self._unknown.wake()
                 case CancelNotice(job_id=job_id):
                     if (running := self._running.get(job_id)) is not None:
                         self._stop_job(running, StopReason.CANCELLED)
                 case Reconnected():
-                    self._pickup.wake()
+                    self._pickup.limits_changed()
+                    self._unknown.wake()
                     self._heartbeat.wake()
 
     async def _live(self) -> None:

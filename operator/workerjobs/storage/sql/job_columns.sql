@@ -13,4 +13,6 @@ j."retryInitialDelay" as retry_initial_delay_ms, j."retryFactor" as retry_factor
 j."retryMaxDelay" as retry_max_delay_ms, j."timeoutMs" as timeout_ms, j.pool, j."leaseOwner" as lease_owner,
 j."leaseDeadline" as lease_deadline, j."fencingToken" as fencing_token, j."cancelRequested" as cancel_requested,
 j.progress::text as progress_json, j."clusterId" as cluster_id, j.namespace, j."resourceName" as resource_name,
-j."resourceUid" as resource_uid, j."resourceGeneration" as resource_generation, j.traceparent
+j."resourceUid" as resource_uid, j."resourceGeneration" as resource_generation, j.traceparent, j."catchUp" as catch_up,
+j."concurrencyPolicy" as concurrency_policy, j."concurrencyKey" as concurrency_key,
+j."concurrencyLimit" as concurrency_limit, j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms

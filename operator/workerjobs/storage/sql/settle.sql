@@ -1,11 +1,19 @@
 -- Store how runs ended and insert the rows that follow. A stale token or a row that is finished changes nothing.
 with settled as (
     update "workerJobs" as j
-    set finished = now(), "updatedAt" = now(), success = outcome.success, result = outcome.result::jsonb,
-        "leaseDeadline" = null,
+    set finished = greatest(j.started, outcome.started, least(now(), coalesce(outcome.finished, now()))),
+        "updatedAt" = now(),
+        -- Until now the moment of the claim; the job may have waited behind others that its worker claimed with it.
+        started = greatest(j.started, outcome.started),
+        success = outcome.success, result = outcome.result::jsonb, "leaseDeadline" = null,
         "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay"))
-    from unnest(%(ids)s::bigint[], %(tokens)s::bigint[], %(successes)s::boolean[], %(results)s::text[])
-        as outcome (id, token, success, result)
+    from (
+        select id, token, success, result, to_timestamp(started) as started, to_timestamp(finished) as finished
+        from unnest(
+            %(ids)s::bigint[], %(tokens)s::bigint[], %(successes)s::boolean[], %(results)s::text[],
+            %(starteds)s::double precision[], %(finisheds)s::double precision[]
+        ) as outcome (id, token, success, result, started, finished)
+    ) as outcome
     where j.id = outcome.id and j."fencingToken" = outcome.token and j.started is not null and j.finished is null
     returning j.*
 ),
@@ -15,7 +23,7 @@ followed as (
         "timeoutMs", "removeDelay", "removeAt", "autoRescheduleOnFailure", "autoRescheduleOnFailureDelay", "retryLimit",
         "retryInitialDelay", "retryFactor", "retryMaxDelay", traceparent, "clusterId", namespace, "resourceName",
         "resourceUid", "resourceGeneration", attempt, "rescheduledFromJob", "catchUp", "concurrencyPolicy", "dataFrom",
-        "concurrencyKey", "concurrencyLimit"
+        "concurrencyKey", "concurrencyLimit", "rateLimit", "ratePeriod"
     )
     select
         s.type, s."userId", s.data, f.due, s.tag, case f.kind when 'cron' then s."cronSchedule" end,
@@ -25,7 +33,8 @@ followed as (
         s."autoRescheduleOnFailure", s."autoRescheduleOnFailureDelay", s."retryLimit", s."retryInitialDelay",
         s."retryFactor", s."retryMaxDelay", s.traceparent, s."clusterId", s.namespace, s."resourceName",
         s."resourceUid", s."resourceGeneration", f.attempt, s.id, s."catchUp",
-        case f.kind when 'cron' then s."concurrencyPolicy" end, s."dataFrom", s."concurrencyKey", s."concurrencyLimit"
+        case f.kind when 'cron' then s."concurrencyPolicy" end, s."dataFrom", s."concurrencyKey", s."concurrencyLimit", s."rateLimit",
+        s."ratePeriod"
     from settled as s
     join unnest(
         %(follow_ids)s::bigint[], %(follow_kinds)s::text[], %(follow_dues)s::timestamptz[], %(follow_attempts)s::int[],
@@ -48,5 +57,11 @@ followed as (
         where "cronKey" is not null
         and not (finished is not null and success = false and (started is null or "cancelRequested"))
         do nothing
+),
+freed as (
+    -- Types with limits of their own have permits free now; for keys a trigger says it.
+    select pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', ended.pool)::text)
+    from (select distinct pool, type from settled) as ended
+    join "workerJobLimits" as own on own.kind = 'type' and own.name = ended.type
 )
-select id from settled
+select id, (select count(*) from freed) as freed from settled

@@ -29,6 +29,8 @@ set data = pending.data, tag = pending.tag, persistent = pending.persistent, pri
     "autoRescheduleOnFailureDelay" = pending.auto_reschedule_on_failure_delay_ms,
     "retryLimit" = pending.retry_limit, "retryInitialDelay" = pending.retry_initial_delay_ms,
     "retryFactor" = pending.retry_factor, "retryMaxDelay" = pending.retry_max_delay_ms,
+    "concurrencyKey" = pending.concurrency_key, "concurrencyLimit" = pending.concurrency_limit,
+    "rateLimit" = pending.rate_limit, "ratePeriod" = pending.rate_period_ms,
     "resourceGeneration" = pending.resource_generation, "updatedAt" = now()
 from pending
 where j.id = pending.id

@@ -1,0 +1,126 @@
+-- The complete queue: live workers and the job types they know, pauses, limits, and pending rows found by type.
+
+-- Announces itself here while it lives. A type that none of these knows has no one to run it.
+create table "workerJobWorkers" (
+    owner text primary key,
+    pool text not null,
+    host text not null,
+    pid integer not null,
+    version text not null,
+    children integer not null,
+    types text[] not null default '{}',
+    -- What each type's data must look like, as JSON Schema, for those that say it: {type: schema}.
+    schemas jsonb not null default '{}',
+    "isDraining" boolean not null default false,
+    "startedAt" timestamptz not null default now(),
+    "seenAt" timestamptz not null default now()
+);
+
+-- What is not to be claimed for now; running jobs go on.
+create table "workerJobPauses" (
+    kind text not null check (kind in ('pool', 'type')),
+    name text not null,
+    reason text,
+    "pausedAt" timestamptz not null default now(),
+    primary key (kind, name)
+);
+
+-- How many jobs of a type, or of a concurrencyKey, run at once and start in a period. A key that only rows name gets its
+-- line here when the first of them is claimed: whoever claims under a key locks its line.
+create table "workerJobLimits" (
+    kind text not null check (kind in ('type', 'key')),
+    name text not null,
+    -- Null: rows say it themselves ("concurrencyLimit"), or there is no limit.
+    concurrency integer check (concurrency >= 0),
+    "rateLimit" integer check ("rateLimit" > 0),
+    -- Milliseconds.
+    "ratePeriod" integer check ("ratePeriod" > 0),
+    -- The moment at which the starts so far would have happened, had they come evenly at the allowed rate.
+    "nextStart" timestamptz,
+    "updatedAt" timestamptz not null default now(),
+    primary key (kind, name),
+    constraint "workerJobLimits_rate_is_whole" check (("rateLimit" is null) = ("ratePeriod" is null))
+);
+
+alter table "workerJobs"
+    add column "rateLimit" integer,
+    add column "ratePeriod" integer;
+
+-- What a claim reads: pending rows of a type, so that those of paused and unknown types cost nothing, and those behind a
+-- key, which are claimed under its lock.
+create index "workerJobs_claimable" on "workerJobs" (pool, type, priority desc, due, id)
+    where started is null and finished is null and "concurrencyKey" is null;
+create index "workerJobs_keyed" on "workerJobs" (pool, "concurrencyKey", priority desc, due, id)
+    where started is null and finished is null and "concurrencyKey" is not null;
+create index "workerJobs_unfinished_key" on "workerJobs" ("concurrencyKey")
+    where finished is null and "concurrencyKey" is not null;
+drop index "workerJobs_pending";
+
+-- Announcements, over the same channel as before:
+--   due       also says the job type, where all rows are of one: "type"; workers that do not know it sleep on
+--   limited   {"kind": "limited", "pool": text}: rows under a limit may have become free to start
+--   settings  {"kind": "settings"}: pauses or limits changed
+
+create or replace function workerjobs.announce_inserted() returns trigger
+language plpgsql as $$
+declare
+    earliest record;
+begin
+    for earliest in
+        select pool, min(due) as due, case when min(type) = max(type) then min(type) end as type,
+            bool_or("concurrencyKey" is not null) as is_limited
+        from inserted
+        where started is null and finished is null
+        group by pool
+    loop
+        perform pg_notify('workerJobs', json_build_object(
+            'kind', 'due', 'pool', earliest.pool, 'seconds', workerjobs.seconds_until(earliest.due),
+            'type', earliest.type
+        )::text);
+        if earliest.is_limited then
+            perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', earliest.pool)::text);
+        end if;
+    end loop;
+    return null;
+end $$;
+
+create or replace function workerjobs.announce_pending() returns trigger
+language plpgsql as $$
+begin
+    perform pg_notify('workerJobs', json_build_object(
+        'kind', 'due', 'pool', new.pool, 'seconds', workerjobs.seconds_until(new.due), 'type', new.type
+    )::text);
+    if new."concurrencyKey" is not null then
+        perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', new.pool)::text);
+    end if;
+    return null;
+end $$;
+
+create function workerjobs.announce_limited() returns trigger
+language plpgsql as $$
+begin
+    perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', new.pool)::text);
+    return null;
+end $$;
+
+-- A permit of a key became free.
+create trigger "announceLimited" after update on "workerJobs"
+    for each row when (new."concurrencyKey" is not null and new.finished is not null and old.finished is null)
+    execute function workerjobs.announce_limited();
+
+create function workerjobs.announce_settings() returns trigger
+language plpgsql as $$
+begin
+    perform pg_notify('workerJobs', '{"kind": "settings"}');
+    return null;
+end $$;
+
+create trigger "announcePauses" after insert or update or delete on "workerJobPauses"
+    for each statement execute function workerjobs.announce_settings();
+
+-- Claims write only "nextStart", and add lines for keys.
+create trigger "announceLimits" after update of concurrency, "rateLimit", "ratePeriod" or delete on "workerJobLimits"
+    for each statement execute function workerjobs.announce_settings();
+create trigger "announceNewLimits" after insert on "workerJobLimits"
+    for each row when (new.concurrency is not null or new."rateLimit" is not null)
+    execute function workerjobs.announce_settings();

@@ -1,0 +1,1 @@
+delete from "workerJobWorkers" where owner = %(owner)s

@@ -1,0 +1,165 @@
+"""Dispatch: which child gets which claimed job, and how many jobs to claim.
+
+A job that takes time goes to a child that is free, one at a time. Where jobs are tiny, asking the database for each of
+them would cost more than running them: then each child gets a frame of jobs that together take some milliseconds. A job
+that turns out to be slow does not hold up those behind it: they are recalled and given to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from workerjobs.worker.children import Child, Children
+from workerjobs.worker.running import RunningJob
+
+FRAME_SECONDS = 0.03
+"""About how long the jobs take that a child is given at once."""
+FRAME_JOBS = 500
+"""A child is given at most so many."""
+FRAME_CHARACTERS = 1_000_000
+"""Of data, in one frame; a single job may have more."""
+RECALL_SECONDS = 0.05
+"""Jobs behind one that runs longer are given to others."""
+_NEW_WEIGHT = 0.05
+"""How much a run shorter than expected changes what is expected; a longer one counts half."""
+
+
+class Dispatch:
+    """Spreads claimed jobs over the children.
+
+    Args:
+        children: Who runs them.
+        on_begin: Told of a job that its child begins at once.
+        on_surplus: Takes jobs that no child can begin soon, to give them back to the table.
+    """
+
+    def __init__(
+        self,
+        children: Children,
+        *,
+        on_begin: Callable[[RunningJob], None],
+        on_surplus: Callable[[list[RunningJob]], None],
+    ) -> None:
+        self._children = children
+        self._on_begin = on_begin
+        self._on_surplus = on_surplus
+        self._backlog: deque[RunningJob] = deque()
+        self._pace: float | None = None
+        """Seconds that a run is expected to take."""
+        self._recall_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many jobs a child is given at once."""
+        if self._pace is None:
+            return 1
+        return max(1, min(FRAME_JOBS, int(FRAME_SECONDS / max(self._pace, 1e-6))))
+
+    def count_wanted(self) -> int:
+        """How many jobs to claim now."""
+        depth = self.depth
+        takers = queued = 0
+        for child in self._children:
+            if child.can_take:
+                takers += 1
+                queued += len(child.queue)
+        wanted = takers * depth - queued - len(self._backlog)
+        # Not for every place that gets free: what a claim costs is shared by the jobs it finds.
+        return wanted if depth == 1 or 2 * wanted >= takers * depth else 0
+
+    def add(self, runs: Sequence[RunningJob]) -> None:
+        """Take claimed jobs."""
+        self._backlog.extend(runs)
+        self.assign()
+
+    def assign(self) -> None:
+        """Send waiting jobs to children that can take them."""
+        if not self._backlog:
+            return
+        depth = self.depth
+        now = asyncio.get_running_loop().time()
+        takers = sorted(
+            (child for child in self._children if child.can_take and len(child.queue) < depth),
+            key=lambda child: len(child.queue),
+        )
+        for place, child in enumerate(takers):
+            # An even share: with fewer jobs than places, all children get some.
+            share = -(-len(self._backlog) // (len(takers) - place))
+            runs = self._next_frame(min(share, depth - len(child.queue)))
+            if not runs:
+                break
+            child.send(runs, now)
+            if child.queue[0] is runs[0]:
+                self._on_begin(runs[0])
+        if depth > 1 and self._recall_timer is None:
+            self._watch()
+
+    def ran(self, seconds: float) -> None:
+        """Learn how long a run took."""
+        if self._pace is None:
+            self._pace = seconds
+        elif seconds > self._pace:
+            self._pace = (self._pace + seconds) / 2 if seconds > RECALL_SECONDS else self._pace * 0.9 + seconds * 0.1
+        else:
+            self._pace += (seconds - self._pace) * _NEW_WEIGHT
+
+    def recall(self, child: Child) -> None:
+        """Take back what a child has not begun, and put it before what waits."""
+        self._backlog.extendleft(reversed(child.recall()))
+
+    def put_back(self, runs: Sequence[RunningJob]) -> None:
+        """Put jobs that were not begun before what waits."""
+        self._backlog.extendleft(reversed(runs))
+        self.assign()
+
+    def remove(self, running: RunningJob) -> bool:
+        """Take a job out of what waits; False where it does not wait here."""
+        try:
+            self._backlog.remove(running)
+        except ValueError:
+            return False
+        return True
+
+    def take_waiting(self) -> list[RunningJob]:
+        """Take everything that was not begun, also from the children."""
+        for child in self._children:
+            self.recall(child)
+        waiting = list(self._backlog)
+        self._backlog.clear()
+        return waiting
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._recall_timer is not None:
+            self._recall_timer.cancel()
+
+    def _next_frame(self, count: int) -> list[RunningJob]:
+        runs: list[RunningJob] = []
+        characters = 0
+        while self._backlog and len(runs) < count:
+            characters += len(self._backlog[0].job.data_json)
+            if runs and characters > FRAME_CHARACTERS:
+                break
+            runs.append(self._backlog.popleft())
+        return runs
+
+    def _watch(self) -> None:
+        """Recall jobs that wait behind a slow one, as long as any child has more than one."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        is_slow = False
+        for child in list(self._children):
+            if len(child.queue) > 1 and now - child.head_since > RECALL_SECONDS:
+                self.recall(child)
+                is_slow = True
+        if is_slow:
+            # Expect no more tiny jobs until runs show again that they are.
+            self._pace = max(self._pace or 0.0, RECALL_SECONDS)
+            self.assign()
+            if surplus := [self._backlog.pop() for _ in range(len(self._backlog))][::-1]:
+                self._on_surplus(surplus)
+        self._recall_timer = None
+        if any(len(child.queue) > 1 for child in self._children) or self._backlog:
+            self._recall_timer = loop.call_later(RECALL_SECONDS / 2, self._watch)

@@ -1,0 +1,139 @@
+"""Presence: a worker shows that it lives and which job types it knows, and fails jobs of types that nobody knows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from importlib.metadata import version
+
+from workerjobs.domain.job import Job
+from workerjobs.domain.lifecycle import Outcome
+from workerjobs.ports import DueNotice, JobStore, WorkerRecord
+from workerjobs.worker.duty import Duty
+from workerjobs.worker.messages import Ready
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_EVERY_SECONDS = 10.0
+"""How often types that nobody knows are looked for without an announcement."""
+BATCH = 200
+
+
+class KnownTypes:
+    """The job types that this worker's children know; the same for all, but for modules that fail now and then."""
+
+    def __init__(self) -> None:
+        self.types: tuple[str, ...] = ()
+        self.problems: tuple[str, ...] = ()
+        self.is_ready = False
+        """The first child has told."""
+
+    def learn(self, ready: Ready) -> bool:
+        """Take what a child says; returns whether that is news."""
+        before = self.types, self.problems
+        self.types = tuple(sorted({*self.types, *ready.types}))
+        self.problems = tuple(ready.problems)
+        self.is_ready = True
+        return before != (self.types, self.problems)
+
+
+class Presence(Duty):
+    """Keeps this worker's line in the table of workers.
+
+    Args:
+        store: The table.
+        owner: Who this is.
+        pool: Whose jobs it runs.
+        children: How many it has.
+        known: The types it knows.
+        every: How often to show that it lives.
+        is_draining: Whether it takes no more jobs.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        owner: str,
+        pool: str,
+        children: int,
+        known: KnownTypes,
+        every: timedelta,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._owner = owner
+        self._pool = pool
+        self._children = children
+        self._known = known
+        self._every = every
+        self._is_draining = is_draining
+
+    async def step(self) -> float | None:
+        """Show once."""
+        record = WorkerRecord(
+            owner=self._owner,
+            pool=self._pool,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=version("workerjobs"),
+            children=self._children,
+            types=() if self._is_draining() else self._known.types,
+            schemas_json="{}",
+            is_draining=self._is_draining(),
+        )
+        await self._store.show_worker(record)
+        return self._every.total_seconds()
+
+
+class UnknownTypes(Duty):
+    """Fails due jobs whose type no live worker of the pool knows.
+
+    Args:
+        store: The table.
+        owner: Whom the leases belong to.
+        pool: Whose jobs.
+        lease: How long a worker counts as alive that does not show itself.
+        known: The types known here.
+        settle: Takes jobs that end here.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        owner: str,
+        pool: str,
+        lease: timedelta,
+        known: KnownTypes,
+        settle: Callable[[Job, Outcome], None],
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._owner = owner
+        self._pool = pool
+        self._lease = lease
+        self._known = known
+        self._settle = settle
+
+    async def step(self) -> float | None:
+        """Look once, as long as there are more."""
+        while self._known.is_ready and not self._is_stopping:
+            types: Sequence[str] = self._known.types
+            jobs = await self._store.claim_unknown(self._owner, self._pool, BATCH, self._lease, types)
+            for job in jobs:
+                why = f" ({'; '.join(self._known.problems)})" if self._known.problems else ""
+                self._settle(job, Outcome.failure(f"Unknown job type: {job.type}{why}"))
+            if len(jobs) < BATCH:
+                break
+        return UNKNOWN_EVERY_SECONDS
+
+    def notice(self, notice: DueNotice) -> None:
+        """Something is or becomes due."""
+        if notice.pool == self._pool and (notice.job_type is None or notice.job_type not in self._known.types):
+            asyncio.get_running_loop().call_later(min(notice.seconds, UNKNOWN_EVERY_SECONDS), self.wake)
