@@ -1,3 +1,3 @@
 """Fixtures of all tests."""
 
-pytest_plugins = ["tests.support.postgres", "tests.support.cluster.fixtures"]
+pytest_plugins = ["tests.support.postgres", "tests.support.cluster.fixtures", "tests.support.quickdapp"]

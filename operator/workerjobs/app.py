@@ -20,11 +20,13 @@ from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, Sc
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
 from workerjobs.settings import DEFAULT_HEALTH_PORT, OperatorSettings, WorkerSettings
+from workerjobs.storage import quickdapp
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.embedded import EmbeddedPostgres
 from workerjobs.storage.listen import PostgresListener
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore
+from workerjobs.storage.quickdapp import Adoption
 from workerjobs.web.health import HealthServer
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.cpus import usable_cpus
@@ -101,6 +103,16 @@ async def wait_to_migrate(url: str, wait_seconds: float) -> list[str]:
                 raise
             log.warning("Waiting: %s", error)
             await asyncio.sleep(_WAIT_SECONDS)
+
+
+def install_quickdapp(url: str) -> list[str]:
+    """Make the view worker_jobs and QuickDapp's other tables; returns what was made."""
+    return quickdapp.install_quickdapp(url)
+
+
+def adopt(url: str, *, dry_run: bool) -> Adoption:
+    """Take over QuickDapp's table worker_jobs."""
+    return quickdapp.adopt(url, dry_run=dry_run)
 
 
 def child_count(settings: WorkerSettings) -> int:

@@ -160,7 +160,13 @@ async def test_four_workers_that_start_together_make_the_built_in_job_once(datab
         await until(lambda: count_rows(database_url) > 0)
     rows = sql(database_url, 'select type, "cronSchedule", tag, persistent, "cronKey" from "workerJobs"')
     assert rows == [
-        ("removeOldWorkerJobs", "0 0 * * * *", "remove-old-worker-jobs", False, "builtin:removeOldWorkerJobs")
+        (
+            "removeOldWorkerJobs",
+            "0 0 * * * *",
+            "cron:removeOldWorkerJobs",
+            False,
+            "tag:cron:removeOldWorkerJobs:0 0 * * * *",
+        )
     ]
 
 

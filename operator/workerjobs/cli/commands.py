@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from workerjobs import version
+from workerjobs.cli.adopt import adopt
 from workerjobs.cli.apply import apply
 from workerjobs.cli.dev import dev
 from workerjobs.cli.jobs import cancel, list_jobs, show
@@ -42,6 +43,7 @@ commands.command("dev")(dev)
 commands.command("worker")(worker)
 commands.command("operator")(operate)
 commands.command("migrate")(migrate)
+commands.command("adopt")(adopt)
 commands.command("submit")(submit)
 commands.command("apply")(apply)
 commands.command("list")(list_jobs)

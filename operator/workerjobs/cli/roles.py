@@ -44,11 +44,17 @@ def operate() -> None:
         asyncio.run(app.run_operator(settings, url, on_started=stop_on_signals))
 
 
-def migrate() -> None:
+def migrate(
+    quickdapp: Annotated[
+        bool, typer.Option("--quickdapp", help="Also make the view worker_jobs and QuickDapp's other tables.")
+    ] = False,
+) -> None:
     """Create or update WorkerJobs' tables in the database; harmless when they are current."""
     with app.database(database_url()) as url:
-        applied = asyncio.run(app.wait_to_migrate(url, 0))
-    typer.echo("\n".join(f"Applied {name}" for name in applied) or "The database is up to date.")
+        done = [f"Applied {name}" for name in asyncio.run(app.wait_to_migrate(url, 0))]
+        if quickdapp:
+            done += [f"Created {name}" for name in app.install_quickdapp(url)]
+    typer.echo("\n".join(done) or "The database is up to date.")
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:

@@ -139,4 +139,9 @@ def cron_key_of(job: Job) -> str:
     """The identity of a cron job's line, also for rows that other programs wrote without one."""
     if job.cron_key is not None:
         return job.cron_key
-    return f"tag:{job.tag}:{job.cron_schedule}" if job.tag is not None else f"job:{job.id}"
+    return tag_line(job.tag, job.cron_schedule or "") if job.tag is not None else f"job:{job.id}"
+
+
+def tag_line(tag: str, cron_schedule: str) -> str:
+    """The identity of a cron line that only its tag and schedule name, as those that QuickDapp's server writes."""
+    return f"tag:{tag}:{cron_schedule}"

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from workerjobs.domain.job import NewJob
+from workerjobs.domain.lifecycle import tag_line
 from workerjobs.jobs.context import JobContext
 
 BATCH = 5_000
 """Rows a statement; keeps transactions short beside running claims."""
 
+# As QuickDapp's server writes it (packages/variant-web3/src/server/workers/worker.ts), so that its row and this one are
+# the same line.
+_TAG, _SCHEDULE = "cron:removeOldWorkerJobs", "0 0 * * * *"
+
 REMOVE_OLD_WORKER_JOBS = NewJob(
     type="removeOldWorkerJobs",
-    tag="remove-old-worker-jobs",
-    cron_schedule="0 0 * * * *",
-    cron_key="builtin:removeOldWorkerJobs",
+    tag=_TAG,
+    cron_schedule=_SCHEDULE,
+    cron_key=tag_line(_TAG, _SCHEDULE),
     auto_reschedule_on_failure=True,
     auto_reschedule_on_failure_delay_ms=60_000,
 )

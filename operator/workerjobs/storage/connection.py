@@ -80,6 +80,20 @@ async def connect(url: str, application_name: str) -> psycopg.AsyncConnection[An
         raise connect_error(url, error) from error
 
 
+def connect_blocking(url: str, application_name: str) -> psycopg.Connection[Any]:
+    """Open a connection for a program that does one thing after the other; used in ``with``, it is one transaction.
+
+    Raises:
+        DatabaseUnavailableError: No server answers there.
+        DatabaseRefusedError: It answers and refuses the account, password or database.
+    """
+    address_of(url)
+    try:
+        return psycopg.connect(url, **(CONNECT_OPTIONS | {"application_name": application_name}))
+    except psycopg.OperationalError as error:
+        raise connect_error(url, error) from error
+
+
 def is_lost(error: psycopg.Error) -> bool:
     """Whether an error means that the connection is gone, and not that a statement was wrong."""
     if isinstance(error, psycopg.errors.QueryCanceled):

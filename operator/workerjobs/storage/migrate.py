@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from importlib import resources
-from typing import Any
 
 import psycopg
 from psycopg.rows import scalar_row, tuple_row
 
 from workerjobs.errors import SchemaError
-from workerjobs.storage.connection import CONNECT_OPTIONS, address_of, connect_error
+from workerjobs.storage.connection import address_of, connect_blocking
 from workerjobs.storage.queries import query
 
 COMPATIBLE_FROM = {1: 1, 2: 1}
@@ -60,16 +59,12 @@ def migrate_url(url: str) -> list[str]:
         DatabaseUnavailableError: No server answers at the URL.
         DatabaseRefusedError: The server refuses the account, or the account may not create tables.
     """
-    address_of(url)
-    try:
-        connection: psycopg.Connection[Any] = psycopg.connect(
-            url, **(CONNECT_OPTIONS | {"application_name": "workerjobs migrate"})
-        )
-    except psycopg.OperationalError as error:
-        raise connect_error(url, error) from error
     applied_now = []
     try:
-        with connection, connection.cursor(row_factory=scalar_row) as cursor:
+        with (
+            connect_blocking(url, "workerjobs migrate") as connection,
+            connection.cursor(row_factory=scalar_row) as cursor,
+        ):
             cursor.execute(query("lock_migrations"))
             cursor.execute(query("pin_schema"))
             cursor.execute(query("create_migrations"))

@@ -138,9 +138,8 @@ class PostgresJobStore:
         async with self._transaction() as connection:
             # The lock is its own statement: the next one then sees what the last holder committed.
             await connection.execute(query("lock_names"), {"kind": "cron", "names": keys})
-            live = {
-                row["cron_key"] for row in await _fetch(connection, "live_cron_keys", {"cron_keys": keys}, dict_row)
-            }
+            values = {"cron_keys": keys, "tags": [job.tag for job in jobs if job.tag is not None]}
+            live = {row["cron_key"] for row in await _fetch(connection, "live_cron_keys", values, dict_row)}
             # As a follow-up, it cancels nothing by its tag: two lines of one tag would cancel each other for ever.
             missing = [job for job in jobs if job.cron_key not in live]
             return await _submit(connection, missing, cancels_by_tag=False)

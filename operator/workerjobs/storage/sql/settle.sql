@@ -51,6 +51,12 @@ followed as (
             select 1 from "workerJobs" as newer
             where newer.tag = s.tag and newer.started is null and newer.finished is null and newer.id > s.id
         ))
+        -- The same for a cron line known by its tag: it goes on in the row that was scheduled anew.
+        and not (f.kind = 'cron' and f.cron_key = 'tag:' || s.tag || ':' || s."cronSchedule" and exists (
+            select 1 from "workerJobs" as newer
+            where newer.tag = s.tag and newer.started is null and newer.finished is null and newer.id > s.id
+                and newer."cronSchedule" is not null
+        ))
         -- A job cancelled while it ran is not tried again.
         and not (f.kind = 'retry' and s."cancelRequested")
     on conflict ("cronKey", tick)

@@ -1,0 +1,38 @@
+-- "workerJobs" in QuickDapp's shape. Postgres passes what is written to the view on to the table.
+--
+-- Its ORM names every column in an INSERT, id included, with DEFAULT for what was not given, and can't use ids that come
+-- as text, as drivers give it a bigint. A cast of the identity could be read but not be inserted into; a generated
+-- column takes DEFAULT.
+alter table "workerJobs" add column if not exists "shortId" integer
+    generated always as (case when id between -2147483648 and 2147483647 then id::integer end) stored;
+create unique index if not exists "workerJobs_shortId" on "workerJobs" ("shortId");
+
+create or replace view worker_jobs as
+select
+    "shortId" as id, tag, type, "userId" as user_id, data, due, started, finished, "removeAt" as remove_at, success,
+    result, "cronSchedule" as cron_schedule, "autoRescheduleOnFailure" as auto_reschedule_on_failure,
+    "autoRescheduleOnFailureDelay" as auto_reschedule_on_failure_delay, "removeDelay" as remove_delay,
+    "rescheduledFromJob" as rescheduled_from_job, persistent, "createdAt" as created_at, "updatedAt" as updated_at
+from "workerJobs";
+
+-- QuickDapp cancels the pending jobs of a tag by setting started and finished to one moment, also for jobs that started
+-- half an hour ago, which it takes for lost.
+create or replace function workerjobs.recognise_cancellation() returns trigger
+language plpgsql as $$
+begin
+    if old."leaseDeadline" > now() then
+        -- Its worker lives: it goes on, as running jobs do whoever schedules their tag anew.
+        return null;
+    end if;
+    -- A cancelled row, and not a failed one that keeps its tick taken.
+    new."cancelRequested" = true;
+    new."leaseDeadline" = null;
+    return new;
+end $$;
+
+create or replace trigger "recogniseCancellation" before update on "workerJobs"
+    for each row when (
+        old.finished is null and new.finished = new.started and not new.success
+        and new.started is distinct from old.started
+    )
+    execute function workerjobs.recognise_cancellation();

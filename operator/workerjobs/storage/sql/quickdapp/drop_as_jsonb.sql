@@ -1,0 +1,1 @@
+drop function workerjobs.as_jsonb(text)
