@@ -328,21 +328,20 @@ CHANGES = {
 def test_what_adopt_would_break_is_refused_and_left_alone(url: str, change: str) -> None:
     sql(url, change)
     before = schema(url)
-    for arguments in (["adopt", "--dry-run"], ["adopt"]):
-        done = workerjobs(*arguments, database_url=url)
-        assert done.returncode == 1
-        assert done.stderr.count("\n") == 1
-        assert CHANGES[change] in done.stderr
+    for dry_run in (True, False):
+        with pytest.raises(SchemaError) as refused:
+            adopt(url, dry_run=dry_run)
+        assert CHANGES[change] in str(refused.value)
     assert schema(url) == before
 
 
 def test_all_problems_are_said_at_once(url: str) -> None:
     sql(url, "alter table worker_jobs drop column tag, add column a int, add column b int, alter success type text")
-    with pytest.raises(SchemaError) as refused:
-        adopt(url)
-    assert str(refused.value).endswith(
+    done = workerjobs("adopt", database_url=url)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
         "worker_jobs has no column tag (text); worker_jobs.success is text instead of boolean; "
-        "worker_jobs has a column a, which would be lost; worker_jobs has a column b, which would be lost"
+        "worker_jobs has a column a, which would be lost; worker_jobs has a column b, which would be lost\n"
     )
 
 

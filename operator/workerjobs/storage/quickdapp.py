@@ -143,6 +143,8 @@ def _take_over(connection: psycopg.Connection[Any], adoption: Adoption) -> None:
     grants = _rows(connection, "grants")
     if adoption.renumbered:
         connection.execute(query("quickdapp/renumber"), {"ids": adoption.renumbered})
+    # Before the rows: with them, it would write the table a second time.
+    connection.execute(query("quickdapp/create_short_id"))
     connection.execute(query("quickdapp/create_as_jsonb"))
     connection.execute(query("quickdapp/copy_rows"))
     connection.execute(query("quickdapp/drop_as_jsonb"))
@@ -164,6 +166,7 @@ def _create_tables(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def _create_view(connection: psycopg.Connection[Any]) -> None:
+    connection.execute(query("quickdapp/create_short_id"))
     connection.execute(query("quickdapp/create_view"))
     connection.execute(sql.SQL("comment on view worker_jobs is {}").format(VIEW_COMMENT))
 
