@@ -1,7 +1,7 @@
 """What jobs print: read from their child's pipe and logged line by line, up to a limit for each job.
 
-A child that runs jobs one after another without waiting for its supervisor writes a mark between what two of them print,
-so that every line is logged with its own job, however late it is read.
+A child that runs jobs one after another without waiting for its supervisor writes a mark between what two of them
+print, so that every line is logged with its own job, however late it is read.
 """
 
 from __future__ import annotations
