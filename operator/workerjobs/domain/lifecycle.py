@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+import msgspec
+
 from workerjobs.domain.job import Job, encode_json
 from workerjobs.domain.schedule import CronSchedule
 from workerjobs.errors import InvalidScheduleError
@@ -19,8 +21,7 @@ MAX_ERROR_LENGTH = 2000
 """Characters of an error kept in the row; the whole of it, with its traceback, is in the log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How one run of a job ended."""
 
     success: bool
@@ -30,6 +31,11 @@ class Outcome:
     """When its function was called, in seconds since the epoch on the database's clock; None: when it was claimed."""
     finished: float | None = None
     """When it ended, likewise; None: when it is settled."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, where that is known; 0 otherwise."""
+        return 0.0 if self.started is None or self.finished is None else max(0.0, self.finished - self.started)
 
     @classmethod
     def failure(cls, error: str, started: float | None = None, finished: float | None = None) -> Outcome:
@@ -58,8 +64,7 @@ class FollowUp:
     """Only the next run of a cron line belongs to the line; a retry does not, so one line stays one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """One finished run, ready to be stored; the fencing token refuses it where the lease was lost."""
 
     job_id: int
@@ -83,6 +88,8 @@ def settle(job: Job, outcome: Outcome, *, now: datetime) -> Settlement:
     """
     if job.fencing_token is None:
         raise ValueError("a job without a lease can't be settled")
+    if outcome.success and job.cron_schedule is None:
+        return Settlement(job.id, job.fencing_token, outcome)
     follow_ups: list[FollowUp] = []
     problem = None
     if job.cron_schedule is not None:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import BaseRowFactory, class_row, dict_row
+from psycopg.rows import BaseRowFactory, class_row, dict_row, scalar_row
 
 from workerjobs.domain.job import Job, NewJob, check_job, encode_json
 from workerjobs.domain.lifecycle import MAX_RESCUES, Settlement
@@ -301,7 +301,7 @@ class PostgresJobStore:
             "follow_cron_keys": [follow_up.cron_key for _, follow_up in follow_ups],
         }
         try:
-            stored.update(row["id"] for row in await self._rows("settle", values, dict_row))
+            stored.update(await self._rows("settle", values, scalar_row))
         except (psycopg.Error, UnicodeError) as error:
             if isinstance(error, psycopg.Error) and not is_refusal(error):
                 # Nothing is wrong with these results: a missing table or privilege must not fail the jobs.

@@ -69,6 +69,10 @@ class Dispatch:
         # Not for every place that gets free: what a claim costs is shared by the jobs it finds.
         return wanted if depth == 1 or 2 * wanted >= takers * depth else 0
 
+    def is_low(self, child: Child | None) -> bool:
+        """Whether a child has run half of what it may have; asked after every job, so it has to be cheap."""
+        return child is not None and 2 * len(child.queue) <= self.depth
+
     def add(self, runs: Sequence[RunningJob]) -> None:
         """Take claimed jobs."""
         self._backlog.extend(runs)

@@ -69,7 +69,7 @@ class Settling(Duty):
                 "This run's outcome was not stored: the row is settled or leased to another", extra=job_facts(job)
             )
         else:
-            self._metrics.settled(job, outcome, self._clock.now())
+            self._metrics.settled(job, outcome.success, outcome.seconds)
         self._running.remove(job.id, job.fencing_token or 0)
 
     async def _save_last_progress(self, jobs: list[Job]) -> None:

@@ -276,7 +276,7 @@ class Supervisor:
             self._settle(job, Outcome.failure(finished.error, started, ended))
         if next_one is not None:
             self._watch_time(next_one)
-            if self._dispatch.count_wanted():
+            if self._dispatch.is_low(next_one.child) and self._dispatch.count_wanted():
                 self._pickup.wake()
 
     def job_lost(self, running: RunningJob, how: str) -> None:

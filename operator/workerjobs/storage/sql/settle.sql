@@ -70,4 +70,4 @@ freed as (
     from (select distinct pool, type from settled) as ended
     join "workerJobLimits" as own on own.kind = 'type' and own.name = ended.type
 )
-select id, (select count(*) from freed) as freed from settled
+select settled.id from settled cross join (select count(*) from freed) as told
