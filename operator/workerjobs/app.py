@@ -23,7 +23,7 @@ from workerjobs.settings import DEFAULT_HEALTH_PORT, OperatorSettings, WorkerSet
 from workerjobs.storage import quickdapp
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.embedded import EmbeddedPostgres
-from workerjobs.storage.listen import PostgresListener
+from workerjobs.storage.listen import POLL_SECONDS, PostgresListener
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import Adoption
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 STORE_FOR_JOBS = "workerjobs.storage.postgres:open_store"
 """What a job's process imports when, and only when, the job opens the table."""
+OPERATOR_POLL_SECONDS = 10.0
+"""How often the operator looks at its rows behind a pooler without DATABASE_DIRECT_URL."""
 _WAIT_SECONDS = 1.0
 
 
@@ -92,6 +94,13 @@ async def wait_for_store(url: str, application_name: str, wait_seconds: float) -
             await asyncio.sleep(_WAIT_SECONDS)
 
 
+def listener(url: str, direct_url: str | None, *, poll_seconds: float = POLL_SECONDS) -> PostgresListener:
+    """Listen past the pooler where there is a way."""
+    return PostgresListener(
+        direct_url or url, "workerjobs listener", is_direct=direct_url is not None, poll_seconds=poll_seconds
+    )
+
+
 async def wait_to_migrate(url: str, wait_seconds: float) -> list[str]:
     """Migrate, waiting a while for a database that is not up yet."""
     deadline = time.monotonic() + wait_seconds
@@ -133,7 +142,7 @@ async def run_worker(
     store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds)
     supervisor = Supervisor(
         store,
-        PostgresListener(url, "workerjobs listener"),
+        listener(url, settings.database_direct_url),
         Configuration(settings.job_modules, settings.log_level, url, STORE_FOR_JOBS),
         SupervisorOptions(
             children=child_count(settings),
@@ -194,7 +203,7 @@ async def run_operator(
     stop = asyncio.Event()
     if on_started is not None:
         on_started(stop.set)
-    await wait_to_migrate(url, settings.database_wait_seconds)
+    await wait_to_migrate(settings.database_direct_url or url, settings.database_wait_seconds)
     cluster = await KubernetesCluster.connect()
     try:
         cluster_id = settings.cluster_id or await cluster.cluster_id()
@@ -213,9 +222,9 @@ async def run_operator(
             watched = ", ".join(settings.namespaces) or "all namespaces"
             log.info("The operator of cluster %s watches %s", cluster_id, watched)
             try:
-                await handlers.run(
-                    mirror, PostgresListener(url, "workerjobs listener"), autoscaler, settings.namespaces, stop
-                )
+                # Each look of the operator is at all its resources.
+                notices = listener(url, settings.database_direct_url, poll_seconds=OPERATOR_POLL_SECONDS)
+                await handlers.run(mirror, notices, autoscaler, settings.namespaces, stop)
             finally:
                 if health is not None:
                     await asyncio.to_thread(health.close)
