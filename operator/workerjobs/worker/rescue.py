@@ -57,6 +57,8 @@ class RescueDuty(Duty):
         self._clock = clock
         self._metrics = metrics
         self._settle = settle
+        self.is_steady = False
+        """Whether the database's answers have come steadily for a whole lease."""
         self._answered: datetime | None = None
         self._steady_since: datetime | None = None
 
@@ -64,7 +66,8 @@ class RescueDuty(Duty):
         """Rescue once; the rows given back announce themselves to all workers."""
         await self._clock.synchronise(self._store)
         now = self._clock.now()
-        if not self._is_steady(now):
+        self._note_answer(now)
+        if not self.is_steady:
             return self._every.total_seconds()
         rescue = await self._store.rescue(self._owner, self._lease, BATCH, asked=now)
         for job in rescue.released:
@@ -82,11 +85,10 @@ class RescueDuty(Duty):
             self._settle(job, Outcome.failure(error))
         return self._every.total_seconds() * random.uniform(0.8, 1.0)  # noqa: S311  # spreading load, no secret
 
-    def _is_steady(self, now: datetime) -> bool:
-        """Whether the answers have come steadily for a whole lease; called with the moment of each."""
+    def _note_answer(self, now: datetime) -> None:
         # On the database's clock, as the deadlines are: it tells of a machine that slept, and of a clock that was set,
         # too. Owners renew every third of a lease, so this gap leaves them a moment to renew before their deadline.
         if self._answered is None or not timedelta(0) <= now - self._answered <= self._every + self._lease / 4:
             self._steady_since = now
         self._answered = now
-        return self._steady_since is not None and now - self._steady_since > self._lease
+        self.is_steady = self._steady_since is not None and now - self._steady_since > self._lease
