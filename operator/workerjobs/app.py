@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
+from workerjobs.domain.doctor import Facts
 from workerjobs.domain.job import NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
@@ -22,6 +23,7 @@ from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
 from workerjobs.settings import DEFAULT_HEALTH_PORT, OperatorSettings, WorkerSettings
 from workerjobs.storage import quickdapp
 from workerjobs.storage.connection import address_of
+from workerjobs.storage.doctor import gather
 from workerjobs.storage.embedded import EmbeddedPostgres
 from workerjobs.storage.listen import POLL_SECONDS, PostgresListener
 from workerjobs.storage.migrate import migrate_url
@@ -76,6 +78,11 @@ async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIte
         yield store
     finally:
         await store.close()
+
+
+async def gather_facts(url: str, direct_url: str | None) -> Facts:
+    """Ask the database what `workerjobs doctor` judges."""
+    return await gather(url, direct_url)
 
 
 async def wait_for_store(url: str, application_name: str, wait_seconds: float) -> PostgresJobStore:
