@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,10 +44,18 @@ class OwnServer:
         assert self._embedded._launch_once(self._command, account, time.monotonic() + WAIT_SECONDS)
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Let nothing of it run, as if the network swallowed everything; connections stay open."""
+    def frozen(self, *, only: Collection[int] = (), without: Collection[int] = ()) -> Iterator[None]:
+        """Let its processes not run, as if the network swallowed everything; connections stay open.
+
+        Args:
+            only: Process ids of sessions; none means all of the server.
+            without: Process ids of sessions to leave as they are.
+        """
+        family = [each for each in family_of(self._embedded.pid) if not only or each.pid in only]
         # The postmaster first, so that it starts no more.
-        stopped = sorted(family_of(self._embedded.pid), key=lambda process: process.pid != self._embedded.pid)
+        stopped = sorted(
+            (each for each in family if each.pid not in without), key=lambda each: each.pid != self._embedded.pid
+        )
         for each in stopped:
             os.kill(each.pid, signal.SIGSTOP)
         try:
