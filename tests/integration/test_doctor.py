@@ -87,13 +87,13 @@ def test_stuck_and_late_rows(database_url: str) -> None:
         insert into "workerJobs" (type, pool, due, started, "leaseOwner", "leaseDeadline", "fencingToken")
         values
             ('lost', 'default', now(), now(), 'gone', now() - interval '31 seconds', 1),
-            ('young', 'default', now(), now(), 'gone', now() - interval '10 seconds', 2),
+            ('young', 'default', now(), now(), 'gone', now(), 2),
             ('foreign', 'default', now(), now() - interval '40 minutes', null, null, null),
-            ('busy', 'busy', now(), now(), 'here', now() + interval '10 seconds', 3),
+            ('busy', 'busy', now(), now(), 'here', now() + interval '1 hour', 3),
             ('late', 'busy', now() - interval '2 hours', null, null, null, null),
             ('late', 'nobodys', '-infinity', null, null, null, null),
             ('late', 'nobodys', now() - interval '10 minutes', null, null, null, null),
-            ('soon', 'fresh', now() - interval '1 second', null, null, null, null)
+            ('soon', 'fresh', now(), null, null, null, null)
     """
     sql(database_url, rows)
     checks = doctor(database_url, exit_code=1)
