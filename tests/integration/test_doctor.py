@@ -89,13 +89,16 @@ def test_stuck_and_late_rows(database_url: str) -> None:
             ('lost', 'default', now(), now(), 'gone', now() - interval '31 seconds', 1),
             ('young', 'default', now(), now(), 'gone', now(), 2),
             ('foreign', 'default', now(), now() - interval '40 minutes', null, null, null),
-            ('busy', 'busy', now(), now(), 'here', now() + interval '1 hour', 3),
             ('late', 'busy', now() - interval '2 hours', null, null, null, null),
             ('late', 'nobodys', '-infinity', null, null, null, null),
             ('late', 'nobodys', now() - interval '10 minutes', null, null, null, null),
+            ('late', 'paused', now() - interval '3 hours', null, null, null, null),
+            ('off', 'busy', now() - interval '3 hours', null, null, null, null),
             ('soon', 'fresh', now(), null, null, null, null)
     """
     sql(database_url, rows)
+    sql(database_url, """insert into "workerJobPauses" (kind, name) values ('pool', 'paused'), ('type', 'off')""")
+    show_worker(database_url, "busy", "late")
     checks = doctor(database_url, exit_code=1)
     assert status(checks, "leases") == ("fail", "1 running rows whose lease ran out are not rescued")
     assert checks["foreign rows"]["status"] == "warn"
@@ -105,8 +108,35 @@ def test_stuck_and_late_rows(database_url: str) -> None:
     assert "pool busy: 1, for up to 2 h" in checks["due rows"]["seen"]
     assert "fresh" not in checks["due rows"]["seen"]
     assert "WORKER_POOL=nobodys" in checks["due rows"]["advice"]
-    sql(database_url, """delete from "workerJobs" where pool = 'nobodys' or type = 'lost'""")
-    assert doctor(database_url)["due rows"]["status"] == "warn"
+    assert "paused" not in checks["due rows"]["seen"]
+    sql(database_url, """delete from "workerJobs" where pool = 'nobodys' or type <> 'late'""")
+    checks = doctor(database_url)
+    assert checks["due rows"]["status"] == "warn"
+
+
+def show_worker(url: str, pool: str, *types: str, seen: str = "1 hour") -> None:
+    """Let a worker live until in a while, or until some time ago."""
+    worker = """
+        insert into "workerJobWorkers" (owner, pool, host, pid, version, children, types, "seenAt")
+        values (gen_random_uuid()::text, %s, 'here', 1, '1', 1, %s, now() + %s::interval)
+    """
+    sql(url, worker, pool, list(types), seen)
+
+
+def test_types_that_no_live_worker_knows(database_url: str) -> None:
+    assert status(doctor(database_url), "types") == ("ok", "no live worker, and nothing is pending")
+    sql(database_url, """insert into "workerJobs" (type, pool) values ('mail', 'a'), ('mail', 'b'), ('print', 'b')""")
+    assert doctor(database_url)["types"]["status"] == "warn"
+    show_worker(database_url, "b", "mail")
+    show_worker(database_url, "b", "print", seen="-1 minute")
+    checks = doctor(database_url, exit_code=1)
+    assert status(checks, "types") == (
+        "fail",
+        "1 live workers; none knows mail (pool a, 1 rows), print (pool b, 1 rows)",
+    )
+    show_worker(database_url, "b", "print")
+    show_worker(database_url, "a", "mail")
+    assert status(doctor(database_url), "types") == ("ok", "3 live workers know all pending types")
 
 
 CRON = """

@@ -90,8 +90,8 @@ async def test_statements_that_psycopg_would_prepare_run_in_whatever_session(poo
 @in_loop
 async def test_nothing_is_left_in_the_poolers_sessions(pooled_url: str, database_url: str, pooler: Pgbouncer) -> None:
     pooler.admin("RECONNECT")
-    sql(database_url, 'drop table "workerJobsMigrations", "workerJobResources", "workerJobs" cascade')
-    sql(database_url, "drop schema workerjobs cascade")
+    sql(database_url, "drop schema public, workerjobs cascade")
+    sql(database_url, "create schema public")
     migrate_url(pooled_url)
     async with open_stores(pooled_url, 4) as stores:
         for _ in range(10):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import psycopg
-import pytest
 
 from tests.support.schema import SCHEMA, dump_schema
 from tests.support.table import sql
-from workerjobs.storage.migrate import SCHEMA_VERSION, migrate_url
+from workerjobs.storage.migrate import migrate_url
 
 OPTIONS = {
     "fillfactor": "50",
@@ -48,8 +47,6 @@ def test_schema_dump_tells_differences(database_url: str) -> None:
 
 
 def test_table_is_stored_and_vacuumed_as_a_queue_needs_it(database_url: str) -> None:
-    if SCHEMA_VERSION < 2:
-        pytest.skip("the settings come with migration 0002")
     options = sql(database_url, """select unnest(reloptions) from pg_class where oid = '"workerJobs"'::regclass""")
     assert dict(option[0].split("=") for option in options) == OPTIONS
 

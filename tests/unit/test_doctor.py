@@ -70,6 +70,7 @@ TABLES = Tables(
     pools=[],
     cron_lines=[LINE],
     workers=2,
+    unknown_types=[],
 )
 HEALTHY = Facts(
     server=Server(now=NOW, version=180001, is_replica=False, encoding="UTF8"),
@@ -108,8 +109,8 @@ def with_index(**changes: Any) -> Facts:
     return with_tables(indexes=[INDEX, replace(INDEX, name="other", **changes)])
 
 
-def with_pool(running: int) -> Facts:
-    return with_tables(pools=[Pool(name="mail", late=1500, waited=timedelta(hours=3), running=running)])
+def with_pool(workers: int) -> Facts:
+    return with_tables(pools=[Pool(name="mail", late=1500, waited=timedelta(hours=3), workers=workers)])
 
 
 def with_line(**changes: Any) -> Facts:
@@ -270,10 +271,10 @@ CASES: dict[str, tuple[Facts, str, Status, str, str]] = {
         *("foreign rows", Status.WARN, "2 rows", "another program"),
     ),
     "nobody works on a pool": (
-        with_pool(running=0),
+        with_pool(workers=0),
         *("due rows", Status.FAIL, "pool mail: 1,500, for up to 3 h", "WORKER_POOL=mail"),
     ),
-    "pool is busy": (with_pool(running=4), "due rows", Status.WARN, "pool mail", "more"),
+    "pool is busy": (with_pool(workers=4), "due rows", Status.WARN, "pool mail", "more"),
     "bad schedule": (
         with_line(schedule="61 * * * *"),
         *("cron", Status.FAIL, "unreadable schedules: report (61 * * * *, job 8)", "submit them anew"),
@@ -289,12 +290,15 @@ CASES: dict[str, tuple[Facts, str, Status, str, str]] = {
         with_tables(cron_lines=[replace(LINE, job_id=n, schedule="x") for n in range(5)]),
         *("cron", Status.FAIL, "and 2 more", "anew"),
     ),
-    "no worker": (with_tables(workers=0), "types", Status.WARN, "no live worker", "workerjobs worker"),
+    "no worker": (
+        with_tables(workers=0, unknown_types=[UnknownType(type="mail", pool="default", count=3)]),
+        *("types", Status.WARN, "no live worker", "workerjobs worker"),
+    ),
+    "no worker and nothing to do": (with_tables(workers=0), "types", Status.OK, "nothing is pending", ""),
     "unknown type": (
         with_tables(unknown_types=[UnknownType(type="mail", pool="default", count=3)]),
         *("types", Status.FAIL, "none knows mail (pool default, 3 rows)", "WORKER_JOB_MODULES"),
     ),
-    "schema without workers": (with_tables(workers=None), "types", Status.OK, "does not count", ""),
 }
 
 

@@ -43,6 +43,8 @@ OLD_WRAPAROUND = 1_000_000_000
 """Transactions since rows were last frozen; Postgres stops writing at 2 billion."""
 LATE = timedelta(minutes=1)
 """A row that has been due for so long waits for something other than its turn."""
+SILENCE = timedelta(seconds=15)
+"""A worker that has not shown itself for so long, a lease, does not count as alive."""
 LONG_STATEMENT_MS = 5_000
 SHOWN = 3
 """Examples named in a finding."""
@@ -169,14 +171,14 @@ class Leases:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """A pool with rows that have been due for longer than `LATE`."""
+    """A pool with rows that have been due for longer than `LATE` and are not paused."""
 
     name: str
     late: int
     waited: timedelta
     """The longest."""
-    running: int
-    """Rows of it that workers run now."""
+    workers: int
+    """Live ones of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +214,9 @@ class Tables:
     leases: Leases
     pools: Sequence[Pool]
     cron_lines: Sequence[CronLine]
-    workers: int | None = None
-    """Live ones; None where the schema does not count them."""
-    unknown_types: Sequence[UnknownType] = ()
+    workers: int
+    """Live ones."""
+    unknown_types: Sequence[UnknownType]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -482,14 +484,14 @@ def check_due(facts: Facts, tables: Tables) -> Finding:
     seen = [f"pool {each.name}: {each.late:,}, for up to {_span(each.waited)}" for each in tables.pools]
     if not seen:
         return _ok("due rows", f"none waits for more than {_span(LATE)}")
-    idle = [each.name for each in tables.pools if not each.running]
-    if idle:
-        return _fail(
-            "due rows",
-            f"waiting: {_some(seen)}",
-            f"start workers with WORKER_POOL={idle[0]}, or see in their logs why they claim nothing",
-        )
-    return _warn("due rows", f"waiting: {_some(seen)}", "all workers are busy: more of them, or more children each")
+    deserted = [each.name for each in tables.pools if not each.workers]
+    if deserted:
+        return _fail("due rows", f"waiting: {_some(seen)}", f"start workers with WORKER_POOL={deserted[0]}")
+    return _warn(
+        "due rows",
+        f"waiting: {_some(seen)}",
+        "their workers are busy, or limits hold rows back: more workers, more children each, or higher limits",
+    )
 
 
 def check_cron(facts: Facts, tables: Tables) -> Finding:
@@ -513,11 +515,11 @@ def check_cron(facts: Facts, tables: Tables) -> Finding:
 
 def check_types(facts: Facts, tables: Tables) -> Finding:
     """Pending rows of types that no live worker knows."""
-    if tables.workers is None:
-        return _ok("types", "this schema does not count workers")
     seen = f"{tables.workers} live workers"
     if not tables.workers:
-        return _warn("types", "no live worker", "start one: `workerjobs worker`")
+        if tables.unknown_types:
+            return _warn("types", "no live worker, and rows are pending", "start one: `workerjobs worker`")
+        return _ok("types", "no live worker, and nothing is pending")
     if tables.unknown_types:
         unknown = [f"{each.type} (pool {each.pool}, {each.count:,} rows)" for each in tables.unknown_types]
         return _fail(

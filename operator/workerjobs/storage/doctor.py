@@ -12,6 +12,7 @@ from psycopg.rows import BaseRowFactory, class_row, dict_row, scalar_row
 from workerjobs.domain.doctor import (
     LATE,
     SETTINGS,
+    SILENCE,
     Connections,
     CronLine,
     Facts,
@@ -24,6 +25,7 @@ from workerjobs.domain.doctor import (
     Table,
     Tables,
     Transaction,
+    UnknownType,
     Way,
 )
 from workerjobs.errors import WorkerJobsError
@@ -83,8 +85,10 @@ async def _gather(connection: psycopg.AsyncConnection[Any], way: Way) -> Facts:
             indexes=await rows("doctor_indexes", class_row(Index)),
             disabled_triggers=await rows("doctor_triggers", scalar_row),
             leases=leases,
-            pools=await rows("doctor_pools", class_row(Pool), late=LATE),
+            pools=await rows("doctor_pools", class_row(Pool), late=LATE, silence=SILENCE),
             cron_lines=await rows("doctor_cron", class_row(CronLine)),
+            workers=(await rows("doctor_workers", scalar_row, silence=SILENCE))[0],
+            unknown_types=await rows("doctor_types", class_row(UnknownType), silence=SILENCE),
         )
     return Facts(
         server=server,

@@ -18,13 +18,28 @@ declare
     earliest record;
 begin
     for earliest in
-        select pool, min(due) as due from inserted where started is null and finished is null group by pool
+        select pool, min(due) as due, case when min(type) = max(type) then min(type) end as type,
+            bool_or("concurrencyKey" is not null) as is_limited
+        from inserted
+        where started is null and finished is null
+        group by pool
     loop
         perform pg_notify('workerJobs', json_build_object(
-            'kind', 'due', 'pool', earliest.pool,
-            'seconds', workerjobs.seconds_until(earliest.due)
+            'kind', 'due', 'pool', earliest.pool, 'seconds', workerjobs.seconds_until(earliest.due),
+            'type', earliest.type
         )::text);
+        if earliest.is_limited then
+            perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', earliest.pool)::text);
+        end if;
     end loop;
+    return null;
+end $$;
+
+CREATE FUNCTION workerjobs.announce_limited() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', new.pool)::text);
     return null;
 end $$;
 
@@ -33,9 +48,11 @@ CREATE FUNCTION workerjobs.announce_pending() RETURNS trigger
     AS $$
 begin
     perform pg_notify('workerJobs', json_build_object(
-        'kind', 'due', 'pool', new.pool,
-        'seconds', workerjobs.seconds_until(new.due)
+        'kind', 'due', 'pool', new.pool, 'seconds', workerjobs.seconds_until(new.due), 'type', new.type
     )::text);
+    if new."concurrencyKey" is not null then
+        perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', new.pool)::text);
+    end if;
     return null;
 end $$;
 
@@ -46,6 +63,14 @@ begin
     perform pg_notify('workerJobs', json_build_object(
         'kind', 'resource', 'clusterId', new."clusterId", 'uid', new."resourceUid"
     )::text);
+    return null;
+end $$;
+
+CREATE FUNCTION workerjobs.announce_settings() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform pg_notify('workerJobs', '{"kind": "settings"}');
     return null;
 end $$;
 
@@ -63,6 +88,29 @@ CREATE FUNCTION workerjobs.seconds_until(moment timestamp with time zone) RETURN
     ))::double precision
 $$;
 
+CREATE TABLE public."workerJobLimits" (
+    kind text NOT NULL,
+    name text NOT NULL,
+    concurrency integer,
+    "rateLimit" integer,
+    "ratePeriod" integer,
+    "nextStart" timestamp with time zone,
+    "updatedAt" timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT "workerJobLimits_concurrency_check" CHECK ((concurrency >= 0)),
+    CONSTRAINT "workerJobLimits_kind_check" CHECK ((kind = ANY (ARRAY['type'::text, 'key'::text]))),
+    CONSTRAINT "workerJobLimits_rateLimit_check" CHECK (("rateLimit" > 0)),
+    CONSTRAINT "workerJobLimits_ratePeriod_check" CHECK (("ratePeriod" > 0)),
+    CONSTRAINT "workerJobLimits_rate_is_whole" CHECK ((("rateLimit" IS NULL) = ("ratePeriod" IS NULL)))
+);
+
+CREATE TABLE public."workerJobPauses" (
+    kind text NOT NULL,
+    name text NOT NULL,
+    reason text,
+    "pausedAt" timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT "workerJobPauses_kind_check" CHECK ((kind = ANY (ARRAY['pool'::text, 'type'::text])))
+);
+
 CREATE TABLE public."workerJobResources" (
     "clusterId" text NOT NULL,
     "resourceUid" text NOT NULL,
@@ -71,6 +119,20 @@ CREATE TABLE public."workerJobResources" (
     name text NOT NULL,
     "createdAt" timestamp with time zone DEFAULT now() NOT NULL,
     "deletedAt" timestamp with time zone
+);
+
+CREATE TABLE public."workerJobWorkers" (
+    owner text NOT NULL,
+    pool text NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    version text NOT NULL,
+    children integer NOT NULL,
+    types text[] DEFAULT '{}'::text[] NOT NULL,
+    schemas jsonb DEFAULT '{}'::jsonb NOT NULL,
+    "isDraining" boolean DEFAULT false NOT NULL,
+    "startedAt" timestamp with time zone DEFAULT now() NOT NULL,
+    "seenAt" timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE public."workerJobs" (
@@ -121,9 +183,12 @@ CREATE TABLE public."workerJobs" (
     "resourceUid" text,
     "resourceGeneration" bigint,
     traceparent text,
+    "rateLimit" integer,
+    "ratePeriod" integer,
     CONSTRAINT "workerJobs_deadline_has_owner" CHECK ((("leaseDeadline" IS NULL) OR (("leaseOwner" IS NOT NULL) AND ("fencingToken" IS NOT NULL)))),
     CONSTRAINT "workerJobs_success_when_finished" CHECK (((success IS NULL) = (finished IS NULL)))
-);
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_limit='2000', autovacuum_analyze_scale_factor='0.02', autovacuum_analyze_threshold='1000', vacuum_index_cleanup='on', vacuum_truncate=off);
 
 CREATE TABLE public."workerJobsMigrations" (
     version integer NOT NULL,
@@ -148,8 +213,17 @@ CREATE SEQUENCE workerjobs.fencing_token
     NO MAXVALUE
     CACHE 1;
 
+ALTER TABLE ONLY public."workerJobLimits"
+    ADD CONSTRAINT "workerJobLimits_pkey" PRIMARY KEY (kind, name);
+
+ALTER TABLE ONLY public."workerJobPauses"
+    ADD CONSTRAINT "workerJobPauses_pkey" PRIMARY KEY (kind, name);
+
 ALTER TABLE ONLY public."workerJobResources"
     ADD CONSTRAINT "workerJobResources_pkey" PRIMARY KEY ("clusterId", "resourceUid", "runKey");
+
+ALTER TABLE ONLY public."workerJobWorkers"
+    ADD CONSTRAINT "workerJobWorkers_pkey" PRIMARY KEY (owner);
 
 ALTER TABLE ONLY public."workerJobsMigrations"
     ADD CONSTRAINT "workerJobsMigrations_pkey" PRIMARY KEY (version);
@@ -157,7 +231,9 @@ ALTER TABLE ONLY public."workerJobsMigrations"
 ALTER TABLE ONLY public."workerJobs"
     ADD CONSTRAINT "workerJobs_pkey" PRIMARY KEY (id);
 
-CREATE INDEX "workerJobs_pending" ON public."workerJobs" USING btree (pool, priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL));
+CREATE INDEX "workerJobs_claimable" ON public."workerJobs" USING btree (pool, type, priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NULL));
+
+CREATE INDEX "workerJobs_keyed" ON public."workerJobs" USING btree (pool, "concurrencyKey", priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
 
 CREATE INDEX "workerJobs_pending_tag" ON public."workerJobs" USING btree (tag) WHERE ((tag IS NOT NULL) AND (started IS NULL) AND (finished IS NULL));
 
@@ -171,9 +247,19 @@ CREATE UNIQUE INDEX "workerJobs_tick" ON public."workerJobs" USING btree ("cronK
 
 CREATE INDEX "workerJobs_unfinished_cron" ON public."workerJobs" USING btree ("cronKey") WHERE (("cronKey" IS NOT NULL) AND (finished IS NULL));
 
+CREATE INDEX "workerJobs_unfinished_key" ON public."workerJobs" USING btree ("concurrencyKey") WHERE ((finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
+
 CREATE TRIGGER "announceCancel" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN ((new."cancelRequested" AND (NOT old."cancelRequested") AND (new.started IS NOT NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.announce_cancel();
 
 CREATE TRIGGER "announceInserted" AFTER INSERT ON public."workerJobs" REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION workerjobs.announce_inserted();
+
+CREATE TRIGGER "announceLimited" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."concurrencyKey" IS NOT NULL) AND (new.finished IS NOT NULL) AND (old.finished IS NULL))) EXECUTE FUNCTION workerjobs.announce_limited();
+
+CREATE TRIGGER "announceLimits" AFTER DELETE OR UPDATE OF concurrency, "rateLimit", "ratePeriod" ON public."workerJobLimits" FOR EACH STATEMENT EXECUTE FUNCTION workerjobs.announce_settings();
+
+CREATE TRIGGER "announceNewLimits" AFTER INSERT ON public."workerJobLimits" FOR EACH ROW WHEN (((new.concurrency IS NOT NULL) OR (new."rateLimit" IS NOT NULL))) EXECUTE FUNCTION workerjobs.announce_settings();
+
+CREATE TRIGGER "announcePauses" AFTER INSERT OR DELETE OR UPDATE ON public."workerJobPauses" FOR EACH STATEMENT EXECUTE FUNCTION workerjobs.announce_settings();
 
 CREATE TRIGGER "announcePending" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new.started IS NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.announce_pending();
 
