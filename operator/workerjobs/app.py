@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
+from workerjobs.domain.doctor import Facts
 from workerjobs.domain.job import NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
@@ -22,8 +23,9 @@ from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
 from workerjobs.settings import DEFAULT_HEALTH_PORT, OperatorSettings, WorkerSettings
 from workerjobs.storage import quickdapp
 from workerjobs.storage.connection import address_of
+from workerjobs.storage.doctor import gather
 from workerjobs.storage.embedded import EmbeddedPostgres
-from workerjobs.storage.listen import PostgresListener
+from workerjobs.storage.listen import POLL_SECONDS, PostgresListener
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import Adoption
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 
 STORE_FOR_JOBS = "workerjobs.storage.postgres:open_store"
 """What a job's process imports when, and only when, the job opens the table."""
+OPERATOR_POLL_SECONDS = 10.0
+"""How often the operator looks at its rows behind a pooler without DATABASE_DIRECT_URL."""
 _WAIT_SECONDS = 1.0
 
 
@@ -76,6 +80,11 @@ async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIte
         await store.close()
 
 
+async def gather_facts(url: str, direct_url: str | None) -> Facts:
+    """Ask the database what `workerjobs doctor` judges."""
+    return await gather(url, direct_url)
+
+
 async def wait_for_store(url: str, application_name: str, wait_seconds: float) -> PostgresJobStore:
     """Open the table of jobs, waiting a while for a database that is not up, or not migrated, yet."""
     deadline = time.monotonic() + wait_seconds
@@ -90,6 +99,13 @@ async def wait_for_store(url: str, application_name: str, wait_seconds: float) -
                 log.warning("Waiting: %s", error)
                 said = str(error)
             await asyncio.sleep(_WAIT_SECONDS)
+
+
+def listener(url: str, direct_url: str | None, *, poll_seconds: float = POLL_SECONDS) -> PostgresListener:
+    """Listen past the pooler where there is a way."""
+    return PostgresListener(
+        direct_url or url, "workerjobs listener", is_direct=direct_url is not None, poll_seconds=poll_seconds
+    )
 
 
 async def wait_to_migrate(url: str, wait_seconds: float) -> list[str]:
@@ -133,7 +149,7 @@ async def run_worker(
     store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds)
     supervisor = Supervisor(
         store,
-        PostgresListener(url, "workerjobs listener"),
+        listener(url, settings.database_direct_url),
         Configuration(settings.job_modules, settings.log_level, url, STORE_FOR_JOBS),
         SupervisorOptions(
             children=child_count(settings),
@@ -194,7 +210,7 @@ async def run_operator(
     stop = asyncio.Event()
     if on_started is not None:
         on_started(stop.set)
-    await wait_to_migrate(url, settings.database_wait_seconds)
+    await wait_to_migrate(settings.database_direct_url or url, settings.database_wait_seconds)
     cluster = await KubernetesCluster.connect()
     try:
         cluster_id = settings.cluster_id or await cluster.cluster_id()
@@ -213,9 +229,9 @@ async def run_operator(
             watched = ", ".join(settings.namespaces) or "all namespaces"
             log.info("The operator of cluster %s watches %s", cluster_id, watched)
             try:
-                await handlers.run(
-                    mirror, PostgresListener(url, "workerjobs listener"), autoscaler, settings.namespaces, stop
-                )
+                # Each look of the operator is at all its resources.
+                notices = listener(url, settings.database_direct_url, poll_seconds=OPERATOR_POLL_SECONDS)
+                await handlers.run(mirror, notices, autoscaler, settings.namespaces, stop)
             finally:
                 if health is not None:
                     await asyncio.to_thread(health.close)

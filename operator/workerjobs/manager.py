@@ -35,6 +35,7 @@ class WorkerManager:
 
     Args:
         database_url: As DATABASE_URL.
+        database_direct_url: As DATABASE_DIRECT_URL, beside a ``database_url``.
         worker_count: As WORKER_COUNT: a number of children, or "cpus".
         job_modules: As WORKER_JOB_MODULES.
 
@@ -46,13 +47,15 @@ class WorkerManager:
         self,
         *,
         database_url: str | None = None,
+        database_direct_url: str | None = None,
         worker_count: int | str | None = None,
         job_modules: list[str] | None = None,
     ) -> None:
         settings = worker_settings()
         changes: dict[str, Any] = {"health_port": None}
         if database_url is not None:
-            changes["database_url"] = database_url
+            # What the environment says of another database has nothing to do with this one.
+            changes |= {"database_url": database_url, "database_direct_url": database_direct_url}
         if worker_count is not None:
             try:
                 changes["worker_count"] = parse_worker_count(str(worker_count))

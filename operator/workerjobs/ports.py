@@ -131,7 +131,7 @@ class ResourceNotice:
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """Listening began (again): anything may have been missed before."""
+    """Listening began (again), or is not possible: anything may have been missed before."""
 
 
 Notice = DueNotice | LimitedNotice | SettingsNotice | CancelNotice | ResourceNotice | Reconnected
@@ -141,7 +141,7 @@ class NoticeSource(Protocol):
     """Delivers what the database announces."""
 
     def notices(self) -> AsyncIterator[Notice]:
-        """Yield notices for ever; `Reconnected` first, and again after each lost connection."""
+        """Yield notices for ever; `Reconnected` first, and again whenever some may have been missed."""
         ...
 
 
@@ -233,11 +233,17 @@ class JobStore(Protocol):
         """Give back what an owner claimed without learning of it, as the answer was lost; ``leases`` it knows."""
         ...
 
-    async def rescue(self, owner: str, lease: timedelta, limit: int) -> Rescue:
+    async def rescue(self, owner: str, lease: timedelta, limit: int, *, asked: datetime | None = None) -> Rescue:
         """Take jobs from workers whose lease ran out.
 
-        Does nothing until the server and this connection have been up for one full lease: after an outage, owners get
-        that long to renew.
+        Does nothing until the server has been up for one full lease: after an outage, owners get that long to renew.
+
+        Args:
+            owner: Who rescues.
+            lease: How long leases hold.
+            limit: At most so many.
+            asked: When the rescuer decided to, on the database's clock; if that was a third of a lease ago when the
+                database hears of it, there was an outage between, and nothing is done.
         """
         ...
 

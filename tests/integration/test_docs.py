@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.cli import environment
 from workerjobs import WorkerManager
+from workerjobs.domain.doctor import SERVER_CHECKS, TABLE_CHECKS
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,8 +63,20 @@ def test_pages_link_to_files_that_exist() -> None:
 def test_every_variable_read_is_documented() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     source = (ROOT / "operator" / "workerjobs" / "settings.py").read_text()
-    variables = set(re.findall(r'read\("([A-Z_]+)"', source)) | {"DATABASE_URL", "WORKERJOBS_CACHE"}
+    variables = set(re.findall(r'read\("([A-Z_]+)"', source)) | {
+        "DATABASE_URL",
+        "DATABASE_DIRECT_URL",
+        "WORKERJOBS_CACHE",
+    }
     assert {name for name in variables if f"`{name}`" not in page} == set()
+
+
+def test_every_check_of_the_doctor_is_documented() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text()
+    source = (ROOT / "operator" / "workerjobs" / "domain" / "doctor.py").read_text()
+    names = set(re.findall(r'_(?:ok|warn|fail)\(\s*"([a-z ]+)"', source))
+    assert len(names) == len(SERVER_CHECKS) + len(TABLE_CHECKS)
+    assert names == set(re.findall(r"^\| `([a-z ]+)` \|", page, flags=re.MULTILINE))
 
 
 def test_every_metric_is_documented() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from workerjobs import app, logs
-from workerjobs.settings import WorkerSettings, database_url, operator_settings, worker_settings
+from workerjobs.settings import WorkerSettings, database_direct_url, database_url, operator_settings, worker_settings
 
 CountOption = Annotated[
     str | None,
@@ -51,9 +51,10 @@ def migrate(
 ) -> None:
     """Create or update WorkerJobs' tables in the database; harmless when they are current."""
     with app.database(database_url()) as url:
-        done = [f"Applied {name}" for name in asyncio.run(app.wait_to_migrate(url, 0))]
+        direct = database_direct_url() or url
+        done = [f"Applied {name}" for name in asyncio.run(app.wait_to_migrate(direct, 0))]
         if quickdapp:
-            done += [f"Created {name}" for name in app.install_quickdapp(url)]
+            done += [f"Created {name}" for name in app.install_quickdapp(direct)]
     typer.echo("\n".join(done) or "The database is up to date.")
 
 

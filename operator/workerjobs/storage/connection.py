@@ -10,6 +10,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError, InvalidSettingsError, WorkerJobsError
+from workerjobs.storage.queries import query
 
 CONNECT_OPTIONS: dict[str, Any] = {
     "connect_timeout": 10,
@@ -26,6 +27,9 @@ _REFUSALS = (
     "does not exist",
     "no pg_hba.conf entry",
     "no password supplied",
+    # As pgbouncer says it.
+    "no such database",
+    "no such user",
     "permission denied",
 )
 
@@ -67,17 +71,36 @@ def connect_error(url: str, error: psycopg.Error) -> WorkerJobsError:
 async def connect(url: str, application_name: str) -> psycopg.AsyncConnection[Any]:
     """Open an autocommit connection.
 
+    Behind a pooler it prepares no statements: there they belong to a session of the pooler, which the next transaction
+    may not get, and pgbouncer before 1.21 knows nothing of them.
+
     Raises:
         DatabaseUnavailableError: No server answers there.
         DatabaseRefusedError: It answers and refuses the account, password or database.
     """
     address_of(url)
     try:
-        return await psycopg.AsyncConnection.connect(
+        connection = await psycopg.AsyncConnection.connect(
             url, autocommit=True, **(CONNECT_OPTIONS | {"application_name": application_name})
         )
+        try:
+            if await is_pooled(connection):
+                connection.prepare_threshold = None
+        except BaseException:
+            await connection.close()
+            raise
     except psycopg.OperationalError as error:
         raise connect_error(url, error) from error
+    return connection
+
+
+async def is_pooled(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether a pooler such as pgbouncer stands between, so that the session may change from statement to statement.
+
+    A pooler gives its clients a process id of its own making, with which they ask it to cancel a statement.
+    """
+    row = await (await connection.execute(query("backend_pid"))).fetchone()
+    return row != (connection.info.backend_pid,)
 
 
 def connect_blocking(url: str, application_name: str) -> psycopg.Connection[Any]:
@@ -89,7 +112,10 @@ def connect_blocking(url: str, application_name: str) -> psycopg.Connection[Any]
     """
     address_of(url)
     try:
-        return psycopg.connect(url, **(CONNECT_OPTIONS | {"application_name": application_name}))
+        # It prepares nothing: a pooler would hand what is left of that to its next client.
+        return psycopg.connect(
+            url, prepare_threshold=None, **(CONNECT_OPTIONS | {"application_name": application_name})
+        )
     except psycopg.OperationalError as error:
         raise connect_error(url, error) from error
 

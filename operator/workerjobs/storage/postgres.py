@@ -239,9 +239,9 @@ class PostgresJobStore:
         values = {"owner": owner, "tokens": number_array(lease.fencing_token for lease in leases)}
         return [row["id"] for row in await self._rows("release_strays", values, dict_row)]
 
-    async def rescue(self, owner: str, lease: timedelta, limit: int) -> Rescue:
+    async def rescue(self, owner: str, lease: timedelta, limit: int, *, asked: datetime | None = None) -> Rescue:
         """See `JobStore.rescue`."""
-        values = {"owner": owner, "lease": lease, "limit": limit, "max_rescues": MAX_RESCUES}
+        values = {"owner": owner, "lease": lease, "limit": limit, "asked": asked, "max_rescues": MAX_RESCUES}
         jobs = await self._rows("rescue", values, struct_row(Job))
         return Rescue(
             released=tuple(job for job in jobs if job.started is None),
