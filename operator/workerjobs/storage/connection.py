@@ -65,7 +65,7 @@ def connect_error(url: str, error: psycopg.Error) -> WorkerJobsError:
 
 
 async def connect(url: str, application_name: str) -> psycopg.AsyncConnection[Any]:
-    """Open an autocommit connection.
+    """Open an autocommit connection, whose transactions are READ COMMITTED whatever the server's default is.
 
     Raises:
         DatabaseUnavailableError: No server answers there.
@@ -73,11 +73,13 @@ async def connect(url: str, application_name: str) -> psycopg.AsyncConnection[An
     """
     address_of(url)
     try:
-        return await psycopg.AsyncConnection.connect(
+        connection = await psycopg.AsyncConnection.connect(
             url, autocommit=True, **(CONNECT_OPTIONS | {"application_name": application_name})
         )
     except psycopg.OperationalError as error:
         raise connect_error(url, error) from error
+    await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    return connection
 
 
 def connect_blocking(url: str, application_name: str) -> psycopg.Connection[Any]:

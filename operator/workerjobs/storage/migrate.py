@@ -12,7 +12,7 @@ from workerjobs.errors import SchemaError
 from workerjobs.storage.connection import address_of, connect_blocking
 from workerjobs.storage.queries import query
 
-COMPATIBLE_FROM = {1: 1, 2: 1}
+COMPATIBLE_FROM = {1: 1, 2: 1, 3: 1}
 """For each migration, the oldest release (by its newest migration) that still works once it was applied."""
 
 
