@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar, overload
 
 import psycopg
 from psycopg import sql
@@ -54,6 +54,11 @@ class CopyIn:
 Steps: TypeAlias = Generator[Statement[Any] | CopyIn, list[Any], T]
 
 
+def is_asynchronous(connection: object) -> TypeGuard[AsyncConnection]:
+    """Whether a connection has to be awaited."""
+    return isinstance(connection, psycopg.AsyncConnection)
+
+
 @overload
 def perform(connection: SyncConnection, steps: Steps[T], *, atomically: bool = ...) -> T: ...
 @overload
@@ -75,7 +80,7 @@ def perform(connection: SyncConnection | AsyncConnection, steps: Steps[T], *, at
         SchemaError: It has no WorkerJobs tables.
         psycopg.Error: Everything else.
     """
-    if isinstance(connection, psycopg.AsyncConnection):
+    if is_asynchronous(connection):
         return _perform_async(connection, steps, atomically)
     if isinstance(connection, psycopg.Connection):
         return _perform_sync(connection, steps, atomically)
@@ -139,11 +144,15 @@ def _refusals() -> Iterator[None]:
         yield
     except psycopg.errors.NoDataFound as error:
         raise NotFoundError(_sentence(error)) from error
-    except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.FeatureNotSupported) as error:
+    except (psycopg.errors.InvalidParameterValue, psycopg.errors.FeatureNotSupported) as error:
+        # What WorkerJobs' functions raise: a problem, and what is accepted.
+        raise InvalidInputError(". ".join(filter(None, [_sentence(error), error.diag.message_hint]))) from error
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise InvalidInputError(f"The database refuses the job: {_sentence(error)}") from error
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
         raise SchemaError(f"The database lacks WorkerJobs' functions, run `workerjobs migrate`: {error}") from error
 
 
 def _sentence(error: psycopg.Error) -> str:
-    return error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    message = error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return message[:1].upper() + message[1:]

@@ -249,7 +249,7 @@ begin
     where j.id = any(ids) and j.finished is null;
     if named is not null then
         perform workerjobs.refuse(
-            format('job %s is not finished', named), 'Only finished jobs can be run again; cancel it first.'
+            format('not finished: job %s', named), 'Only finished jobs can be run again; cancel it first.'
         );
     end if;
     select string_agg(j.id::text, ', ' order by j.id) into named
