@@ -92,18 +92,19 @@ def test_sixteen_schedulers_of_one_tag_leave_one_pending_job(database_url: str) 
 PROGRAM = """
 import sys, psycopg, workerjobs
 with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+    print("ready", flush=True)
     sys.stdin.readline()
-    for n in range(50):
+    for n in range(100):
         if n % 2:
-            workerjobs.submit(connection, {"type": "x", "tag": "nightly"})
+            workerjobs.submit(connection, {"type": "x", "tag": f"tag {n}"})
         else:
-            connection.execute("select workerjobs.submit('x', tag => 'nightly')")
+            connection.execute("select workerjobs.submit('x', tag => %s)", [f"tag {n}"])
 """
 
 
 @pytest.fixture
 def programs(database_url: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that schedule one tag, waiting for a line."""
+    """Processes that schedule the same tags one after another, waiting for a line."""
     with ExitStack() as stack:
         started = []
         for _ in range(4):
@@ -111,16 +112,20 @@ def programs(database_url: str) -> Iterator[list[subprocess.Popen[str]]]:
                 [sys.executable, "-c", PROGRAM, database_url],
                 env=environment(database_url),
                 stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
             stack.callback(popen.wait, 10)
             stack.callback(popen.kill)
             started.append(popen)
+        for popen in started:
+            assert popen.stdout is not None
+            assert popen.stdout.readline() == "ready\n"
         yield started
 
 
-def test_schedulers_in_several_processes_leave_one_pending_job(
+def test_schedulers_in_several_processes_leave_one_pending_job_of_each_tag(
     database_url: str, programs: list[subprocess.Popen[str]]
 ) -> None:
     for popen in programs:
@@ -130,8 +135,9 @@ def test_schedulers_in_several_processes_leave_one_pending_job(
     for popen in programs:
         _, errors = popen.communicate(timeout=60)
         assert popen.returncode == 0, errors
-    assert count_rows(database_url) == 200
-    assert count_rows(database_url, "finished is null") == 1
+    assert count_rows(database_url) == 400
+    pending = sql(database_url, 'select count(*), count(distinct tag) from "workerJobs" where finished is null')
+    assert pending == [(100, 100)]
 
 
 @pytest.mark.parametrize("seed", range(3))
