@@ -99,8 +99,9 @@ def test_data_keeps_its_text(connection: psycopg.Connection[Any]) -> None:
 
 
 def test_limits_of_a_key_are_stored(connection: psycopg.Connection[Any]) -> None:
-    row = row_of(connection, call(connection, "workerjobs.submit('x', concurrency_key => 'k', concurrency_limit => 2)"))
-    assert (row["concurrencyKey"], row["concurrencyLimit"]) == ("k", 2)
+    limits = "concurrency_key => 'k', concurrency_limit => 2, rate_limit => 10, rate_period_ms => 1000"
+    row = row_of(connection, call(connection, f"workerjobs.submit('x', {limits})"))
+    assert (row["concurrencyKey"], row["concurrencyLimit"], row["rateLimit"], row["ratePeriod"]) == ("k", 2, 10, 1000)
 
 
 def test_due_is_given_as_a_moment_or_as_a_delay(connection: psycopg.Connection[Any]) -> None:
@@ -151,6 +152,7 @@ def test_null_means_not_given(connection: psycopg.Connection[Any]) -> None:
         ("'x', retry_initial_delay_ms => 5", "retry_limit is missing", "beside"),
         ("'x', concurrency_limit => 5", "concurrency_key is missing", "key"),
         ("'x', concurrency_key => 'k', concurrency_limit => 0", "concurrency_limit is 0", "1 to"),
+        ("'x', concurrency_key => 'k', rate_limit => 5", "rate_limit and rate_period_ms go together", "both"),
     ],
 )
 def test_bad_input_is_refused_with_what_is_accepted(

@@ -1,11 +1,11 @@
 -- Submitting, scheduling, cancelling and retrying as functions, for any language and inside the caller's transaction.
 -- Python, the commands and the operator go through the same ones.
 --
--- They run with the caller's rights, and with the search path that tables were made in: the caller's own does not matter.
--- Where a lock decides, the statement after it is one of its own, so that it sees what the last holder committed.
+-- They run with the caller's rights, and with the search path that the tables were made in: the caller's own does not
+-- matter. Where a lock decides, the statement after it is one of its own, so that it sees what the last holder committed.
 
--- A cron row whose first tick is still to be found, because only workers read schedules: due at infinity, with a cronKey
--- and without a tick.
+-- A cron row whose first tick is still to be found, because only workers read schedules: due at infinity, with a
+-- cronKey and without a tick.
 create index "workerJobs_unplanned" on "workerJobs" ("cronKey", id)
     where due = 'infinity' and tick is null and "cronKey" is not null and started is null and finished is null;
 
@@ -76,7 +76,7 @@ begin
                 'a job with a %s can''t be stored in a %s transaction',
                 case kind when 'cron' then 'key' else kind end, upper(current_setting('transaction_isolation'))
             ),
-            detail = 'Jobs that others stored since the transaction began are invisible to it: they would stay pending.',
+            detail = 'Jobs that others stored since the transaction began are invisible to it and would stay pending.',
             hint = 'Use READ COMMITTED for this transaction, or leave the '
                 || case kind when 'cron' then 'key' else kind end || ' out.';
     end if;
@@ -91,8 +91,8 @@ begin
     end loop;
 end $$;
 
--- Cancel what is pending under these tags, and keep others from storing jobs of them until this transaction ends; running
--- jobs go on.
+-- Cancel what is pending under these tags, and keep others from storing jobs of them until this transaction ends;
+-- running jobs go on.
 create function workerjobs.replace_tags(tags text[]) returns void
 language plpgsql set search_path from current as $$
 begin
@@ -124,8 +124,8 @@ begin
         type, "userId", data, due, tag, "cronSchedule", "timeZone", "cronKey", tick, persistent, priority, pool,
         "timeoutMs", "removeDelay", "removeAt", "autoRescheduleOnFailure", "autoRescheduleOnFailureDelay", "retryLimit",
         "retryInitialDelay", "retryFactor", "retryMaxDelay", "concurrencyKey", "concurrencyLimit", "rateLimit",
-        "ratePeriod", traceparent, "dataFrom", "rescheduledFromJob", "clusterId", namespace, "resourceName", "resourceUid", "resourceGeneration",
-        finished, success, result
+        "ratePeriod", traceparent, "dataFrom", "rescheduledFromJob", "clusterId", namespace, "resourceName",
+        "resourceUid", "resourceGeneration", finished, success, result
     )
     select
         job.type, coalesce(job.user_id, 0), coalesce(job.data, '{}'),
@@ -135,8 +135,9 @@ begin
         workerjobs.remove_at(coalesce(job.due, now()), coalesce(job.remove_delay_ms, 0)),
         coalesce(job.auto_reschedule_on_failure, false), coalesce(job.auto_reschedule_on_failure_delay_ms, 0),
         job.retry_limit, job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms, job.concurrency_key,
-        job.concurrency_limit, job.rate_limit, job.rate_period_ms, job.traceparent, job.data_from, job.rescheduled_from_job, job.cluster_id, job.namespace,
-        job.resource_name, job.resource_uid, job.resource_generation,
+        job.concurrency_limit, job.rate_limit, job.rate_period_ms, job.traceparent, job.data_from,
+        job.rescheduled_from_job, job.cluster_id, job.namespace, job.resource_name, job.resource_uid,
+        job.resource_generation,
         case when job.is_superseded then now() end, case when job.is_superseded then false end,
         case when job.is_superseded then jsonb '{"error": "Job cancelled due to new job being created"}' end
     from json_populate_recordset(null::workerjobs.new_job, jobs) with ordinality as job
@@ -148,8 +149,8 @@ begin
     returning j.*;
 end $$;
 
--- End a cron line, under its lock: its pending row is cancelled, its running one gets no next tick. The running one comes
--- first: where it is just being settled, the statement after it sees the row that follows.
+-- End a cron line, under its lock: its pending row is cancelled, its running one gets no next tick. The running one
+-- comes first: where it is just being settled, the statement after it sees the row that follows.
 create function workerjobs.end_line(key text, reason text) returns setof bigint
 language plpgsql set search_path from current as $$
 begin
@@ -166,7 +167,7 @@ begin
     returning j.id;
 end $$;
 
--- Store a cron job in place of the one that its key has now. An unfinished row that says the same stays, and is returned.
+-- Store a cron job in place of the one that its key has now. An unfinished row that says the same stays and is returned.
 create function workerjobs.store_line(given json) returns setof "workerJobs"
 language plpgsql set search_path from current as $$
 declare
@@ -230,8 +231,8 @@ language sql stable set search_path from current as $$
     )
 $$;
 
--- Run finished jobs again, now, each as a new row that names the old one; all of them or none. As after any submit, what
--- is pending under their tags is cancelled. The new rows belong to no cron line.
+-- Run finished jobs again, now, each as a new row that names the old one; all of them or none. As after any submit,
+-- what is pending under their tags is cancelled. The new rows belong to no cron line.
 create function workerjobs.retry_jobs(ids bigint[]) returns setof "workerJobs"
 language plpgsql set search_path from current as $$
 declare
@@ -277,7 +278,8 @@ begin
                     j."concurrencyKey" as concurrency_key, j."concurrencyLimit" as concurrency_limit,
                     j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms, j.traceparent,
                     j."dataFrom" as data_from, j.id as rescheduled_from_job,
-                    j.tag is not null and lead(j.id) over (partition by j.tag order by j.id) is not null as is_superseded,
+                    j.tag is not null and lead(j.id) over (partition by j.tag order by j.id) is not null
+                        as is_superseded,
                     j."clusterId" as cluster_id, j.namespace, j."resourceName" as resource_name,
                     j."resourceUid" as resource_uid, j."resourceGeneration" as resource_generation
                 from "workerJobs" as j
@@ -299,7 +301,7 @@ begin
         perform workerjobs.refuse(format('%s has %s characters', what, length(value)), 'At most 250 are accepted.');
     elsif value ~ '[[:cntrl:]]' then
         perform workerjobs.refuse(
-            format('%s has control characters: %s', what, quote_literal(value)), 'Line ends, tabs, … are not accepted.'
+            format('%s has control characters: %s', what, quote_literal(value)), 'Line ends and tabs are not accepted.'
         );
     end if;
 end $$;
@@ -373,7 +375,9 @@ begin
     elsif coalesce(job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms) is not null then
         perform workerjobs.refuse('retry_limit is missing', 'Give it beside the other retry settings.');
     end if;
-    if job.concurrency_key is null and coalesce(job.concurrency_limit, job.rate_limit, job.rate_period_ms) is not null then
+    if job.concurrency_key is null
+        and coalesce(job.concurrency_limit, job.rate_limit, job.rate_period_ms) is not null
+    then
         perform workerjobs.refuse('concurrency_key is missing', 'Give the key whose jobs share the limits.');
     elsif (job.rate_limit is null) <> (job.rate_period_ms is null) then
         perform workerjobs.refuse(
@@ -400,7 +404,8 @@ begin
     elsif fields[1] like '@%' then
         if cardinality(fields) > 1 or lower(fields[1]) <> all (names) then
             perform workerjobs.refuse(
-                format('cron %s is unknown', quote_literal(cron)), format('Accepted are %s.', array_to_string(names, ', '))
+                format('cron %s is unknown', quote_literal(cron)),
+                format('Accepted are %s.', array_to_string(names, ', '))
             );
         end if;
     elsif cardinality(fields) not in (5, 6) then
@@ -485,9 +490,9 @@ begin
     );
 end $$;
 
--- Schedule a cron job; returns the id of its first row. A worker finds the first tick when the transaction has committed.
--- With a key, the job takes the place of the one that has the key; called again with the same arguments, it changes
--- nothing.
+-- Schedule a cron job; returns the id of its first row. A worker finds the first tick when the transaction has
+-- committed. With a key, the job takes the place of the one that has the key; called again with the same arguments, it
+-- changes nothing.
 create function workerjobs.schedule(
     type text,
     cron text,
@@ -551,8 +556,8 @@ language sql set search_path from current as $$
     select count(*)::integer from workerjobs.end_line(key, 'Job cancelled')
 $$;
 
--- Cancel a job, or all unfinished jobs of a tag: pending ones at once, running ones are stopped by their worker; returns
--- how many there were.
+-- Cancel a job, or all unfinished jobs of a tag: pending ones at once, running ones are stopped by their worker;
+-- returns how many there were.
 create function workerjobs.cancel(id bigint default null, tag text default null, reason text default 'Job cancelled')
 returns integer
 language plpgsql set search_path from current as $$
