@@ -395,8 +395,8 @@ async def test_retried_job_is_a_new_row_outside_its_cron_line(database_url: str)
     )
     async with open_store(database_url) as store:
         await store.submit([line])
-        sql(database_url, """update "workerJobs" set attempt = 3, rescues = 1, "concurrencyKey" = 'k'""")
         (job,) = await claim_all(store)
+        sql(database_url, """update "workerJobs" set attempt = 3, rescues = 1, "concurrencyKey" = 'k'""")
         await store.settle([settlement(job, Outcome.failure("no paper"))])
         waiting = (await store.submit([NewJob(type="newer", tag="nightly")]))[0]
         (new_id,) = sql(database_url, "select workerjobs.retry(%s)", job.id)[0]
