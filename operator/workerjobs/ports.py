@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.lifecycle import Settlement
+from workerjobs.domain.planning import Plan, UnplannedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,11 @@ class SettingsNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanNotice:
+    """A cron row waits for its first tick."""
+
+
+@dataclass(frozen=True, slots=True)
 class CancelNotice:
     """A running job should stop."""
 
@@ -134,7 +140,7 @@ class Reconnected:
     """Listening began (again), or is not possible: anything may have been missed before."""
 
 
-Notice = DueNotice | LimitedNotice | SettingsNotice | CancelNotice | ResourceNotice | Reconnected
+Notice = DueNotice | LimitedNotice | SettingsNotice | PlanNotice | CancelNotice | ResourceNotice | Reconnected
 
 
 class NoticeSource(Protocol):
@@ -172,8 +178,24 @@ class JobStore(Protocol):
         """
         ...
 
+    async def submit_bulk(self, jobs: Iterable[NewJob | Mapping[str, Any]]) -> int:
+        """Store very many jobs, all or none; returns how many. As `submit`, but for jobs of custom resources.
+
+        Raises:
+            InvalidInputError: Some can't be stored, each named by its index; none was.
+        """
+        ...
+
     async def ensure_cron(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Store those cron jobs (`NewJob.cron_key` set) whose line has no unfinished row; their tags cancel nothing."""
+        ...
+
+    async def unplanned(self, limit: int) -> list[UnplannedRun]:
+        """Read cron rows that were scheduled in SQL and wait for their first tick, one of each line."""
+        ...
+
+    async def plan(self, plans: Sequence[Plan]) -> list[Job]:
+        """Store first ticks; returns the rows that had none until now. Those that another worker plans are left out."""
         ...
 
     async def claim(
@@ -253,6 +275,19 @@ class JobStore(Protocol):
 
     async def cancel(self, job_ids: Sequence[int], reason: str = "Job cancelled") -> list[Job]:
         """Cancel pending jobs and ask running ones to stop; returns those that were not finished."""
+        ...
+
+    async def cancel_tag(self, tag: str, reason: str = "Job cancelled") -> list[Job]:
+        """Cancel all unfinished jobs of a tag, as `cancel` does."""
+        ...
+
+    async def retry(self, job_ids: Sequence[int]) -> list[Job]:
+        """Run finished jobs again, now, each as a new row that names the old one; returns the new ones.
+
+        Raises:
+            NotFoundError: There is none of some id; nothing was stored.
+            InvalidInputError: Some are not finished; nothing was stored.
+        """
         ...
 
     async def prune(self, limit: int) -> int:

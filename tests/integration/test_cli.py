@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from tests.support.cli import workerjobs, workerjobs_json
+from workerjobs.storage.migrate import migrations
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
 
@@ -45,6 +46,42 @@ def test_submitted_job_is_listed_shown_and_cancelled(database_url: str) -> None:
     again = workerjobs("cancel", str(job["id"]), database_url=database_url)
     assert again.returncode == 1
     assert again.stderr == f"Error: Job {job['id']} has cancelled already\n"
+
+
+def test_cancel_by_tag_ends_pending_jobs_and_stops_running_ones(database_url: str) -> None:
+    pending, running = (
+        workerjobs_json("submit", "report", "--delay", "60", database_url=database_url)["id"] for _ in range(2)
+    )
+    other = workerjobs_json("submit", "report", "--tag", "other", "--delay", "60", database_url=database_url)["id"]
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update \"workerJobs\" set tag = 'nightly' where tag is null")
+        connection.execute('update "workerJobs" set started = now() where id = %s', [running])
+    ended = workerjobs("cancel", "--tag", "nightly", database_url=database_url)
+    assert ended.returncode == 0
+    assert ended.stdout == f"Job {pending} cancelled\nJob {running} is running and will be stopped\n"
+    assert workerjobs_json("show", str(other), database_url=database_url)["state"] == "pending"
+    assert workerjobs_json("show", str(running), database_url=database_url)["cancelRequested"]
+    nobody = workerjobs("cancel", "--tag", "unknown", database_url=database_url)
+    assert (nobody.returncode, nobody.stderr) == (0, "No unfinished job has the tag unknown.\n")
+
+
+def test_retry_runs_finished_jobs_again_all_or_none(database_url: str) -> None:
+    first, second = (
+        str(workerjobs_json("submit", "report", "--delay", "60", database_url=database_url)["id"]) for _ in range(2)
+    )
+    workerjobs("cancel", first, database_url=database_url)
+    refused = workerjobs("retry", first, second, database_url=database_url)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        f"Error: Not finished: job {second}. Only finished jobs can be run again; cancel it first.\n"
+    )
+    missing = workerjobs("retry", first, "4711", database_url=database_url)
+    assert (missing.returncode, missing.stderr) == (1, "Error: There is no job 4711\n")
+    assert len(workerjobs_json("list", database_url=database_url)) == 2
+    done = workerjobs("retry", first, database_url=database_url)
+    assert (done.returncode, done.stdout) == (0, f"Job {first} runs again as job 3\n")
+    (again,) = workerjobs_json("retry", first, database_url=database_url)
+    assert (again["rescheduledFromJob"], again["state"]) == (int(first), "pending")
 
 
 def test_tables_for_people_show_type_and_state(database_url: str) -> None:
@@ -190,7 +227,8 @@ def test_commands_ask_for_the_migration(empty_database_url: str) -> None:
     ended = workerjobs("list", database_url=empty_database_url)
     assert ended.returncode == 1
     assert "run `workerjobs migrate`" in ended.stderr
-    assert workerjobs("migrate", database_url=empty_database_url).stdout.startswith("Applied 0001_jobs\n")
+    applied = "".join(f"Applied {name}\n" for _, name, _ in migrations())
+    assert workerjobs("migrate", database_url=empty_database_url).stdout == applied
     assert workerjobs("migrate", database_url=empty_database_url).stdout == "The database is up to date.\n"
     assert workerjobs("list", database_url=empty_database_url).returncode == 0
 

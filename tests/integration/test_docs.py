@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
+
+import psycopg
 
 from tests.support.cli import environment
 from workerjobs import WorkerManager
@@ -52,6 +56,58 @@ def test_the_readme_job_runs(database_url: str, tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "{'upTo': 1000, 'primes': 168}\n"
+
+
+def test_the_sql_of_the_pages_runs(database_url: str) -> None:
+    account = f"shop_{uuid4().hex[:12]}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        try:
+            for page in ("README.md", "docs/submitting.md"):
+                for block in blocks(page, "sql"):
+                    connection.execute(block.replace("shop_app", account).encode())
+            types = connection.execute('select type, count(*) from "workerJobs" group by 1 order by 1').fetchall()
+            assert types == [("confirmOrder", 1), ("countPrimes", 1), ("report", 1), ("sendMail", 3)]
+        finally:
+            connection.execute(f"drop owned by {account}; drop role {account}".encode())
+
+
+def test_the_arguments_that_the_page_lists_are_those_of_the_functions(database_url: str) -> None:
+    (arguments,) = re.findall(
+        r"^\| argument .*?\n\n", (ROOT / "docs/submitting.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", arguments, re.MULTILINE))))
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "select proname, proargnames from pg_proc"
+            " where oid in ('workerjobs.submit'::regproc, 'workerjobs.schedule'::regproc)"
+        ).fetchall()
+    names = {name: set(given) for name, given in rows}
+    assert listed == names["submit"] - {"type"}
+    assert names["schedule"] == listed - {"due", "delay", "traceparent"} | {"type", "cron", "time_zone", "key"}
+
+
+def test_the_python_of_the_submitting_page_runs(database_url: str) -> None:
+    for program in blocks("docs/submitting.md", "python"):
+        run([sys.executable, "-W", "error", "-c", program], database_url)
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute('select count(*), count(distinct "cronKey") from "workerJobs"').fetchone()
+    assert row == (10_004, 1)
+
+
+def test_the_commands_of_the_submitting_page_run(database_url: str) -> None:
+    (commands,) = blocks("docs/submitting.md", "shell")
+    ended = run(["bash", "-ec", commands], database_url)
+    assert "Job 1 submitted" in ended.stdout
+    assert "Job 1 cancelled" in ended.stdout
+
+
+def run(command: list[str], database_url: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ended = subprocess.run(
+        command, env=environment(database_url, PATH=path), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended
 
 
 def test_pages_link_to_files_that_exist() -> None:

@@ -69,7 +69,7 @@ def connect_error(url: str, error: psycopg.Error) -> WorkerJobsError:
 
 
 async def connect(url: str, application_name: str) -> psycopg.AsyncConnection[Any]:
-    """Open an autocommit connection.
+    """Open an autocommit connection, whose transactions are READ COMMITTED whatever the server's default is.
 
     Behind a pooler it prepares no statements: there they belong to a session of the pooler, which the next transaction
     may not get, and pgbouncer before 1.21 knows nothing of them.
@@ -91,6 +91,7 @@ async def connect(url: str, application_name: str) -> psycopg.AsyncConnection[An
             raise
     except psycopg.OperationalError as error:
         raise connect_error(url, error) from error
+    await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
     return connection
 
 

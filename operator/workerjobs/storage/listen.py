@@ -15,6 +15,7 @@ from workerjobs.ports import (
     DueNotice,
     LimitedNotice,
     Notice,
+    PlanNotice,
     Reconnected,
     ResourceNotice,
     SettingsNotice,
@@ -94,6 +95,8 @@ def _parse(payload: str) -> Notice | None:
                 return LimitedNotice(pool)
             case {"kind": "settings"}:
                 return SettingsNotice()
+            case {"kind": "plan"}:
+                return PlanNotice()
             case {"kind": "cancel", "jobId": int(job_id)}:
                 return CancelNotice(job_id)
             case {"kind": "resource", "clusterId": str(cluster_id), "uid": str(uid)}:

@@ -22,6 +22,7 @@ from workerjobs.ports import (
     JobStore,
     LimitedNotice,
     NoticeSource,
+    PlanNotice,
     Reconnected,
     SettingsNotice,
 )
@@ -34,6 +35,7 @@ from workerjobs.worker.heartbeat import Heartbeat
 from workerjobs.worker.messages import Finished, Ready, Reported
 from workerjobs.worker.metrics import WorkerMetrics
 from workerjobs.worker.pickup import Pickup
+from workerjobs.worker.planning import Planning
 from workerjobs.worker.presence import KnownTypes, Presence, UnknownTypes
 from workerjobs.worker.rescue import RescueDuty
 from workerjobs.worker.running import RunningJob, RunningJobs, StopReason, job_facts
@@ -132,6 +134,7 @@ class Supervisor:
             settle=self._settle_taken,
         )
         self._builtins = _EnsureBuiltins(store, options.builtin_jobs)
+        self._planning = Planning(store)
         for state in ChildState:
             self.metrics.watch_children(state, lambda state=state: self._children.count_of(state))  # type: ignore[misc]
         self.metrics.watch_running(lambda: len(self._running))
@@ -166,6 +169,7 @@ class Supervisor:
         listening = asyncio.create_task(self._listen(), name="listening")
         duties: list[Duty] = [
             self._builtins,
+            self._planning,
             self._presence,
             self._unknown,
             self._rescue,
@@ -370,12 +374,15 @@ class Supervisor:
                 case SettingsNotice():
                     self._pickup.limits_changed()
                     self._unknown.wake()
+                case PlanNotice():
+                    self._planning.wake()
                 case CancelNotice(job_id=job_id):
                     if (running := self._running.get(job_id)) is not None:
                         self._stop_job(running, StopReason.CANCELLED)
                 case Reconnected():
                     self._pickup.limits_changed()
                     self._unknown.wake()
+                    self._planning.wake()
                     self._heartbeat.wake()
 
     async def _live(self) -> None:
