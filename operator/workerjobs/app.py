@@ -18,8 +18,7 @@ from prometheus_client import CollectorRegistry
 from workerjobs.domain.job import NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
-from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
-from workerjobs.settings import DEFAULT_HEALTH_PORT, OperatorSettings, WorkerSettings
+from workerjobs.settings import DEFAULT_HEALTH_PORT, HEALTH_URL_VARIABLE, OperatorSettings, WorkerSettings
 from workerjobs.storage import quickdapp
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.embedded import EmbeddedPostgres
@@ -34,8 +33,8 @@ from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
 
 log = logging.getLogger(__name__)
 
-STORE_FOR_JOBS = "workerjobs.storage.postgres:open_store"
-"""What a job's process imports when, and only when, the job opens the table."""
+STORAGE_FOR_JOBS = "workerjobs.storage.for_jobs"
+"""What a job's process imports when, and only when, the job works on its database."""
 _WAIT_SECONDS = 1.0
 
 
@@ -134,7 +133,7 @@ async def run_worker(
     supervisor = Supervisor(
         store,
         PostgresListener(url, "workerjobs listener"),
-        Configuration(settings.job_modules, settings.log_level, url, STORE_FOR_JOBS),
+        Configuration(settings.job_modules, settings.log_level, url, STORAGE_FOR_JOBS),
         SupervisorOptions(
             children=child_count(settings),
             pool=settings.pool,

@@ -354,3 +354,23 @@ class ResourceStore(Protocol):
     async def cancel_deleted(self, cluster_id: str) -> list[Job]:
         """Cancel what unfinished rows resources noted as gone still have: inserted while that was noted."""
         ...
+
+
+class StorageForJobs(Protocol):
+    """What opens a job's own connections to its database; a module, loaded when the first job asks for one."""
+
+    async def open_store(self, url: str) -> JobStore:
+        """Open the table of jobs."""
+        ...
+
+    def connect_for_job(self, url: str) -> Any:
+        """Open a `psycopg.Connection`."""
+        ...
+
+    async def connect_async_for_job(self, url: str) -> Any:
+        """Open a `psycopg.AsyncConnection`."""
+        ...
+
+    def close_for_job(self, connection: Any) -> None:
+        """Close either, without waiting for anything."""
+        ...

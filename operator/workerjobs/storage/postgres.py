@@ -553,8 +553,3 @@ def _job_as_json(job: NewJob, now: datetime) -> str:
     }
     # The data is written as it came, with its key order; the rest around it.
     return json.dumps(row)[:-1] + ',"data":' + encode_json(job.data) + "}"
-
-
-async def open_store(url: str) -> PostgresJobStore:
-    """Open the table of jobs for a job that maintains it (`workerjobs.jobs.context.JobContext.open_store`)."""
-    return await PostgresJobStore.open(url, "workerjobs job")
