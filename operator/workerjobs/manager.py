@@ -97,17 +97,19 @@ class WorkerManager:
 
         Raises:
             InvalidInputError: The job is not valid; with everything that is wrong. The data is checked as well where
-                this program's children know the type.
+                this program's children, or other live workers, know the type.
         """
         new = job if isinstance(job, NewJob) else parse_job(job)
         store = self._open()
 
         async def submit() -> Job:
             assert self._supervisor is not None
+            check_job(new, now=datetime.now(UTC))
             types = await self._supervisor.known_types(FIRST_CHILD_SECONDS)
-            if new.type in types:
-                check_job(new, now=datetime.now(UTC))
-                check_data(new.data, types[new.type].schema)
+            if new.pool == self._settings.pool and new.type in types:
+                check_data(new.data, [types[new.type].schema])
+            else:
+                await app.check_against_workers(store, new)
             (stored,) = await store.submit([new])
             return stored
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.lifecycle import Settlement
 
@@ -215,6 +216,19 @@ class JobStore(Protocol):
 
     async def remove_worker(self, owner: str) -> None:
         """Forget a worker that has ended."""
+        ...
+
+    async def schemas_of(self, pool: str, job_type: str, lease: timedelta) -> list[Schema]:
+        """Read what live workers ask of the data of a type; one that takes anything says ``{"type": "object"}``.
+
+        Args:
+            pool: Whose workers.
+            job_type: The type.
+            lease: How long a worker counts as alive that does not show itself.
+
+        Returns:
+            JSON Schemas, those of the newest worker first; empty where none knows the type.
+        """
         ...
 
     async def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:

@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 MAX_WORKER_COUNT = 1000
 DEFAULT_HEALTH_PORT = 8090
+LEASE_SECONDS = 15.0
+"""How long a claimed row stays reserved without a renewal, and a worker counts as alive that does not show itself."""
 HEALTH_URL_VARIABLE = "WORKERJOBS_HEALTH_URL"
 """Where a worker tells its jobs its own health endpoint."""
 
@@ -43,7 +45,7 @@ class WorkerSettings:
     """DATABASE_WAIT_SECONDS: how long to wait at start for a database that is not up or not migrated yet."""
     builtin_jobs: bool
     """WORKER_BUILTIN_JOBS: "off" leaves the built-in cron jobs alone."""
-    lease_seconds: float = 15.0
+    lease_seconds: float = LEASE_SECONDS
     """How long a claimed row stays reserved without a renewal."""
     renew_seconds: float = 5.0
     """How often all leases are renewed; below a third of a lease, so that one lost renewal is harmless."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import textwrap
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.cli import workerjobs
 from tests.support.loop import in_loop, until
-from tests.support.table import count_rows, sql
+from tests.support.table import LEASE, count_rows, sql
 from tests.support.workers import JOBS, finished, run_jobs, run_one, worker
 from workerjobs import InvalidInputError, WorkerManager
 from workerjobs.domain.job import JobState, NewJob
@@ -150,6 +152,40 @@ def test_manager_refuses_bad_data_of_types_that_its_children_know(database_url: 
         assert manager.wait_for_job(manager.submit_job({"type": "sendReport", "data": GOOD}).id, 30).success
         # Other workers may know it.
         manager.submit_job({"type": "someOtherWorkers", "data": {"a": 1}, "due": "2040-01-01"})
+
+
+@in_loop
+async def test_every_door_refuses_what_live_workers_do_not_take(database_url: str) -> None:
+    async with worker(database_url, modules=[TYPED]) as running:
+
+        async def are_published() -> bool:
+            return bool(await running.store.schemas_of("default", "sendReport", LEASE))
+
+        await until(are_published)
+        assert await running.store.schemas_of("default", "plain", LEASE) == [{"type": "object"}]
+        assert await running.store.schemas_of("other", "sendReport", LEASE) == []
+        assert await running.store.schemas_of("default", "nobody's", LEASE) == []
+        command = ["submit", "sendReport", "--data", '{"to": []}']
+        ended = await asyncio.to_thread(workerjobs, *command, database_url=database_url)
+        assert ended.returncode == 2
+        assert ended.stderr == (
+            "Error: data.when is missing: give a moment such as 2030-01-31T08:00:00Z\n"
+            "Error: data.to is []: give a list of at least 1 item, each text\n"
+        )
+
+        def submit() -> None:
+            # A manager whose own children know nothing of it.
+            with WorkerManager(database_url=database_url, worker_count=1, job_modules=[]) as manager:
+                manager.submit_job({"type": "sendReport", "data": {"to": []}})
+
+        with pytest.raises(InvalidInputError, match="data.when is missing"):
+            await asyncio.to_thread(submit)
+        assert count_rows(database_url, "type = 'sendReport'") == 0
+        # Of another pool these workers say nothing.
+        command = [*command, "--pool", "other"]
+        assert (await asyncio.to_thread(workerjobs, *command, database_url=database_url)).returncode == 0
+    sql(database_url, """update "workerJobWorkers" set "seenAt" = now() - interval '16 s'""")
+    assert (await asyncio.to_thread(workerjobs, *command[:4], database_url=database_url)).returncode == 0
 
 
 def test_manager_submits_although_its_children_can_not_start(database_url: str, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_problem_names_place_value_and_what_is_accepted(data: Any, problems: lis
 )
 def test_good_data_has_no_problem(data: dict[str, Any]) -> None:
     assert data_problems(SCHEMA, data) == []
-    check_data(data, SCHEMA)
+    check_data(data, [SCHEMA])
 
 
 def test_every_missing_field_is_named_once() -> None:
@@ -141,13 +141,18 @@ def test_every_missing_field_is_named_once() -> None:
 
 def test_check_raises_every_problem_at_once() -> None:
     with pytest.raises(InvalidDataError) as raised:
-        check_data({"n": "x", "to": 5}, REQUIRED)
+        check_data({"n": "x", "to": 5}, [REQUIRED, {"required": ["more"]}])
     assert isinstance(raised.value, InvalidInputError)
     assert raised.value.problems == [
         "data.other is missing: give a value",
         'data.n is "x": give a whole number, or null',
         "data.to is 5: give a list, each text",
     ]
+
+
+def test_data_that_one_release_accepts_is_accepted() -> None:
+    for schemas in ([], [REQUIRED, ANY_OBJECT], [REQUIRED, {"properties": {"n": {"const": "x"}}}]):
+        check_data({"n": "x", "to": 5}, schemas)
 
 
 def test_long_values_are_cut() -> None:

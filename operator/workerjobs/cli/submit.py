@@ -66,11 +66,14 @@ def submit(
         retry=None if retries is None else RetryPolicy(retries, initial_delay_ms=round(retry_delay * 1000)),
         persistent=persistent,
     )
+    check_job(job, now=datetime.now(UTC))
     if jobs:
         _check(job, jobs)
 
     async def run(url: str) -> Job:
         async with app.open_store(url) as store:
+            if not jobs:
+                await app.check_against_workers(store, job)
             (stored,) = await store.submit([job])
             while wait and not stored.state.is_final:
                 await asyncio.sleep(POLL_SECONDS)
@@ -94,7 +97,6 @@ def submit(
 
 
 def _check(job: NewJob, modules: list[str]) -> None:
-    check_job(job, now=datetime.now(UTC))
     registry = Registry(modules)
     registry.import_modules()
     if registry.failures:

@@ -56,18 +56,24 @@ _LIMITS = {
 }
 
 
-def check_data(data: object, schema: Schema) -> None:
-    """Refuse data that its schema does not accept.
+def check_data(data: object, schemas: Iterable[Schema]) -> None:
+    """Refuse data that no worker would accept.
 
     Args:
         data: A job's data, already known to be JSON that can be stored (`workerjobs.domain.job.check_job`).
-        schema: The schema of its type.
+        schemas: What workers ask of the data, newest first: several things while two releases run side by side.
+            Empty where nothing is known; then nothing is refused.
 
     Raises:
-        InvalidDataError: With everything that is wrong.
+        InvalidDataError: With everything that is wrong for the newest.
     """
-    if schema != ANY_OBJECT and (problems := data_problems(schema, data)):
-        raise InvalidDataError(problems)
+    refusals = []
+    for schema in schemas:
+        if schema == ANY_OBJECT or not (problems := data_problems(schema, data)):
+            return
+        refusals.append(problems)
+    if refusals:
+        raise InvalidDataError(refusals[0])
 
 
 def data_problems(schema: Schema, data: object) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import BaseRowFactory, class_row, dict_row
 
+from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, NewJob, check_job, encode_json
 from workerjobs.domain.lifecycle import MAX_RESCUES, Settlement
 from workerjobs.domain.limits import Admission, Candidate, Limit, LimitName, admit
@@ -221,6 +222,11 @@ class PostgresJobStore:
     async def remove_worker(self, owner: str) -> None:
         """See `JobStore.remove_worker`."""
         await self._execute("remove_worker", {"owner": owner})
+
+    async def schemas_of(self, pool: str, job_type: str, lease: timedelta) -> builtins.list[Schema]:
+        """See `JobStore.schemas_of`."""
+        values = {"pool": pool, "type": job_type, "lease": lease}
+        return [row["schema"] for row in await self._rows("schemas_of", values, dict_row)]
 
     async def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         """See `JobStore.renew`."""
