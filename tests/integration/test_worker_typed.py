@@ -178,7 +178,7 @@ async def test_every_door_refuses_what_live_workers_do_not_take(database_url: st
             with WorkerManager(database_url=database_url, worker_count=1, job_modules=[]) as manager:
                 manager.submit_job({"type": "sendReport", "data": {"to": []}})
 
-        with pytest.raises(InvalidInputError, match="data.when is missing"):
+        with pytest.raises(InvalidInputError, match=r"data\.when is missing"):
             await asyncio.to_thread(submit)
         assert count_rows(database_url, "type = 'sendReport'") == 0
         # Of another pool these workers say nothing.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from tests.support import typed_jobs
 from tests.support.factories import running_job
@@ -189,6 +189,26 @@ def test_strict_model_takes_what_json_can_say() -> None:
     assert problems(at, {"when": "2030-01-31T08:00:00Z", "whn": 1}) == ["data: unknown field 'whn': did you mean when?"]
 
 
+def test_secrets_are_not_shown() -> None:
+    class Login(BaseModel):
+        password: SecretStr = Field(min_length=8)
+        pin: SecretStr | None = None
+
+        @field_validator("pin")
+        @classmethod
+        def _is_no_birthday(cls, value: SecretStr) -> SecretStr:
+            raise ValueError("birthdays are guessed")
+
+    def log_in(data: Any) -> None: ...
+
+    log_in.__annotations__["data"] = Login
+    assert problems(log_in, {"password": "hunter2", "pin": "3112"}) == [
+        "data.password is hidden: give text of at least 8 characters",
+        "data.pin is hidden: birthdays are guessed",
+    ]
+    assert "data.pin is hidden: give text or null" in problems(log_in, {"password": "hunter22", "pin": 3112})
+
+
 def test_many_problems_are_counted() -> None:
     class Numbers(BaseModel):
         n: list[int]
@@ -355,6 +375,16 @@ def test_two_files_of_one_name_do_not_hide_each_other(tmp_path: Path) -> None:
 
 
 # --- what is imported
+
+
+def test_children_load_neither_the_command_line_nor_its_colours() -> None:
+    program = """
+import sys
+import workerjobs.worker.nursery
+print(sorted({"rich", "structlog", "typer", "psycopg", "prometheus_client"} & set(sys.modules)))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("module", ["workerjobs.worker.nursery", "workerjobs.cli.commands", "workerjobs.manager"])

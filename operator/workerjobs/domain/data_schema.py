@@ -155,6 +155,13 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
+def holds_secret(schema: object) -> bool:
+    """Whether a schema, or a part of it, is of what must not be shown (pydantic's ``SecretStr``)."""
+    if isinstance(schema, Mapping):
+        return schema.get("writeOnly") is True or any(holds_secret(each) for each in schema.values())
+    return isinstance(schema, list) and any(holds_secret(each) for each in schema)
+
+
 def place(path: Iterable[object]) -> str:
     """Name a place in the data.
 
@@ -210,7 +217,8 @@ def _problems_of(error: ValidationError, before: tuple[object, ...], root: Schem
     elif error.validator in ("not", "contains", "dependentRequired", "propertyNames", "unevaluatedProperties", "if"):
         yield f"{place(path)} is {shown(instance)}: {error.message}"
     else:
-        yield f"{place(path)} is {shown(instance)}: give {describe(schema, root)}"
+        value = "hidden" if holds_secret(schema) else shown(instance)
+        yield f"{place(path)} is {value}: give {describe(schema, root)}"
 
 
 def _problems_of_alternatives(error: ValidationError, path: tuple[object, ...], root: Schema) -> Iterator[str]:
@@ -231,7 +239,8 @@ def _problems_of_alternatives(error: ValidationError, path: tuple[object, ...], 
         for each in meant[0]:
             yield from _problems_of(each, path, root)
     else:
-        yield f"{place(path)} is {shown(instance)}: give {describe(error.schema, root)}"
+        value = "hidden" if holds_secret(error.schema) else shown(instance)
+        yield f"{place(path)} is {value}: give {describe(error.schema, root)}"
 
 
 def _is_another_kind(error: ValidationError) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from workerjobs.domain.data_schema import ANY_OBJECT, Schema, data_problems, place, shown
+from workerjobs.domain.data_schema import ANY_OBJECT, Schema, data_problems, holds_secret, place, shown
 from workerjobs.errors import InvalidDataError, WorkerJobsError
 from workerjobs.jobs.modules import FILE_MODULE_PREFIX
 
@@ -121,7 +121,8 @@ def _problems_of(error: ValidationError, schema: Schema, data: object) -> list[s
         is_validators_own = each["type"] in ("value_error", "assertion_error")
         if is_validators_own or not problems:
             text = each["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-            problems.append(f"{place(each['loc'])} is {shown(each['input'])}: {text[:1].lower()}{text[1:]}")
+            value = "hidden" if holds_secret(schema) else shown(each["input"])
+            problems.append(f"{place(each['loc'])} is {value}: {text[:1].lower()}{text[1:]}")
     return problems
 
 
