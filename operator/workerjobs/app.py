@@ -15,12 +15,18 @@ from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
+from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.doctor import Facts
 from workerjobs.domain.job import NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
-from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
-from workerjobs.settings import DEFAULT_HEALTH_PORT, OperatorSettings, WorkerSettings
+from workerjobs.settings import (
+    DEFAULT_HEALTH_PORT,
+    HEALTH_URL_VARIABLE,
+    LEASE_SECONDS,
+    OperatorSettings,
+    WorkerSettings,
+)
 from workerjobs.storage import quickdapp
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.doctor import gather
@@ -36,8 +42,8 @@ from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
 
 log = logging.getLogger(__name__)
 
-STORE_FOR_JOBS = "workerjobs.storage.postgres:open_store"
-"""What a job's process imports when, and only when, the job opens the table."""
+STORAGE_FOR_JOBS = "workerjobs.storage.for_jobs"
+"""What a job's process imports when, and only when, the job works on its database."""
 OPERATOR_POLL_SECONDS = 10.0
 """How often the operator looks at its rows behind a pooler without DATABASE_DIRECT_URL."""
 _WAIT_SECONDS = 1.0
@@ -83,6 +89,19 @@ async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIte
 async def gather_facts(url: str, direct_url: str | None) -> Facts:
     """Ask the database what `workerjobs doctor` judges."""
     return await gather(url, direct_url)
+
+
+async def check_against_workers(store: PostgresJobStore, job: NewJob) -> None:
+    """Refuse a job's data where live workers know its type, and none of them would accept it.
+
+    Args:
+        store: The table.
+        job: Otherwise valid (`workerjobs.domain.job.check_job`).
+
+    Raises:
+        InvalidDataError: With everything that is wrong.
+    """
+    check_data(job.data, await store.schemas_of(job.pool, job.type, _seconds(LEASE_SECONDS)))
 
 
 async def wait_for_store(url: str, application_name: str, wait_seconds: float) -> PostgresJobStore:
@@ -150,7 +169,7 @@ async def run_worker(
     supervisor = Supervisor(
         store,
         listener(url, settings.database_direct_url),
-        Configuration(settings.job_modules, settings.log_level, url, STORE_FOR_JOBS),
+        Configuration(settings.job_modules, settings.log_level, url, STORAGE_FOR_JOBS),
         SupervisorOptions(
             children=child_count(settings),
             pool=settings.pool,

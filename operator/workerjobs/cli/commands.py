@@ -11,6 +11,7 @@ from workerjobs.cli.adopt import adopt
 from workerjobs.cli.apply import apply
 from workerjobs.cli.dev import dev
 from workerjobs.cli.doctor import doctor
+from workerjobs.cli.job_types import list_types
 from workerjobs.cli.jobs import cancel, list_jobs, retry, show
 from workerjobs.cli.roles import migrate, operate, worker
 from workerjobs.cli.submit import submit
@@ -52,3 +53,4 @@ commands.command("list")(list_jobs)
 commands.command("show")(show)
 commands.command("cancel")(cancel)
 commands.command("retry")(retry)
+commands.command("types")(list_types)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import BaseRowFactory, class_row, dict_row, scalar_row
 
+from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, NewJob, check_job
 from workerjobs.domain.lifecycle import MAX_RESCUES, Settlement
 from workerjobs.domain.limits import Admission, Candidate, Limit, LimitName, admit
@@ -251,6 +252,11 @@ class PostgresJobStore:
     async def remove_worker(self, owner: str) -> None:
         """See `JobStore.remove_worker`."""
         await self._execute("remove_worker", {"owner": owner})
+
+    async def schemas_of(self, pool: str, job_type: str, lease: timedelta) -> builtins.list[Schema]:
+        """See `JobStore.schemas_of`."""
+        values = {"pool": pool, "type": job_type, "lease": lease}
+        return [row["schema"] for row in await self._rows("schemas_of", values, dict_row)]
 
     async def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         """See `JobStore.renew`."""
@@ -511,8 +517,3 @@ async def _claim_chosen(
         }
         await connection.execute(query("save_next_starts"), noted)
     return _in_order(jobs)
-
-
-async def open_store(url: str) -> PostgresJobStore:
-    """Open the table of jobs for a job that maintains it (`workerjobs.jobs.context.JobContext.open_store`)."""
-    return await PostgresJobStore.open(url, "workerjobs job")
