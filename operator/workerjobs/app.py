@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
 from workerjobs.domain.job import NewJob
-from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError
+from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError, WorkerJobsError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
 from workerjobs.settings import DEFAULT_HEALTH_PORT, OperatorSettings, WorkerSettings
@@ -33,6 +34,8 @@ from workerjobs.worker.cpus import usable_cpus
 from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STORE_FOR_JOBS = "workerjobs.storage.postgres:open_store"
 """What a job's process imports when, and only when, the job opens the table."""
@@ -78,30 +81,30 @@ async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIte
 
 async def wait_for_store(url: str, application_name: str, wait_seconds: float) -> PostgresJobStore:
     """Open the table of jobs, waiting a while for a database that is not up, or not migrated, yet."""
+    missing = (DatabaseUnavailableError, SchemaError)
+    return await _wait_for(lambda: PostgresJobStore.open(url, application_name), missing, wait_seconds)
+
+
+async def wait_to_migrate(url: str, wait_seconds: float) -> list[str]:
+    """Migrate, waiting a while for a database that is not up yet."""
+    return await _wait_for(lambda: asyncio.to_thread(migrate_url, url), (DatabaseUnavailableError,), wait_seconds)
+
+
+async def _wait_for(
+    attempt: Callable[[], Awaitable[T]], missing: tuple[type[WorkerJobsError], ...], wait_seconds: float
+) -> T:
+    """Try again every second while something is missing; what that is, is said when it begins or changes."""
     deadline = time.monotonic() + wait_seconds
     said = ""
     while True:
         try:
-            return await PostgresJobStore.open(url, application_name)
-        except (DatabaseUnavailableError, SchemaError) as error:
+            return await attempt()
+        except missing as error:
             if time.monotonic() >= deadline:
                 raise
             if str(error) != said:
                 log.warning("Waiting: %s", error)
                 said = str(error)
-            await asyncio.sleep(_WAIT_SECONDS)
-
-
-async def wait_to_migrate(url: str, wait_seconds: float) -> list[str]:
-    """Migrate, waiting a while for a database that is not up yet."""
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        try:
-            return await asyncio.to_thread(migrate_url, url)
-        except DatabaseUnavailableError as error:
-            if time.monotonic() >= deadline:
-                raise
-            log.warning("Waiting: %s", error)
             await asyncio.sleep(_WAIT_SECONDS)
 
 
@@ -178,7 +181,8 @@ async def run_operator(
     Args:
         settings: How.
         url: The database.
-        on_started: Called with a function that stops it.
+        on_started: Called, once it has its database and its cluster, with a function that stops it; until then it can
+            be cancelled.
     """
     # Here and not above: kopf and kubernetes are an extra, and no worker loads them.
     try:
@@ -191,9 +195,6 @@ async def run_operator(
             f'The operator needs more packages: pip install "workerjobs[operator]" ({error})'
         ) from error
 
-    stop = asyncio.Event()
-    if on_started is not None:
-        on_started(stop.set)
     await wait_to_migrate(url, settings.database_wait_seconds)
     cluster = await KubernetesCluster.connect()
     try:
@@ -211,6 +212,9 @@ async def run_operator(
                 registry=CollectorRegistry(),
             )
             watched = ", ".join(settings.namespaces) or "all namespaces"
+            stop = asyncio.Event()
+            if on_started is not None:
+                on_started(stop.set)
             log.info("The operator of cluster %s watches %s", cluster_id, watched)
             try:
                 await handlers.run(

@@ -81,6 +81,9 @@ def test_submit_with_a_tag_cancels_the_pending_job_of_that_tag(database_url: str
         (["report", "--due", "tomorrow"], "--due is 'tomorrow'"),
         (["report", "--due", "2030-01-01", "--delay", "1"], "exclude each other"),
         (["report", "--priority", "40000"], "priority is 40000"),
+        (["report", "--delay", "inf"], "--delay"),
+        (["report", "--timeout", "1e10"], "--timeout"),
+        (["report", "--retries", "1", "--retry-delay", "inf"], "--retry-delay"),
         (["", "--tag", "x\ny"], "control characters"),
     ],
 )
@@ -162,7 +165,10 @@ def test_worker_refuses_a_bad_count(database_url: str, value: str) -> None:
 
 def test_commands_say_when_there_is_no_database() -> None:
     url = "postgresql://someone:secret-word@127.0.0.1:1/jobs"
-    for command in (["list"], ["worker"], ["migrate"], ["submit", "x"]):
+    for command in (
+        *(["list"], ["show", "1"], ["cancel", "1"], ["submit", "x"], ["apply", "-f", str(SAMPLES)]),
+        *(["migrate"], ["worker"], ["operator"], ["dev"]),
+    ):
         ended = workerjobs(*command, database_url=url)
         assert ended.returncode == 1
         assert "someone@127.0.0.1:1/jobs can't be reached" in ended.stderr
@@ -177,6 +183,25 @@ def test_commands_say_when_the_password_is_wrong(database_url: str) -> None:
     assert ended.returncode == 1
     assert "refuses the connection: password authentication failed" in ended.stderr
     assert "wrong-one" not in ended.stderr
+
+
+def test_commands_say_when_the_account_lacks_a_right(database_url: str) -> None:
+    user = f"reader_{urlsplit(database_url).path[-16:]}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"create role {user} login password 'right'".encode())
+        try:
+            url = urlsplit(database_url)
+            reader = url._replace(netloc=f"{user}:right@{url.hostname}:{url.port}").geturl()
+            for command in (["list"], ["submit", "report"], ["worker"]):
+                ended = workerjobs(*command, database_url=reader)
+                assert ended.returncode == 1
+                assert ended.stderr.startswith(
+                    f"Error: The database {user}@{url.hostname}:{url.port}{url.path} refuses"
+                )
+                assert "permission denied for table" in ended.stderr
+                assert len(ended.stderr.splitlines()) == 1
+        finally:
+            connection.execute(f"drop role {user}".encode())
 
 
 def test_commands_say_when_the_url_is_none() -> None:

@@ -125,6 +125,24 @@ async def test_lost_lease_ends_the_run_at_once_and_its_outcome_changes_nothing(
 
 
 @in_loop
+async def test_run_whose_job_its_own_worker_claims_anew_is_ended_first(database_url: str, tmp_path: Path) -> None:
+    """As after a pause of the whole worker, longer than its leases."""
+    told = Told(tmp_path)
+    async with worker(database_url, children=2, renew_every=600) as running:
+        (job,) = await running.store.submit([NewJob(type="hold", data=told.data())])
+        first = process((await told.run(job))["pid"])
+        rescued = """
+            update "workerJobs" set started = null, "leaseOwner" = null, "leaseDeadline" = null, "fencingToken" = null
+        """
+        sql(database_url, rescued)
+        second = await told.run(job, number=2)
+        await gone([first])
+        assert told.runs(job, "interrupted") == []
+        told.go()
+        assert (await finished(running.store, job)).result["pid"] == second["pid"]
+
+
+@in_loop
 async def test_outcome_of_a_run_whose_lease_was_lost_unnoticed_changes_nothing(
     database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
