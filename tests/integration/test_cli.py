@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
-from tests.support.cli import workerjobs, workerjobs_json
+from tests.support.cli import environment, workerjobs, workerjobs_json
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
 
@@ -183,6 +187,35 @@ def test_commands_say_when_the_password_is_wrong(database_url: str) -> None:
     assert ended.returncode == 1
     assert "refuses the connection: password authentication failed" in ended.stderr
     assert "wrong-one" not in ended.stderr
+
+
+@pytest.mark.parametrize("role", ["worker", "operator"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_role_that_waits_for_its_database_says_so_once_and_ends_on_a_signal(
+    tmp_path: Path, role: str, number: signal.Signals
+) -> None:
+    log = tmp_path / "log"
+    url = "postgresql://someone:secret-word@127.0.0.1:1/jobs"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workerjobs", role],
+            env=environment(url, DATABASE_WAIT_SECONDS="600"),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + 20
+        while "Waiting: The database someone@127.0.0.1:1/jobs can't be reached" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.01)
+        # Two more tries.
+        time.sleep(2.2)
+        assert len(log.read_text().splitlines()) == 1
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert len(log.read_text().splitlines()) == 1
+    finally:
+        process.kill()
 
 
 def test_commands_say_when_the_account_lacks_a_right(database_url: str) -> None:
