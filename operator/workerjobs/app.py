@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import resource
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -39,6 +40,8 @@ T = TypeVar("T")
 
 STORE_FOR_JOBS = "workerjobs.storage.postgres:open_store"
 """What a job's process imports when, and only when, the job opens the table."""
+OPEN_FILES, OPEN_FILES_OF_A_CHILD = 48, 2
+"""What a supervisor opens: connections, probes, its nursery; and for each child a channel and a pipe."""
 _WAIT_SECONDS = 1.0
 
 
@@ -123,6 +126,19 @@ def child_count(settings: WorkerSettings) -> int:
     return usable_cpus() if settings.worker_count == "cpus" else settings.worker_count
 
 
+def _allow_open_files(wanted: int, wanted_by: str) -> None:
+    """Raise the soft limit of open files as far as is needed: it is often 1,024, where the hard one is far higher."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise InvalidSettingsError(
+            f"{wanted_by} need {wanted} open files, and this process may have {hard}: raise the limit (ulimit -n), or "
+            "give a lower WORKER_COUNT"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def run_worker(
     settings: WorkerSettings, url: str, on_started: Callable[[Supervisor], Awaitable[None] | None] | None = None
 ) -> None:
@@ -133,13 +149,15 @@ async def run_worker(
         url: The database.
         on_started: Called with the supervisor once it claims jobs; its ``stop`` ends this function.
     """
+    children = child_count(settings)
+    _allow_open_files(OPEN_FILES + OPEN_FILES_OF_A_CHILD * children, f"{children} children")
     store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds)
     supervisor = Supervisor(
         store,
         PostgresListener(url, "workerjobs listener"),
         Configuration(settings.job_modules, settings.log_level, url, STORE_FOR_JOBS),
         SupervisorOptions(
-            children=child_count(settings),
+            children=children,
             pool=settings.pool,
             lease=_seconds(settings.lease_seconds),
             renew_every=_seconds(settings.renew_seconds),

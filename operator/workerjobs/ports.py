@@ -354,3 +354,7 @@ class ResourceStore(Protocol):
     async def cancel_deleted(self, cluster_id: str) -> list[Job]:
         """Cancel what unfinished rows resources noted as gone still have: inserted while that was noted."""
         ...
+
+    async def forget_deleted(self, cluster_id: str, after: timedelta) -> int:
+        """Drop the notes on resources that have been gone for a while and have no rows left; returns how many."""
+        ...

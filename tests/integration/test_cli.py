@@ -189,6 +189,40 @@ def test_commands_say_when_the_password_is_wrong(database_url: str) -> None:
     assert "wrong-one" not in ended.stderr
 
 
+def with_open_files(limit: str, database_url: str, log: Path) -> subprocess.Popen[bytes]:
+    """Run a worker with 12 children under a limit of open files, such as ``-S 40``."""
+    with log.open("w") as output:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", f'ulimit {limit}; exec "$0" -m workerjobs worker', sys.executable],
+            env=environment(database_url, WORKER_COUNT="12"),
+            stdout=output,
+            stderr=output,
+        )
+
+
+def test_worker_raises_its_limit_of_open_files(database_url: str, tmp_path: Path) -> None:
+    process = with_open_files("-S -n 40", database_url, tmp_path / "log")
+    try:
+        deadline = time.monotonic() + 30
+        while "runs 12 children" not in (said := (tmp_path / "log").read_text()):
+            assert process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+
+
+def test_worker_says_when_it_may_not_open_enough_files(database_url: str, tmp_path: Path) -> None:
+    process = with_open_files("-n 60", database_url, tmp_path / "log")
+    assert process.wait(30) == 2
+    assert (tmp_path / "log").read_text() == (
+        "Error: 12 children need 72 open files, and this process may have 60: raise the limit (ulimit -n), or give a "
+        "lower WORKER_COUNT\n"
+    )
+
+
 @pytest.mark.parametrize("role", ["worker", "operator"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_role_that_waits_for_its_database_says_so_once_and_ends_on_a_signal(
