@@ -410,6 +410,10 @@ class ResourceStore(Protocol):
         """Cancel what unfinished rows resources noted as gone still have: inserted while that was noted."""
         ...
 
+    async def forget_deleted(self, cluster_id: str, after: timedelta) -> int:
+        """Drop the notes on resources that have been gone for a while and have no rows left; returns how many."""
+        ...
+
 
 class StorageForJobs(Protocol):
     """What opens a job's own connections to its database; a module, loaded when the first job asks for one."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
-from tests.support.cli import workerjobs, workerjobs_json
+from tests.support.cli import environment, workerjobs, workerjobs_json
 from workerjobs.storage.migrate import migrations
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
@@ -118,6 +122,9 @@ def test_submit_with_a_tag_cancels_the_pending_job_of_that_tag(database_url: str
         (["report", "--due", "tomorrow"], "--due is 'tomorrow'"),
         (["report", "--due", "2030-01-01", "--delay", "1"], "exclude each other"),
         (["report", "--priority", "40000"], "priority is 40000"),
+        (["report", "--delay", "inf"], "--delay"),
+        (["report", "--timeout", "1e10"], "--timeout"),
+        (["report", "--retries", "1", "--retry-delay", "inf"], "--retry-delay"),
         (["", "--tag", "x\ny"], "control characters"),
     ],
 )
@@ -199,7 +206,10 @@ def test_worker_refuses_a_bad_count(database_url: str, value: str) -> None:
 
 def test_commands_say_when_there_is_no_database() -> None:
     url = "postgresql://someone:secret-word@127.0.0.1:1/jobs"
-    for command in (["list"], ["worker"], ["migrate"], ["submit", "x"]):
+    for command in (
+        *(["list"], ["show", "1"], ["cancel", "1"], ["submit", "x"], ["apply", "-f", str(SAMPLES)]),
+        *(["migrate"], ["worker"], ["operator"], ["dev"]),
+    ):
         ended = workerjobs(*command, database_url=url)
         assert ended.returncode == 1
         assert "someone@127.0.0.1:1/jobs can't be reached" in ended.stderr
@@ -214,6 +224,88 @@ def test_commands_say_when_the_password_is_wrong(database_url: str) -> None:
     assert ended.returncode == 1
     assert "refuses the connection: password authentication failed" in ended.stderr
     assert "wrong-one" not in ended.stderr
+
+
+def with_open_files(limit: str, database_url: str, log: Path) -> subprocess.Popen[bytes]:
+    """Run a worker with 12 children under a limit of open files, such as ``-S 40``."""
+    with log.open("w") as output:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", f'ulimit {limit}; exec "$0" -m workerjobs worker', sys.executable],
+            env=environment(database_url, WORKER_COUNT="12"),
+            stdout=output,
+            stderr=output,
+        )
+
+
+def test_worker_raises_its_limit_of_open_files(database_url: str, tmp_path: Path) -> None:
+    process = with_open_files("-S -n 40", database_url, tmp_path / "log")
+    try:
+        deadline = time.monotonic() + 30
+        while "runs 12 children" not in (said := (tmp_path / "log").read_text()):
+            assert process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+
+
+def test_worker_says_when_it_may_not_open_enough_files(database_url: str, tmp_path: Path) -> None:
+    process = with_open_files("-n 60", database_url, tmp_path / "log")
+    assert process.wait(30) == 2
+    assert (tmp_path / "log").read_text() == (
+        "Error: 12 children need 72 open files, and this process may have 60: raise the limit (ulimit -n), or give a "
+        "lower WORKER_COUNT\n"
+    )
+
+
+@pytest.mark.parametrize("role", ["worker", "operator"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_role_that_waits_for_its_database_says_so_once_and_ends_on_a_signal(
+    tmp_path: Path, role: str, number: signal.Signals
+) -> None:
+    log = tmp_path / "log"
+    url = "postgresql://someone:secret-word@127.0.0.1:1/jobs"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workerjobs", role],
+            env=environment(url, DATABASE_WAIT_SECONDS="600"),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + 20
+        while "Waiting: The database someone@127.0.0.1:1/jobs can't be reached" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.01)
+        # Two more tries.
+        time.sleep(2.2)
+        assert len(log.read_text().splitlines()) == 1
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert len(log.read_text().splitlines()) == 1
+    finally:
+        process.kill()
+
+
+def test_commands_say_when_the_account_lacks_a_right(database_url: str) -> None:
+    user = f"reader_{urlsplit(database_url).path[-16:]}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"create role {user} login password 'right'".encode())
+        try:
+            url = urlsplit(database_url)
+            reader = url._replace(netloc=f"{user}:right@{url.hostname}:{url.port}").geturl()
+            for command in (["list"], ["submit", "report"], ["worker"]):
+                ended = workerjobs(*command, database_url=reader)
+                assert ended.returncode == 1
+                assert ended.stderr.startswith(
+                    f"Error: The database {user}@{url.hostname}:{url.port}{url.path} refuses"
+                )
+                assert "permission denied for table" in ended.stderr
+                assert len(ended.stderr.splitlines()) == 1
+        finally:
+            connection.execute(f"drop role {user}".encode())
 
 
 def test_commands_say_when_the_url_is_none() -> None:

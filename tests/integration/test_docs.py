@@ -163,6 +163,20 @@ def test_pages_link_to_files_that_exist() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_files_and_folders_that_the_design_names_exist() -> None:
+    package = ROOT / "operator" / "workerjobs"
+    named = re.findall(r"`((?:\w+/)*(?:\w+\.(?:py|sql)|\w+/))`", (ROOT / "docs" / "design.md").read_text())
+    assert len(named) > 20
+    missing = [
+        name
+        for name in named
+        if not any((folder / name).exists() for folder in (ROOT, package, package / "storage"))
+        # Where nothing is said to be, such as an operator/__init__.py.
+        and name not in ("__init__.py", "schema.sql")
+    ]
+    assert missing == []
+
+
 def test_every_variable_read_is_documented() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     source = (ROOT / "operator" / "workerjobs" / "settings.py").read_text()

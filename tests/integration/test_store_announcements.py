@@ -195,6 +195,7 @@ async def test_what_others_say_on_the_channel_is_ignored(database_url: str) -> N
             '{"kind": "due"}',
             '{"kind": "cancel", "jobId": "x"}',
             '{"kind": "new"}',
+            "[" * 7999,
         ):
             sql(database_url, """select pg_notify('workerJobs', %s)""", payload)
         assert await heard.so_far() == []

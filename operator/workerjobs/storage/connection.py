@@ -147,7 +147,12 @@ def is_refusal(error: psycopg.Error) -> bool:
 
 @contextmanager
 def connection_errors(url: str) -> Iterator[None]:
-    """Turn lost connections and passing trouble into `DatabaseUnavailableError`; other errors pass through."""
+    """Turn errors that say nothing about a statement's values into WorkerJobs' own; others pass through.
+
+    Raises:
+        DatabaseUnavailableError: The connection was lost, or the server has passing trouble.
+        DatabaseRefusedError: The account lacks a privilege.
+    """
     try:
         yield
     except psycopg.Error as error:
@@ -158,4 +163,6 @@ def connection_errors(url: str) -> Iterator[None]:
             ) from error
         if is_passing(error):
             raise DatabaseUnavailableError(f"The database {address_of(url)} can't do that now: {reason}") from error
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            raise DatabaseRefusedError(f"The database {address_of(url)} refuses that: {reason}") from error
         raise

@@ -101,7 +101,7 @@ def _parse(payload: str) -> Notice | None:
                 return CancelNotice(job_id)
             case {"kind": "resource", "clusterId": str(cluster_id), "uid": str(uid)}:
                 return ResourceNotice(cluster_id, uid)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     log.debug("Not understood on the channel workerJobs: %r", payload)
     return None

@@ -422,6 +422,10 @@ class PostgresJobStore:
             left = await _fetch(connection, "unfinished_of_deleted", {"cluster_id": cluster_id}, dict_row)
             return await _cancel_deleted(connection, left)
 
+    async def forget_deleted(self, cluster_id: str, after: timedelta) -> int:
+        """See `ResourceStore.forget_deleted`."""
+        return len(await self._rows("forget_deleted", {"cluster_id": cluster_id, "after": after}, dict_row))
+
 
 async def _cancel_deleted(
     connection: psycopg.AsyncConnection[Any], unfinished: Sequence[Mapping[str, Any]]

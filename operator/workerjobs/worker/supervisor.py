@@ -213,10 +213,22 @@ class Supervisor:
 
     def _run_jobs(self, jobs: Sequence[Job]) -> None:
         runs = []
-        for job in jobs:
-            self.metrics.claimed(job)
-            runs.append(self._running.add(self._known.with_defaults(job)))
+        for claimed in jobs:
+            self.metrics.claimed(claimed)
+            job = self._known.with_defaults(claimed)
+            running = self._hold(job)
+            if job.cancel_requested:
+                # Given back by a worker that did so before it heard of the cancel.
+                self._settle(job, Outcome.failure("Job cancelled"))
+            else:
+                runs.append(running)
         self._dispatch.add(runs)
+
+    def _hold(self, job: Job) -> RunningJob:
+        """Note a lease. A run under an earlier one of the row, which ran out unnoticed, ends here."""
+        if (earlier := self._running.get(job.id)) is not None:
+            self._stop_job(earlier, StopReason.LEASE_LOST)
+        return self._running.add(job)
 
     def _watch_time(self, running: RunningJob) -> None:
         """A job begins: it has as long as its timeout says."""
@@ -336,7 +348,7 @@ class Supervisor:
 
     def _settle_taken(self, job: Job, outcome: Outcome) -> None:
         job = self._known.with_defaults(job)
-        self._running.add(job)
+        self._hold(job)
         self._settle(job, outcome)
 
     # --- stopping the worker
@@ -372,7 +384,7 @@ class Supervisor:
                     begun = "unfinished" if running.stop_reason is StopReason.SHUTDOWN else "before it began"
                     level = logging.WARNING if self._stopping.is_set() else logging.DEBUG
                     log.log(level, "Given back %s", begun, extra=job_facts(running.job))
-            except DatabaseUnavailableError as error:
+            except (DatabaseUnavailableError, DatabaseRefusedError) as error:
                 log.error("%s jobs were not given back, their leases have to run out: %s", len(runs), error)
             finally:
                 for running in runs:
