@@ -5,6 +5,7 @@ The programs themselves, with each queue's settings, are in ``peers/``; all foll
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,19 +92,22 @@ class Ours:
     isolation: str = "warm"
     drain_jobs: int | None = None
     unfinished: str = 'SELECT EXISTS (SELECT FROM "workerJobs" WHERE finished IS NULL)'
-    # A job's own result, (process id, how manieth call there), in every row: no call stands for two rows.
-    kept: str = """
-        SELECT CASE WHEN count(*) = count(DISTINCT (result ->> 'pid', result ->> 'call'))
-                     AND bool_and((result ->> 'number')::bigint = (data ->> 'number')::bigint)
-                    THEN count(*) ELSE -1 END
-        FROM "workerJobs" WHERE success AND type IN ('noop', 'cpu')
-    """
+
+    @property
+    def kept(self) -> str:
+        # A job's own result, (process id, how manieth call there), is in every row: no call stands for two rows, and
+        # where every job has a process of its own, no process does.
+        proof = "(result ->> 'pid', result ->> 'call')" if self.isolation == "warm" else "result ->> 'pid'"
+        return f"""
+            SELECT CASE WHEN count(*) = count(DISTINCT {proof})
+                         AND bool_and((result ->> 'number')::bigint = (data ->> 'number')::bigint)
+                        THEN count(*) ELSE -1 END
+            FROM "workerJobs" WHERE success AND type IN ('noop', 'cpu')
+        """
 
     @property
     def runs(self) -> str:
-        from workerjobs import __version__
-
-        return f"{__version__}, {_python()}"
+        return f"{importlib.metadata.version('workerjobs')}, {_python()}"
 
     @property
     def settings(self) -> str:
@@ -169,7 +173,7 @@ PEER_LIST: Sequence[Peer] = (
         runs="12.38.0, Node 24",
         settings="batches of 1,000, fetching on while they are full, LISTEN/NOTIFY, a table of its own",
         command=_node_peer("pg_boss"),
-        unfinished="SELECT EXISTS (SELECT FROM pgboss.job WHERE name IN ('noop', 'stamp', 'cpu') AND state < 'completed')",
+        unfinished="SELECT EXISTS (SELECT FROM pgboss.job WHERE name <> '__pgboss__' AND state < 'completed')",
         kept="SELECT count(*) FROM pgboss.job WHERE state = 'completed' AND name IN ('noop', 'cpu')",
         processes=_TWO_FOR_CPU,
     ),
@@ -199,7 +203,7 @@ PEER_LIST: Sequence[Peer] = (
         # Its view of all jobs takes seconds to read; batches of receipts, and what was pruned of them, say it too.
         unfinished="""
             SELECT (SELECT coalesce(sum(completed_count), 0) FROM awa.receipt_completion_batches)
-                + (SELECT coalesce(sum(pruned_completed_count), 0) FROM awa.queue_lanes) < %(jobs)s
+                + (SELECT coalesce(sum(pruned_completed_count), 0) FROM awa.queue_terminal_rollups) < %(jobs)s
         """,
         kept=None,
         processes=_TWO_FOR_CPU,

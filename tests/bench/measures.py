@@ -184,9 +184,10 @@ class Looker:
         self._connection = psycopg.connect(url, autocommit=True, prepare_threshold=0)
 
     def run_all(self, running: Session, kind: str, first: int, count: int) -> None:
-        """Insert jobs and wait until they have run."""
+        """Insert jobs, wait until they have run, and look at their rows."""
         running.client.ask("insert", kind, first, count)
         self.wait_drained(first + count)
+        self.check_rows(first + count)
 
     def wait_drained(self, jobs: int) -> None:
         """Wait until none of the jobs submitted so far is pending or running."""
@@ -195,13 +196,16 @@ class Looker:
 
     def check(self, running: Session, count: int) -> None:
         """Make sure that the jobs 0 to ``count`` - 1 ran, each once, and that their rows say so."""
-        name = self._adapter.name
-        if self._adapter.kept is not None and (kept := self._value(self._adapter.kept.encode())) != count:
-            raise BrokenPeerError(f"{name} has {kept} rows of jobs that succeeded, not {count}")
+        self.check_rows(count)
         calls = running.stop_workers()
         # Ours proves it by its rows: see `Ours.kept`.
         if self._adapter not in (OURS, OURS_FRESH) and calls != (count, sum(range(count))):
-            raise BrokenPeerError(f"{name} called the job's function {calls[0]} times for {count} jobs")
+            raise BrokenPeerError(f"{self._adapter.name} called the job's function {calls[0]} times, not {count}")
+
+    def check_rows(self, count: int) -> None:
+        """Make sure that ``count`` rows say that their jobs succeeded, where they are kept."""
+        if self._adapter.kept is not None and (kept := self._value(self._adapter.kept.encode())) != count:
+            raise BrokenPeerError(f"{self._adapter.name} has {kept} proven rows of jobs that succeeded, not {count}")
 
     def _value(self, query: bytes, values: Mapping[str, int] | None = None) -> int:
         row = self._connection.execute(query, values).fetchone()
