@@ -248,5 +248,6 @@ _HOW = """
 - **CPU-bound**: jobs of about 20 ms in a loop, two at a time, against two bare processes that run the same loop in the
   same language.
 - **Idle**: proportional set size of all processes of a warm worker, and its transactions a second.
-- **Claim cost**: claims of 10 rows, one after another, on a table filled by one INSERT and vacuumed.
+- **Claim cost**: claims of 10 rows, one after another, on a table filled by one INSERT and vacuumed; here alone without
+  waiting for the disk (`synchronous_commit = off`), which is the same in all cases and would hide how they differ.
 """
