@@ -231,9 +231,10 @@ def _short(count: int) -> str:
 _HOW = """
 ## How it is measured
 
-- Every queue runs in processes of its own, with its own client library and the settings that its documentation or its
-  own benchmark recommends (`tests/bench/peers`). One queue at a time; an empty database for each repetition; a
-  checkpoint before each measurement; the repetitions of all queues take turns.
+- Every queue runs in processes of its own, with its own client library. Settings are those that its documentation
+  (graphile-worker) or its own benchmark (River) gives for throughput; for the others, which options there are is from
+  their documentation or source, and the numbers were chosen here (`tests/bench/peers`). One queue at a time; an empty
+  database for each repetition; a checkpoint before each measurement; the repetitions of all queues take turns.
 - **No figure by trick.** `fsync` and `synchronous_commit` are on. The user's function is called once per job: each
   process counts its calls and adds up the jobs' numbers, and both have to come out right; in ours, every row holds the
   process id and the number of the call, and no pair may come twice. Where a queue keeps its rows, as many as there were

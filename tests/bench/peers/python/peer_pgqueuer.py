@@ -1,4 +1,4 @@
-"""PgQueuer: asyncpg driver, uvloop, batches of 100 (its benchmark's settings); all tables logged (durable)."""
+"""PgQueuer: asyncpg driver, uvloop, batches of 100; all tables logged (durable)."""
 
 from __future__ import annotations
 
