@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,8 @@ def say(line: str) -> None:
 def main() -> None:
     """Measure, print and write."""
     options = _options()
+    # As an exception, so that the queues' programs are stopped too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
     adapters = [ADAPTERS[name] for name in options.peers]
     left_out = _prepare(adapters)
