@@ -15,11 +15,17 @@ from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
+from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.job import NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
-from workerjobs.jobs.samples import HEALTH_URL_VARIABLE
-from workerjobs.settings import DEFAULT_HEALTH_PORT, OperatorSettings, WorkerSettings
+from workerjobs.settings import (
+    DEFAULT_HEALTH_PORT,
+    HEALTH_URL_VARIABLE,
+    LEASE_SECONDS,
+    OperatorSettings,
+    WorkerSettings,
+)
 from workerjobs.storage import quickdapp
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.embedded import EmbeddedPostgres
@@ -34,8 +40,8 @@ from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
 
 log = logging.getLogger(__name__)
 
-STORE_FOR_JOBS = "workerjobs.storage.postgres:open_store"
-"""What a job's process imports when, and only when, the job opens the table."""
+STORAGE_FOR_JOBS = "workerjobs.storage.for_jobs"
+"""What a job's process imports when, and only when, the job works on its database."""
 _WAIT_SECONDS = 1.0
 
 
@@ -74,6 +80,19 @@ async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIte
         yield store
     finally:
         await store.close()
+
+
+async def check_against_workers(store: PostgresJobStore, job: NewJob) -> None:
+    """Refuse a job's data where live workers know its type, and none of them would accept it.
+
+    Args:
+        store: The table.
+        job: Otherwise valid (`workerjobs.domain.job.check_job`).
+
+    Raises:
+        InvalidDataError: With everything that is wrong.
+    """
+    check_data(job.data, await store.schemas_of(job.pool, job.type, _seconds(LEASE_SECONDS)))
 
 
 async def wait_for_store(url: str, application_name: str, wait_seconds: float) -> PostgresJobStore:
@@ -134,7 +153,7 @@ async def run_worker(
     supervisor = Supervisor(
         store,
         PostgresListener(url, "workerjobs listener"),
-        Configuration(settings.job_modules, settings.log_level, url, STORE_FOR_JOBS),
+        Configuration(settings.job_modules, settings.log_level, url, STORAGE_FOR_JOBS),
         SupervisorOptions(
             children=child_count(settings),
             pool=settings.pool,

@@ -25,6 +25,10 @@ class InvalidInputError(WorkerJobsError):
         super().__init__("; ".join(self.problems))
 
 
+class InvalidDataError(InvalidInputError):
+    """A job's data is not what its type takes."""
+
+
 class InvalidSettingsError(InvalidInputError):
     """Environment variables or flags have to be corrected."""
 

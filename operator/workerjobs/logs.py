@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-import structlog
+if TYPE_CHECKING:
+    import structlog
 
 TRACE = 5
 LEVELS = {"trace": TRACE, "debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -26,6 +27,9 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
         level: One of `LEVELS`; records of third-party libraries below warning need ``debug`` or ``trace``.
         stream: Where to write; standard error by default. A terminal gets readable lines, anything else JSON.
     """
+    # Here and not above: it loads rich, most of what a child would import; children log to their supervisor.
+    import structlog
+
     stream = stream or sys.stderr
     on_terminal = stream.isatty()
     shared: list[structlog.typing.Processor] = [

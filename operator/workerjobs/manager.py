@@ -8,11 +8,13 @@ import threading
 from collections.abc import Awaitable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from workerjobs import app
-from workerjobs.domain.job import Job, NewJob
+from workerjobs.domain.data_schema import check_data
+from workerjobs.domain.job import Job, NewJob, check_job
 from workerjobs.domain.parsing import parse_job
 from workerjobs.errors import NotFoundError, WorkerJobsError
 from workerjobs.settings import parse_worker_count, worker_settings
@@ -20,6 +22,9 @@ from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.worker.supervisor import Supervisor
 
 T = TypeVar("T")
+
+FIRST_CHILD_SECONDS = 10.0
+"""How long submitting waits for the first child, which tells what its job types take."""
 
 
 class WorkerManager:
@@ -91,11 +96,24 @@ class WorkerManager:
             job: A `NewJob`, or a mapping with the seed's names: type, data, userId, due, tag, cronSchedule, …
 
         Raises:
-            InvalidInputError: The job is not valid; with everything that is wrong.
+            InvalidInputError: The job is not valid; with everything that is wrong. The data is checked as well where
+                this program's children, or other live workers, know the type.
         """
         new = job if isinstance(job, NewJob) else parse_job(job)
-        (stored,) = self._ask(self._open().submit([new]))
-        return stored
+        store = self._open()
+
+        async def submit() -> Job:
+            assert self._supervisor is not None
+            check_job(new, now=datetime.now(UTC))
+            types = await self._supervisor.known_types(FIRST_CHILD_SECONDS)
+            if new.pool == self._settings.pool and new.type in types:
+                check_data(new.data, [types[new.type].schema])
+            else:
+                await app.check_against_workers(store, new)
+            (stored,) = await store.submit([new])
+            return stored
+
+        return self._ask(submit())
 
     def get_job(self, job_id: int) -> Job:
         """Read a job.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.lifecycle import Settlement
 
@@ -217,6 +218,19 @@ class JobStore(Protocol):
         """Forget a worker that has ended."""
         ...
 
+    async def schemas_of(self, pool: str, job_type: str, lease: timedelta) -> list[Schema]:
+        """Read what live workers ask of the data of a type; one that takes anything says ``{"type": "object"}``.
+
+        Args:
+            pool: Whose workers.
+            job_type: The type.
+            lease: How long a worker counts as alive that does not show itself.
+
+        Returns:
+            JSON Schemas, those of the newest worker first; empty where none knows the type.
+        """
+        ...
+
     async def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         """Prolong leases, also expired ones that nobody rescued yet."""
         ...
@@ -353,4 +367,24 @@ class ResourceStore(Protocol):
 
     async def cancel_deleted(self, cluster_id: str) -> list[Job]:
         """Cancel what unfinished rows resources noted as gone still have: inserted while that was noted."""
+        ...
+
+
+class StorageForJobs(Protocol):
+    """What opens a job's own connections to its database; a module, loaded when the first job asks for one."""
+
+    async def open_store(self, url: str) -> JobStore:
+        """Open the table of jobs."""
+        ...
+
+    def connect_for_job(self, url: str) -> Any:
+        """Open a `psycopg.Connection`."""
+        ...
+
+    async def connect_async_for_job(self, url: str) -> Any:
+        """Open a `psycopg.AsyncConnection`."""
+        ...
+
+    def close_for_job(self, connection: Any) -> None:
+        """Close either, without waiting for anything."""
         ...

@@ -15,6 +15,10 @@ T = TypeVar("T")
 
 MAX_WORKER_COUNT = 1000
 DEFAULT_HEALTH_PORT = 8090
+LEASE_SECONDS = 15.0
+"""How long a claimed row stays reserved without a renewal, and a worker counts as alive that does not show itself."""
+HEALTH_URL_VARIABLE = "WORKERJOBS_HEALTH_URL"
+"""Where a worker tells its jobs its own health endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class WorkerSettings:
     log_level: str
     """WORKER_LOG_LEVEL: trace, debug, info, warn or error."""
     job_modules: tuple[str, ...]
-    """WORKER_JOB_MODULES: importable modules or paths of .py files with `@job` functions, comma-separated."""
+    """WORKER_JOB_MODULES: importable modules, .py files or folders of them with `@job` functions, comma-separated."""
     pool: str
     """WORKER_POOL: only rows of this pool are claimed."""
     grace_seconds: float
@@ -41,7 +45,7 @@ class WorkerSettings:
     """DATABASE_WAIT_SECONDS: how long to wait at start for a database that is not up or not migrated yet."""
     builtin_jobs: bool
     """WORKER_BUILTIN_JOBS: "off" leaves the built-in cron jobs alone."""
-    lease_seconds: float = 15.0
+    lease_seconds: float = LEASE_SECONDS
     """How long a claimed row stays reserved without a renewal."""
     renew_seconds: float = 5.0
     """How often all leases are renewed; below a third of a lease, so that one lost renewal is harmless."""
@@ -178,6 +182,11 @@ def database_url(environment: Mapping[str, str] | None = None) -> str | None:
         ) from None
 
 
+def job_modules(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Read WORKER_JOB_MODULES alone."""
+    return _names((os.environ if environment is None else environment).get("WORKER_JOB_MODULES", ""))
+
+
 def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSettings:
     """Read the worker's settings.
 
@@ -189,7 +198,9 @@ def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSetti
         database_url=_read_database_url(reader, environment),
         worker_count=reader.read("WORKER_COUNT", "cpus", parse_worker_count, _COUNT),
         log_level=reader.read("WORKER_LOG_LEVEL", "info", _one_of(*LEVELS), _LEVEL),
-        job_modules=reader.read("WORKER_JOB_MODULES", (), _names, "module names or .py files, comma-separated"),
+        job_modules=reader.read(
+            "WORKER_JOB_MODULES", (), _names, "module names, .py files or folders, comma-separated"
+        ),
         pool=reader.read("WORKER_POOL", "default", str, "a name"),
         grace_seconds=reader.read("WORKER_GRACE_SECONDS", 20.0, _number(0, 86_400), "seconds from 0 to 86400"),
         health_host=reader.read("WORKER_HEALTH_HOST", "127.0.0.1", str, "an address"),

@@ -211,3 +211,84 @@ def test_show_names_a_job_that_is_not_there(database_url: str) -> None:
     ended = workerjobs("show", "77", database_url=database_url)
     assert ended.returncode == 1
     assert ended.stderr == "Error: There is no job 77\n"
+
+
+# --- job types
+
+TYPED_JOBS = str(Path(__file__).parents[1] / "support" / "typed_jobs.py")
+NO_DATABASE = "postgresql://someone@127.0.0.1:1/jobs"
+
+
+def test_types_lists_types_with_their_arguments() -> None:
+    ended = workerjobs("types", "--jobs", TYPED_JOBS, database_url=NO_DATABASE)
+    assert ended.returncode == 0, ended.stderr
+    lines = {line.split()[0]: line for line in ended.stdout.splitlines()}
+    assert "to, when, copies=1" in lines["sendReport"]
+    assert "Send a report." in lines["sendReport"]
+    assert "any" in lines["plain"]
+    assert "removeOldWorkerJobs" in lines
+    # Samples are known only where they are asked for.
+    assert "countPrimes" not in lines
+
+
+def test_types_as_json_are_schemas() -> None:
+    types = {each["type"]: each for each in workerjobs_json("types", "--jobs", TYPED_JOBS, database_url=NO_DATABASE)}
+    assert types["sendReport"]["schema"]["required"] == ["to", "when"]
+    assert types["sendReport"]["description"] == "Send a report."
+    assert types["sendReport"]["where"] == f"{TYPED_JOBS}:send_report"
+    assert types["sendReport"]["options"] == {
+        "isolation": "fresh",
+        "memoryMib": 256,
+        "timeoutSeconds": 30,
+        "concurrency": 2,
+        "retry": {"limit": 3, "initialDelay": 10_000, "factor": 2.0, "maxDelay": 3_600_000},
+    }
+    assert types["plain"]["schema"] == {"type": "object"}
+    assert types["removeOldWorkerJobs"]["schema"] == {"type": "object"}
+
+
+def test_types_reads_the_environment_and_names_modules_that_can_not_be_imported() -> None:
+    variables = {"WORKER_JOB_MODULES": f"{TYPED_JOBS},no_such_module"}
+    ended = workerjobs("types", database_url=NO_DATABASE, variables=variables)
+    assert ended.returncode == 1
+    assert "sendReport" in ended.stdout
+    assert ended.stderr == (
+        "Error: no_such_module can't be imported: ModuleNotFoundError: No module named 'no_such_module'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentences"),
+    [
+        (
+            ["sendReport", "--data", '{"to": []}'],
+            [
+                "data.when is missing: give a moment such as 2030-01-31T08:00:00Z",
+                "data.to is []: give a list of at least 1 item, each text",
+            ],
+        ),
+        (
+            ["sendReport", "--data", '{"to": ["x"], "when": "2030-01-31T08:00:00Z"}'],
+            ['data.to is ["x"]: every address needs an @'],
+        ),
+        (["sendReprt"], ["Unknown job type: sendReprt: did you mean sendReport?"]),
+        (["plain", "--data", '{"a": "\\u0000"}'], ["data can't be stored"]),
+        (["plain", "--jobs", "no_such_module"], ["--jobs: no_such_module can't be imported: ModuleNotFoundError"]),
+    ],
+    ids=str,
+)
+def test_submit_checks_type_and_data_against_the_functions_it_is_shown(
+    database_url: str, arguments: list[str], sentences: list[str]
+) -> None:
+    ended = workerjobs("submit", *arguments, "--jobs", TYPED_JOBS, database_url=database_url)
+    assert ended.returncode == 2
+    for sentence in sentences:
+        assert f"Error: {sentence}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert workerjobs_json("list", database_url=database_url) == []
+
+
+def test_submit_stores_what_the_function_takes(database_url: str) -> None:
+    data = '{"to": ["ada@example.org"], "when": "2030-01-31T08:00:00Z"}'
+    ended = workerjobs("submit", "sendReport", "--data", data, "--jobs", TYPED_JOBS, database_url=database_url)
+    assert ended.stdout == "Job 1 submitted, due now\n", ended.stderr

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.cli import environment
-from workerjobs import WorkerManager
+from workerjobs import InvalidInputError, WorkerManager
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,9 +21,46 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_example_in_adding_jobs_is_the_file_it_names() -> None:
-    (block,) = blocks("docs/adding-jobs.md", "python")
-    assert block.partition("\n")[2] == (ROOT / "docs" / "examples" / "shop_jobs.py").read_text()
+@pytest.mark.parametrize("page", ["docs/adding-jobs.md", "docs/testing-jobs.md"])
+def test_example_on_a_page_is_the_file_it_names(page: str) -> None:
+    found = 0
+    for block in blocks(page, "python"):
+        first, _, rest = block.partition("\n")
+        if first.startswith("# docs/examples/"):
+            assert rest == (ROOT / first.removeprefix("# ")).read_text()
+            found += 1
+    assert found == len(re.findall(r"^# docs/examples/", (ROOT / page).read_text(), flags=re.MULTILINE)) > 0
+
+
+def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-W", "error", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=ROOT,
+        env=environment(None, PYTHONPATH=str(ROOT / "docs" / "examples"), PYTHONDONTWRITEBYTECODE="1"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_example_tests_pass_as_the_page_runs_them() -> None:
+    (command,) = blocks("docs/testing-jobs.md", "shell")
+    program, *arguments = command.split()
+    assert program == "pytest"
+    ended = run_pytest(*arguments)
+    assert ended.returncode == 0, ended.stdout
+    assert "2 passed" in ended.stdout
+
+
+def test_more_tests_of_the_page_pass(tmp_path: Path) -> None:
+    _, *more = blocks("docs/testing-jobs.md", "python")
+    for number, block in enumerate(more):
+        (tmp_path / f"test_example_{number}.py").write_text(block)
+    # Without this project's settings.
+    ended = run_pytest("-c", os.devnull, str(tmp_path))
+    assert ended.returncode == 0, ended.stdout
+    assert "2 passed" in ended.stdout
 
 
 def test_the_example_jobs_run(database_url: str) -> None:
@@ -32,6 +72,15 @@ def test_the_example_jobs_run(database_url: str) -> None:
         imported = manager.wait_for_job(catalogue.id, timeout=30)
         assert imported.result == {"imported": 2}
         assert imported.progress == {"current": 2, "total": 2, "message": "ink"}
+
+
+def test_the_typed_example_runs(database_url: str) -> None:
+    example = str(ROOT / "docs" / "examples" / "invoice_jobs.py")
+    data = {"to": "Ada", "due": "2030-01-31", "lines": [{"text": "pen", "price": -1}]}
+    with WorkerManager(database_url=database_url, worker_count=1, job_modules=[example]) as manager:
+        with pytest.raises(InvalidInputError) as raised:
+            manager.submit_job({"type": "sendInvoice", "data": data})
+        assert f"`{raised.value}`" in (ROOT / "docs" / "adding-jobs.md").read_text()
 
 
 def test_the_readme_job_runs(database_url: str, tmp_path: Path) -> None:

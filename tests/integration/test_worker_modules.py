@@ -38,6 +38,19 @@ async def test_job_module_is_found_by_its_path_with_files_beside_it(database_url
 
 
 @in_loop
+async def test_folder_gives_the_jobs_of_all_its_files(database_url: str, tmp_path: Path) -> None:
+    write(tmp_path / "jobs" / "orders.py", "order", more="from prices import PRICE", result="PRICE")
+    write(tmp_path / "jobs" / "prices.py", "price", more="PRICE = 5")
+    write(tmp_path / "jobs" / "broken.py", "never", more="import no_such_package")
+    async with worker(database_url, modules=[str(tmp_path / "jobs")]) as running:
+        assert (await run_one(running.store, "order")).result == 5
+        assert (await run_one(running.store, "price")).result == "price"
+        broken = await run_one(running.store, "never")
+        assert broken.error is not None
+        assert f"job module {tmp_path}/jobs/broken.py can't be imported" in broken.error
+
+
+@in_loop
 async def test_job_module_is_found_by_its_name(database_url: str, tmp_path: Path) -> None:
     write(tmp_path / "shop" / "orders.py", "byName")
     async with (
@@ -122,4 +135,4 @@ async def test_two_functions_for_one_type_are_refused(
     second = write(tmp_path / "second.py", "mine", result="2")
     async with worker(database_url, modules=[first, second]) as running:
         assert (await run_one(running.store, "mine")).result == 1
-    assert "Two functions for the job type 'mine': workerjobs_jobs_first:run, workerjobs_jobs_second:run" in caplog.text
+    assert f"Two functions for the job type 'mine': {first}:run, {second}:run" in caplog.text

@@ -185,7 +185,7 @@ async def worker(
         supervisor = Supervisor(
             own_store,
             PostgresListener(url, "workerjobs test listener"),
-            Configuration(tuple(modules), log_level, url, app.STORE_FOR_JOBS),
+            Configuration(tuple(modules), log_level, url, app.STORAGE_FOR_JOBS),
             SupervisorOptions(
                 children=children,
                 lease=timedelta(seconds=lease),

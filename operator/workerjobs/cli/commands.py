@@ -10,6 +10,7 @@ from workerjobs import version
 from workerjobs.cli.adopt import adopt
 from workerjobs.cli.apply import apply
 from workerjobs.cli.dev import dev
+from workerjobs.cli.job_types import list_types
 from workerjobs.cli.jobs import cancel, list_jobs, show
 from workerjobs.cli.roles import migrate, operate, worker
 from workerjobs.cli.submit import submit
@@ -49,3 +50,4 @@ commands.command("apply")(apply)
 commands.command("list")(list_jobs)
 commands.command("show")(show)
 commands.command("cancel")(cancel)
+commands.command("types")(list_types)

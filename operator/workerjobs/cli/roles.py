@@ -21,7 +21,11 @@ CountOption = Annotated[
 ]
 ModulesOption = Annotated[
     list[str] | None,
-    typer.Option("--jobs", "-j", help="Module or .py file with @job functions; repeatable. [env: WORKER_JOB_MODULES]"),
+    typer.Option(
+        "--jobs",
+        "-j",
+        help="Module, .py file, or folder of them, with @job functions; repeatable. [env: WORKER_JOB_MODULES]",
+    ),
 ]
 
 

@@ -13,9 +13,10 @@ import typer
 
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, print_json, result_line
-from workerjobs.domain.job import Job, NewJob, RetryPolicy
+from workerjobs.domain.job import Job, NewJob, RetryPolicy, check_job
 from workerjobs.domain.parsing import parse_moment
 from workerjobs.errors import InvalidInputError, NotFoundError
+from workerjobs.jobs.registry import Registry
 from workerjobs.settings import database_url
 
 POLL_SECONDS = 0.1
@@ -39,6 +40,12 @@ def submit(
     retries: Annotated[int | None, typer.Option(min=0, help="Try again so often after failures.")] = None,
     retry_delay: Annotated[float, typer.Option(min=0, help="Seconds before the first retry; doubles each time.")] = 10,
     persistent: Annotated[bool, typer.Option("--persistent", help="Keep it for ever once finished.")] = False,
+    jobs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--jobs", "-j", help="Check type and data against the @job functions of this module, file or folder."
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end; exit code 1 if it failed.")] = False,
     output: FormatOption = Format.TABLE,
 ) -> None:
@@ -59,9 +66,14 @@ def submit(
         retry=None if retries is None else RetryPolicy(retries, initial_delay_ms=round(retry_delay * 1000)),
         persistent=persistent,
     )
+    check_job(job, now=datetime.now(UTC))
+    if jobs:
+        _check(job, jobs)
 
     async def run(url: str) -> Job:
         async with app.open_store(url) as store:
+            if not jobs:
+                await app.check_against_workers(store, job)
             (stored,) = await store.submit([job])
             while wait and not stored.state.is_final:
                 await asyncio.sleep(POLL_SECONDS)
@@ -82,6 +94,16 @@ def submit(
         typer.echo(f"Job {stored.id} submitted, due {'now' if is_now else stored.due.astimezone(UTC).isoformat()}")
     if wait and not stored.success:
         raise typer.Exit(1)
+
+
+def _check(job: NewJob, modules: list[str]) -> None:
+    registry = Registry(modules)
+    registry.import_modules()
+    if registry.failures:
+        raise InvalidInputError(
+            [f"--jobs: {name} can't be imported: {type(e).__name__}: {e}" for name, e in registry.failures.items()]
+        )
+    registry.check(job.type, job.data)
 
 
 def _read_data(text: str) -> dict[str, Any]:

@@ -251,15 +251,21 @@ def job_problems(job: NewJob, *, now: datetime) -> list[str]:
     if job.due is not None and (not isinstance(job.due, datetime) or job.due.tzinfo is None):
         problems.append(f"due is {_shown(job.due)}: give a moment with a time zone, such as 2030-01-31T08:00:00Z")
     if job.retry is not None:
-        problems += [
-            *_integer_problems("retry.limit", job.retry.limit, 0, 1_000_000),
-            *_integer_problems("retry.initialDelay", job.retry.initial_delay_ms, 0, MAX_MILLISECONDS),
-            *_integer_problems("retry.maxDelay", job.retry.max_delay_ms, 0, MAX_MILLISECONDS),
-        ]
-        factor = job.retry.factor
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= 1000:
-            problems.append(f"retry.factor is {_shown(factor)}: give a number from 1 to 1000")
+        problems += retry_problems(job.retry)
     return problems + _schedule_problems(job, now)
+
+
+def retry_problems(retry: RetryPolicy) -> list[str]:
+    """Say what is wrong with a retry policy, one sentence for each problem."""
+    problems = [
+        *_integer_problems("retry.limit", retry.limit, 0, 1_000_000),
+        *_integer_problems("retry.initialDelay", retry.initial_delay_ms, 0, MAX_MILLISECONDS),
+        *_integer_problems("retry.maxDelay", retry.max_delay_ms, 0, MAX_MILLISECONDS),
+    ]
+    factor = retry.factor
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= 1000:
+        problems.append(f"retry.factor is {_shown(factor)}: give a number from 1 to 1000")
+    return problems
 
 
 def check_job(job: NewJob, *, now: datetime) -> None:

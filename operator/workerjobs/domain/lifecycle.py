@@ -9,9 +9,9 @@ from enum import StrEnum
 
 import msgspec
 
-from workerjobs.domain.job import Job, encode_json
+from workerjobs.domain.job import MAX_NESTING, Job, encode_json, is_nested_too_deep
 from workerjobs.domain.schedule import CronSchedule
-from workerjobs.errors import InvalidScheduleError
+from workerjobs.errors import InvalidScheduleError, ResultRefusedError
 
 MAX_RESCUES = 5
 """A job whose worker was lost this often fails; it is likely what kills them."""
@@ -44,6 +44,25 @@ class Outcome(msgspec.Struct, frozen=True):
         if len(text) > MAX_ERROR_LENGTH:
             text = text[: MAX_ERROR_LENGTH - 1] + "…"
         return cls(False, encode_json({"error": text}), started, finished)
+
+
+def encode_result(result: object) -> str:
+    """Write what a job returned as the JSON that its row stores.
+
+    Raises:
+        ResultRefusedError: It can't be stored; with the reason.
+    """
+    if is_nested_too_deep(result):
+        raise ResultRefusedError(f"The job's result is nested deeper than {MAX_NESTING} levels")
+    try:
+        result_json = encode_json(result)
+    except ValueError as error:
+        raise ResultRefusedError(f"The job's result is not JSON that can be stored: {error}") from None
+    # A character has four bytes at most.
+    if len(result_json) > RESULT_LIMIT_BYTES // 4 and (size := len(result_json.encode())) > RESULT_LIMIT_BYTES:
+        limit = f"at most {RESULT_LIMIT_BYTES:,} are stored (1 MiB)"
+        raise ResultRefusedError(f"The job's result has {size:,} bytes of JSON: {limit}")
+    return result_json
 
 
 class FollowUpKind(StrEnum):

@@ -11,9 +11,7 @@ from typing import Any
 
 from workerjobs.jobs.context import JobContext
 from workerjobs.jobs.registry import job
-
-HEALTH_URL_VARIABLE = "WORKERJOBS_HEALTH_URL"
-"""Where the worker tells its jobs its own health endpoint."""
+from workerjobs.settings import HEALTH_URL_VARIABLE
 
 
 @job("httpRequest")

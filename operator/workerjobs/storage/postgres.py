@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import BaseRowFactory, class_row, dict_row, scalar_row
 
+from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, NewJob, check_job, encode_json
 from workerjobs.domain.lifecycle import MAX_RESCUES, Settlement
 from workerjobs.domain.limits import Admission, Candidate, Limit, LimitName, admit
@@ -221,6 +222,11 @@ class PostgresJobStore:
     async def remove_worker(self, owner: str) -> None:
         """See `JobStore.remove_worker`."""
         await self._execute("remove_worker", {"owner": owner})
+
+    async def schemas_of(self, pool: str, job_type: str, lease: timedelta) -> builtins.list[Schema]:
+        """See `JobStore.schemas_of`."""
+        values = {"pool": pool, "type": job_type, "lease": lease}
+        return [row["schema"] for row in await self._rows("schemas_of", values, dict_row)]
 
     async def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         """See `JobStore.renew`."""
@@ -553,8 +559,3 @@ def _job_as_json(job: NewJob, now: datetime) -> str:
     }
     # The data is written as it came, with its key order; the rest around it.
     return json.dumps(row)[:-1] + ',"data":' + encode_json(job.data) + "}"
-
-
-async def open_store(url: str) -> PostgresJobStore:
-    """Open the table of jobs for a job that maintains it (`workerjobs.jobs.context.JobContext.open_store`)."""
-    return await PostgresJobStore.open(url, "workerjobs job")

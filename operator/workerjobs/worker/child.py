@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import importlib
 import inspect
-import json
 import logging
 import math
 import os
@@ -18,18 +17,17 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from workerjobs.domain.job import MAX_NESTING, encode_json, is_nested_too_deep
-from workerjobs.domain.lifecycle import RESULT_LIMIT_BYTES
-from workerjobs.errors import WorkerJobsError
-from workerjobs.jobs.context import JobContext
-from workerjobs.jobs.registry import JobFunction, Registry, UnknownJobTypeError
+from workerjobs.domain.lifecycle import encode_result
+from workerjobs.errors import InvalidDataError, ResultRefusedError, WorkerJobsError
+from workerjobs.jobs.context import JobConnections, JobContext
+from workerjobs.jobs.registry import Registry, UnknownJobTypeError
 from workerjobs.logs import LEVELS
 from workerjobs.worker.messages import (
+    Described,
     Finished,
     FrameReader,
     Logged,
@@ -45,7 +43,9 @@ from workerjobs.worker.messages import (
 from workerjobs.worker.output import mark
 
 if TYPE_CHECKING:
-    from workerjobs.ports import JobStore
+    from workerjobs.ports import StorageForJobs
+
+log = logging.getLogger(__name__)
 
 CONFIGURATION_VARIABLE = "WORKERJOBS_CHILD"
 """Environment variable that carries the `Configuration` from the supervisor through the nursery to the children."""
@@ -53,8 +53,6 @@ PROGRESS_SECONDS = 0.25
 """Progress is sent this often at most; the row is written twice a second."""
 TEXT_LIMIT = 100_000
 """Characters of an error, a traceback or a log message that are sent; a frame has to stay below its limit."""
-PROGRESS_TEXT_LIMIT = 1000
-"""Characters of a progress report's message that are kept."""
 RECEIVE_BYTES = 256 * 1024
 BLOCKED_LOOP_SECONDS = 1.0
 """An ``async`` job whose event loop did not come round for so long is interrupted where it blocks."""
@@ -66,8 +64,8 @@ class Configuration(msgspec.Struct, frozen=True):
     job_modules: tuple[str, ...] = ()
     log_level: str = "info"
     database_url: str | None = None
-    store: str = ""
-    """"module:function" that opens the table of jobs from the database's URL; the app names it."""
+    storage: str = ""
+    """Module that opens connections for jobs (`workerjobs.ports.StorageForJobs`); the app names it."""
 
 
 class JobInterruptedError(BaseException):
@@ -99,7 +97,10 @@ class Child:
         signal.signal(signal.SIGTERM, self._interrupt)
         self._configure_logging()
         self._registry.import_modules()
-        self._send(Ready(self._registry.types(), self._registry.problems()))
+        descriptions = self._registry.descriptions()
+        for name, failure in self._registry.failures.items():
+            log.error("The job module %s can't be imported", name, exc_info=failure)
+        self._send(Ready(descriptions, self._registry.problems()))
         while True:
             # Without a permit the jobs that wait here were recalled: the next message but for some more jobs says so.
             if not self._tasks or not self._take_permit():
@@ -154,10 +155,10 @@ class Child:
         result_json = "null"
         try:
             self._is_running = True
-            result = self._call(self._registry.function_for(task.job_type), task, progress)
+            result = self._call(task, progress)
             self._is_running = False
-            result_json = _encode_result(result)
-        except (UnknownJobTypeError, _BadResultError) as problem:
+            result_json = _encode(result)
+        except _RefusedError as problem:
             error = str(problem)
         except BaseException as problem:  # noqa: BLE001  # also SystemExit: a job must not end its process
             if self._is_interrupted or isinstance(problem, JobInterruptedError):
@@ -172,24 +173,38 @@ class Child:
             progress.flush()
         return Finished(task.job_id, not error, result_json, error, trace, started, time.monotonic())
 
-    def _call(self, function: JobFunction, task: Task, progress: _ProgressSender) -> Any:
-        data = json.loads(task.data_json)
-        if not _takes_context(function):
-            result = function(data)
-        else:
-            context = JobContext(
-                job_id=task.job_id,
-                job_type=task.job_type,
-                attempt=task.attempt,
-                user_id=task.user_id,
-                tag=task.tag,
-                fencing_token=task.fencing_token,
-                database_url=self._configuration.database_url,
-                report_progress=progress.report,
-                open_store=self._open_store,
-            )
-            result = function(data, context)
-        return asyncio.run(self._finish(result)) if inspect.isawaitable(result) else result
+    def _call(self, task: Task, progress: _ProgressSender) -> Any:
+        try:
+            is_new = not self._registry.is_loaded(task.job_type)
+            job_type = self._registry.find(task.job_type)
+            if is_new:
+                self._send(Described(job_type.describe()))
+            data = job_type.arguments.parse(task.data_json)
+        except (UnknownJobTypeError, InvalidDataError) as error:
+            # Not what the job's function raises: a traceback would say nothing.
+            raise _RefusedError(str(error)) from None
+        if not job_type.arguments.takes_context:
+            return self._result_of(job_type.function(data))
+        connections = JobConnections(self._configuration.database_url, self._load_storage)
+        context = JobContext(
+            job_id=task.job_id,
+            job_type=task.job_type,
+            attempt=task.attempt,
+            user_id=task.user_id,
+            tag=task.tag,
+            fencing_token=task.fencing_token,
+            database_url=self._configuration.database_url,
+            report_progress=progress.report,
+            is_cancelled=lambda: self._is_interrupted,
+            connections=connections,
+        )
+        try:
+            return self._result_of(job_type.function(data, context))
+        finally:
+            connections.close()
+
+    def _result_of(self, returned: Any) -> Any:
+        return asyncio.run(self._finish(returned)) if inspect.isawaitable(returned) else returned
 
     async def _finish(self, awaitable: Awaitable[Any]) -> Any:
         """Wait for an ``async`` job. Interrupting it cancels its task, as Ctrl-C does with `asyncio.run`.
@@ -215,12 +230,8 @@ class Child:
         finally:
             self._cancel = None
 
-    async def _open_store(self) -> JobStore:
-        module_name, _, function_name = self._configuration.store.partition(":")
-        open_store: Callable[[str | None], Awaitable[JobStore]] = getattr(
-            importlib.import_module(module_name), function_name
-        )
-        return await open_store(self._configuration.database_url)
+    def _load_storage(self) -> StorageForJobs:
+        return cast("StorageForJobs", importlib.import_module(self._configuration.storage))
 
     def _interrupt(self, *_: object) -> None:
         if not self._is_running:
@@ -261,27 +272,15 @@ class Child:
             self._channel.sendall(frame(message))
 
 
-class _BadResultError(Exception):
-    """The job returned what can't be stored."""
+class _RefusedError(Exception):
+    """The job's data or its result is not accepted; with a sentence."""
 
 
-def _encode_result(result: object) -> str:
-    """Write a job's result as JSON.
-
-    Raises:
-        _BadResultError: It can't be stored; with a sentence.
-    """
-    if is_nested_too_deep(result):
-        raise _BadResultError(f"The job's result is nested deeper than {MAX_NESTING} levels")
+def _encode(result: object) -> str:
     try:
-        result_json = encode_json(result)
-    except ValueError as error:
-        raise _BadResultError(f"The job's result is not JSON that can be stored: {error}") from None
-    # A character has four bytes at most.
-    if len(result_json) > RESULT_LIMIT_BYTES // 4 and (size := len(result_json.encode())) > RESULT_LIMIT_BYTES:
-        limit = f"at most {RESULT_LIMIT_BYTES:,} are stored (1 MiB)"
-        raise _BadResultError(f"The job's result has {size:,} bytes of JSON: {limit}")
-    return result_json
+        return encode_result(result)
+    except ResultRefusedError as error:
+        raise _RefusedError(str(error)) from None
 
 
 class _ProgressSender:
@@ -293,13 +292,8 @@ class _ProgressSender:
         self._sent_at = -math.inf
         self._unsent: str | None = None
 
-    def report(self, current: float, total: float | None, message: str | None) -> None:
-        for name, number in (("current", current), ("total", total)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
-                raise TypeError(f"progress: {name} is {number!r}, give a number")
-        if isinstance(message, str):
-            message = message[:PROGRESS_TEXT_LIMIT]
-        self._unsent = encode_json({"current": current, "total": total, "message": message})
+    def report(self, progress_json: str) -> None:
+        self._unsent = progress_json
         if time.monotonic() - self._sent_at >= PROGRESS_SECONDS:
             self.flush()
 
@@ -326,13 +320,6 @@ class _ChannelHandler(logging.Handler):
 
 def _interrupt_here(*_: object) -> None:
     raise JobInterruptedError
-
-
-@cache
-def _takes_context(function: JobFunction) -> bool:
-    parameters = inspect.signature(function).parameters.values()
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(positional) >= 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
 
 def _describe(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from workerjobs.domain.job import Job
 from workerjobs.worker.child import CONFIGURATION_VARIABLE, Configuration
 from workerjobs.worker.messages import (
     NOT_FORKED,
+    Described,
     Exited,
     Finished,
     Fork,
@@ -199,6 +200,14 @@ class Listener(Protocol):
 
     def child_ready(self, child: Child, ready: Ready) -> None:
         """A child may be sent jobs."""
+        ...
+
+    def child_failed(self) -> None:
+        """A child ended before it was ready."""
+        ...
+
+    def type_described(self, described: Described) -> None:
+        """A child has imported what a type needs."""
         ...
 
     def child_free(self, child: Child) -> None:
@@ -425,6 +434,8 @@ class Children:
                 child.is_recalling = False
                 if not child.queue and child.state is ChildState.IDLE:
                     self._listener.child_free(child)
+            case Described():
+                self._listener.type_described(message)
             case Ready():
                 self._early_deaths = 0
                 child.was_ready = True
@@ -467,6 +478,7 @@ class Children:
             self._early_deaths = 0 if child.was_ready else self._early_deaths + 1
             backoff = _RESTART_BACKOFF_SECONDS[min(self._early_deaths, len(_RESTART_BACKOFF_SECONDS) - 1)]
             if not child.was_ready:
+                self._listener.child_failed()
                 before = "" if child.pid is None else " before it was ready"
                 log.error("A child %s%s; starting another in %s s", how, before, backoff)
             self._fork_later(backoff)

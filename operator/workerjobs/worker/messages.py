@@ -14,6 +14,8 @@ import struct
 
 import msgspec
 
+from workerjobs.jobs.registry import JobDescription
+
 FRAME_LIMIT_BYTES = 64 * 1024 * 1024
 """No honest message comes near this; a longer one means that a channel was written to by something else."""
 _LENGTH = struct.Struct(">I")
@@ -49,10 +51,16 @@ class Recall(msgspec.Struct, tag=True, frozen=True):
 class Ready(msgspec.Struct, tag=True, frozen=True):
     """Child to supervisor: job modules are imported, jobs may come."""
 
-    types: list[str]
-    """The job types that it knows."""
+    types: dict[str, JobDescription]
+    """The job types that it knows, by name."""
     problems: list[str] = []
     """Sentences about job modules that can't be imported."""
+
+
+class Described(msgspec.Struct, tag=True, frozen=True):
+    """Child to supervisor: a type whose module was imported for its first job."""
+
+    description: JobDescription
 
 
 class Recalled(msgspec.Struct, tag=True, frozen=True):
@@ -90,7 +98,7 @@ class Logged(msgspec.Struct, tag=True, frozen=True):
 
 
 ToChild = Run | Recall
-FromChild = Ready | Recalled | Finished | Reported | Logged
+FromChild = Ready | Described | Recalled | Finished | Reported | Logged
 
 
 class Fork(msgspec.Struct, tag=True, frozen=True):

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from importlib.metadata import version
 
-from workerjobs.domain.job import Job
+from workerjobs.domain.data_schema import ANY_OBJECT
+from workerjobs.domain.job import Job, encode_json
 from workerjobs.domain.lifecycle import Outcome
+from workerjobs.jobs.registry import JobDescription, with_defaults
 from workerjobs.ports import DueNotice, JobStore, WorkerRecord
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.messages import Ready
@@ -28,17 +30,44 @@ class KnownTypes:
 
     def __init__(self) -> None:
         self.types: tuple[str, ...] = ()
+        self.descriptions: dict[str, JobDescription] = {}
+        """What is known of the types, by name."""
         self.problems: tuple[str, ...] = ()
         self.is_ready = False
         """The first child has told."""
+        self.first_is_over = asyncio.Event()
+        """Set once a child has told, or ended before it could."""
 
     def learn(self, ready: Ready) -> bool:
         """Take what a child says; returns whether that is news."""
-        before = self.types, self.problems
-        self.types = tuple(sorted({*self.types, *ready.types}))
+        before = self.descriptions, self.problems
+        # What children learned since their start is not forgotten for a new one that has not.
+        news = {name: each for name, each in ready.types.items() if each.is_loaded or name not in self.descriptions}
+        self._describe(news)
         self.problems = tuple(ready.problems)
         self.is_ready = True
-        return before != (self.types, self.problems)
+        self.first_is_over.set()
+        return before != (self.descriptions, self.problems)
+
+    def learn_type(self, description: JobDescription) -> bool:
+        """Take what a child says of a type it has imported; returns whether that is news."""
+        before = self.descriptions
+        self._describe({description.type: description})
+        return before != self.descriptions
+
+    @property
+    def schemas_json(self) -> str:
+        """JSON Schema of the data of those types that say what it has to be: an object of them by type."""
+        return encode_json({name: each.schema for name, each in self.descriptions.items() if each.schema != ANY_OBJECT})
+
+    def with_defaults(self, job: Job) -> Job:
+        """Give a job its type's timeout and retry policy where it names none of its own."""
+        description = self.descriptions.get(job.type)
+        return job if description is None else with_defaults(job, description.options)
+
+    def _describe(self, news: Mapping[str, JobDescription]) -> None:
+        self.descriptions = {**self.descriptions, **news}
+        self.types = tuple(sorted(self.descriptions))
 
 
 class Presence(Duty):
@@ -84,7 +113,7 @@ class Presence(Duty):
             version=version("workerjobs"),
             children=self._children,
             types=() if self._is_draining() else self._known.types,
-            schemas_json="{}",
+            schemas_json=self._known.schemas_json,
             is_draining=self._is_draining(),
         )
         await self._store.show_worker(record)

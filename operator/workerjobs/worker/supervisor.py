@@ -9,13 +9,14 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.domain.lifecycle import Outcome
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError
+from workerjobs.jobs.registry import JobDescription
 from workerjobs.ports import (
     CancelNotice,
     DueNotice,
@@ -31,7 +32,7 @@ from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.dispatch import Dispatch
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.heartbeat import Heartbeat
-from workerjobs.worker.messages import Finished, Ready, Reported
+from workerjobs.worker.messages import Described, Finished, Ready, Reported
 from workerjobs.worker.metrics import WorkerMetrics
 from workerjobs.worker.pickup import Pickup
 from workerjobs.worker.presence import KnownTypes, Presence, UnknownTypes
@@ -149,6 +150,17 @@ class Supervisor:
         """Process ids of the children that live now."""
         return self._children.pids
 
+    async def known_types(self, wait_seconds: float = 0.0) -> Mapping[str, JobDescription]:
+        """The job types that the children know, by name.
+
+        Args:
+            wait_seconds: How long to wait for the first child; it imports the users' modules.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_seconds):
+                await self._known.first_is_over.wait()
+        return self._known.descriptions
+
     @property
     def seconds_since_life(self) -> float:
         """How long ago the loop last showed that it lives; may be asked from any thread."""
@@ -199,7 +211,7 @@ class Supervisor:
         runs = []
         for job in jobs:
             self.metrics.claimed(job)
-            runs.append(self._running.add(job))
+            runs.append(self._running.add(self._known.with_defaults(job)))
         self._dispatch.add(runs)
 
     def _watch_time(self, running: RunningJob) -> None:
@@ -248,6 +260,15 @@ class Supervisor:
         if self._known.learn(ready):
             self._presence.wake()
             self._unknown.wake()
+
+    def child_failed(self) -> None:
+        """A child ended before it was ready."""
+        self._known.first_is_over.set()
+
+    def type_described(self, described: Described) -> None:
+        """A child has imported what a type needs."""
+        if self._known.learn_type(described.description):
+            self._presence.wake()
 
     def child_free(self, child: Child) -> None:
         """A child has nothing left to do."""
@@ -310,6 +331,7 @@ class Supervisor:
         self._settling.add(job, outcome)
 
     def _settle_taken(self, job: Job, outcome: Outcome) -> None:
+        job = self._known.with_defaults(job)
         self._running.add(job)
         self._settle(job, outcome)
 

@@ -1,0 +1,41 @@
+"""What a job's process loads when, and only when, the job works on its database (`workerjobs.ports.StorageForJobs`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from workerjobs.storage.connection import CONNECT_OPTIONS, address_of, connect, connect_error
+from workerjobs.storage.postgres import PostgresJobStore
+
+APPLICATION_NAME = "workerjobs job"
+
+
+async def open_store(url: str) -> PostgresJobStore:
+    """Open the table of jobs."""
+    return await PostgresJobStore.open(url, APPLICATION_NAME)
+
+
+def connect_for_job(url: str) -> psycopg.Connection[Any]:
+    """Open an autocommit connection.
+
+    Raises:
+        DatabaseUnavailableError: No server answers there.
+        DatabaseRefusedError: It answers and refuses the account, password or database.
+    """
+    address_of(url)
+    try:
+        return psycopg.connect(url, autocommit=True, **(CONNECT_OPTIONS | {"application_name": APPLICATION_NAME}))
+    except psycopg.OperationalError as error:
+        raise connect_error(url, error) from error
+
+
+async def connect_async_for_job(url: str) -> psycopg.AsyncConnection[Any]:
+    """The same for ``async`` functions."""
+    return await connect(url, APPLICATION_NAME)
+
+
+def close_for_job(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Close a connection at once, also an asynchronous one whose event loop is gone."""
+    connection.pgconn.finish()
