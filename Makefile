@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev test lint format bench-smoke clean
+.PHONY: help install demo dev test lint format schema bench-smoke clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -31,6 +31,7 @@ dev: $(INSTALLED) ## The same, staying up until Ctrl-C; other workerjobs command
 
 test: $(INSTALLED) ## All tests, with what they need
 	$(BIN)/python -m tests.support.cluster binaries
+	$(BIN)/python -m tests.support.pgbouncer
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(INSTALLED) ## All checks: format, lint, types, layers
@@ -42,6 +43,9 @@ lint: $(INSTALLED) ## All checks: format, lint, types, layers
 format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff format operator tests
 	$(BIN)/ruff check --fix operator tests
+
+schema: $(INSTALLED) ## Write storage/schema.sql anew, after a new migration
+	$(BIN)/python -m tests.support.schema
 
 bench-smoke: $(INSTALLED) ## Pickup latency and throughput in brief
 	$(BIN)/python -m tests.bench.smoke

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workerjobs.client import cancel, retry, schedule, submit, submit_many, unschedule
     from workerjobs.domain.job import Job, JobState, NewJob, RetryPolicy
     from workerjobs.errors import InvalidInputError, WorkerJobsError
     from workerjobs.jobs.context import JobContext
@@ -24,7 +25,13 @@ __all__ = [
     "RetryPolicy",
     "WorkerJobsError",
     "WorkerManager",
+    "cancel",
     "job",
+    "retry",
+    "schedule",
+    "submit",
+    "submit_many",
+    "unschedule",
 ]
 
 _HOME_OF = {
@@ -36,7 +43,13 @@ _HOME_OF = {
     "RetryPolicy": "workerjobs.domain.job",
     "WorkerJobsError": "workerjobs.errors",
     "WorkerManager": "workerjobs.manager",
+    "cancel": "workerjobs.client",
     "job": "workerjobs.jobs.registry",
+    "retry": "workerjobs.client",
+    "schedule": "workerjobs.client",
+    "submit": "workerjobs.client",
+    "submit_many": "workerjobs.client",
+    "unschedule": "workerjobs.client",
 }
 
 

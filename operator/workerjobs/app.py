@@ -7,17 +7,20 @@ import contextlib
 import hashlib
 import logging
 import os
+import resource
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
 from workerjobs.domain.data_schema import check_data
+from workerjobs.domain.doctor import Facts
 from workerjobs.domain.job import NewJob
-from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError
+from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError, WorkerJobsError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.settings import (
     DEFAULT_HEALTH_PORT,
@@ -28,8 +31,9 @@ from workerjobs.settings import (
 )
 from workerjobs.storage import quickdapp
 from workerjobs.storage.connection import address_of
+from workerjobs.storage.doctor import gather
 from workerjobs.storage.embedded import EmbeddedPostgres
-from workerjobs.storage.listen import PostgresListener
+from workerjobs.storage.listen import POLL_SECONDS, PostgresListener
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import Adoption
@@ -40,8 +44,14 @@ from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 STORAGE_FOR_JOBS = "workerjobs.storage.for_jobs"
 """What a job's process imports when, and only when, the job works on its database."""
+OPERATOR_POLL_SECONDS = 10.0
+"""How often the operator looks at its rows behind a pooler without DATABASE_DIRECT_URL."""
+OPEN_FILES, OPEN_FILES_OF_A_CHILD = 48, 2
+"""What a supervisor opens: connections, probes, its nursery; and for each child a channel and a pipe."""
 _WAIT_SECONDS = 1.0
 
 
@@ -82,6 +92,11 @@ async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIte
         await store.close()
 
 
+async def gather_facts(url: str, direct_url: str | None) -> Facts:
+    """Ask the database what `workerjobs doctor` judges."""
+    return await gather(url, direct_url)
+
+
 async def check_against_workers(store: PostgresJobStore, job: NewJob) -> None:
     """Refuse a job's data where live workers know its type, and none of them would accept it.
 
@@ -97,12 +112,25 @@ async def check_against_workers(store: PostgresJobStore, job: NewJob) -> None:
 
 async def wait_for_store(url: str, application_name: str, wait_seconds: float) -> PostgresJobStore:
     """Open the table of jobs, waiting a while for a database that is not up, or not migrated, yet."""
+    missing = (DatabaseUnavailableError, SchemaError)
+    return await _wait_for(lambda: PostgresJobStore.open(url, application_name), missing, wait_seconds)
+
+
+async def wait_to_migrate(url: str, wait_seconds: float) -> list[str]:
+    """Migrate, waiting a while for a database that is not up yet."""
+    return await _wait_for(lambda: asyncio.to_thread(migrate_url, url), (DatabaseUnavailableError,), wait_seconds)
+
+
+async def _wait_for(
+    attempt: Callable[[], Awaitable[T]], missing: tuple[type[WorkerJobsError], ...], wait_seconds: float
+) -> T:
+    """Try again every second while something is missing; what that is, is said when it begins or changes."""
     deadline = time.monotonic() + wait_seconds
     said = ""
     while True:
         try:
-            return await PostgresJobStore.open(url, application_name)
-        except (DatabaseUnavailableError, SchemaError) as error:
+            return await attempt()
+        except missing as error:
             if time.monotonic() >= deadline:
                 raise
             if str(error) != said:
@@ -111,17 +139,11 @@ async def wait_for_store(url: str, application_name: str, wait_seconds: float) -
             await asyncio.sleep(_WAIT_SECONDS)
 
 
-async def wait_to_migrate(url: str, wait_seconds: float) -> list[str]:
-    """Migrate, waiting a while for a database that is not up yet."""
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        try:
-            return await asyncio.to_thread(migrate_url, url)
-        except DatabaseUnavailableError as error:
-            if time.monotonic() >= deadline:
-                raise
-            log.warning("Waiting: %s", error)
-            await asyncio.sleep(_WAIT_SECONDS)
+def listener(url: str, direct_url: str | None, *, poll_seconds: float = POLL_SECONDS) -> PostgresListener:
+    """Listen past the pooler where there is a way."""
+    return PostgresListener(
+        direct_url or url, "workerjobs listener", is_direct=direct_url is not None, poll_seconds=poll_seconds
+    )
 
 
 def install_quickdapp(url: str) -> list[str]:
@@ -139,6 +161,19 @@ def child_count(settings: WorkerSettings) -> int:
     return usable_cpus() if settings.worker_count == "cpus" else settings.worker_count
 
 
+def _allow_open_files(wanted: int, wanted_by: str) -> None:
+    """Raise the soft limit of open files as far as is needed: it is often 1,024, where the hard one is far higher."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise InvalidSettingsError(
+            f"{wanted_by} need {wanted} open files, and this process may have {hard}: raise the limit (ulimit -n), or "
+            "give a lower WORKER_COUNT"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def run_worker(
     settings: WorkerSettings, url: str, on_started: Callable[[Supervisor], Awaitable[None] | None] | None = None
 ) -> None:
@@ -149,10 +184,12 @@ async def run_worker(
         url: The database.
         on_started: Called with the supervisor once it claims jobs; its ``stop`` ends this function.
     """
+    children = child_count(settings)
+    _allow_open_files(OPEN_FILES + OPEN_FILES_OF_A_CHILD * children, f"{children} children")
     store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds)
     supervisor = Supervisor(
         store,
-        PostgresListener(url, "workerjobs listener"),
+        listener(url, settings.database_direct_url),
         Configuration(
             settings.job_modules,
             settings.log_level,
@@ -162,7 +199,7 @@ async def run_worker(
             memory_mib=settings.job_memory_mib,
         ),
         SupervisorOptions(
-            children=child_count(settings),
+            children=children,
             pool=settings.pool,
             lease=_seconds(settings.lease_seconds),
             renew_every=_seconds(settings.renew_seconds),
@@ -206,7 +243,8 @@ async def run_operator(
     Args:
         settings: How.
         url: The database.
-        on_started: Called with a function that stops it.
+        on_started: Called, once it has its database and its cluster, with a function that stops it; until then it can
+            be cancelled.
     """
     # Here and not above: kopf and kubernetes are an extra, and no worker loads them.
     try:
@@ -219,10 +257,7 @@ async def run_operator(
             f'The operator needs more packages: pip install "workerjobs[operator]" ({error})'
         ) from error
 
-    stop = asyncio.Event()
-    if on_started is not None:
-        on_started(stop.set)
-    await wait_to_migrate(url, settings.database_wait_seconds)
+    await wait_to_migrate(settings.database_direct_url or url, settings.database_wait_seconds)
     cluster = await KubernetesCluster.connect()
     try:
         cluster_id = settings.cluster_id or await cluster.cluster_id()
@@ -239,11 +274,14 @@ async def run_operator(
                 registry=CollectorRegistry(),
             )
             watched = ", ".join(settings.namespaces) or "all namespaces"
+            stop = asyncio.Event()
+            if on_started is not None:
+                on_started(stop.set)
             log.info("The operator of cluster %s watches %s", cluster_id, watched)
             try:
-                await handlers.run(
-                    mirror, PostgresListener(url, "workerjobs listener"), autoscaler, settings.namespaces, stop
-                )
+                # Each look of the operator is at all its resources.
+                notices = listener(url, settings.database_direct_url, poll_seconds=OPERATOR_POLL_SECONDS)
+                await handlers.run(mirror, notices, autoscaler, settings.namespaces, stop)
             finally:
                 if health is not None:
                     await asyncio.to_thread(health.close)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from workerjobs import app
 from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.job import Job, NewJob, check_job
-from workerjobs.domain.parsing import parse_job
+from workerjobs.domain.parsing import as_new_job
 from workerjobs.errors import NotFoundError, WorkerJobsError
 from workerjobs.settings import parse_worker_count, worker_settings
 from workerjobs.storage.postgres import PostgresJobStore
@@ -40,6 +40,7 @@ class WorkerManager:
 
     Args:
         database_url: As DATABASE_URL.
+        database_direct_url: As DATABASE_DIRECT_URL, beside a ``database_url``.
         worker_count: As WORKER_COUNT: a number of children, or "cpus".
         job_modules: As WORKER_JOB_MODULES.
 
@@ -51,13 +52,15 @@ class WorkerManager:
         self,
         *,
         database_url: str | None = None,
+        database_direct_url: str | None = None,
         worker_count: int | str | None = None,
         job_modules: list[str] | None = None,
     ) -> None:
         settings = worker_settings()
         changes: dict[str, Any] = {"health_port": None}
         if database_url is not None:
-            changes["database_url"] = database_url
+            # What the environment says of another database has nothing to do with this one.
+            changes |= {"database_url": database_url, "database_direct_url": database_direct_url}
         if worker_count is not None:
             try:
                 changes["worker_count"] = parse_worker_count(str(worker_count))
@@ -99,7 +102,7 @@ class WorkerManager:
             InvalidInputError: The job is not valid; with everything that is wrong. The data is checked as well where
                 this program's children, or other live workers, know the type.
         """
-        new = job if isinstance(job, NewJob) else parse_job(job)
+        new = as_new_job(job)
         store = self._open()
 
         async def submit() -> Job:
@@ -114,6 +117,17 @@ class WorkerManager:
             return stored
 
         return self._ask(submit())
+
+    def submit_jobs(self, jobs: Iterable[NewJob | Mapping[str, Any]]) -> int:
+        """Store very many jobs in one go, all or none; returns how many.
+
+        Args:
+            jobs: As in `submit_job`; 100,000 of them take about a second.
+
+        Raises:
+            InvalidInputError: Some are not valid; each is named by its index, from 0.
+        """
+        return self._ask(self._open().submit_bulk(jobs))
 
     def get_job(self, job_id: int) -> Job:
         """Read a job.
@@ -163,6 +177,7 @@ class WorkerManager:
         self._resources.close()
 
     submitJob = submit_job  # noqa: N815  # the seed's names
+    submitJobs = submit_jobs  # noqa: N815
     getWorkerCount = get_worker_count  # noqa: N815
 
     def _run(self) -> None:

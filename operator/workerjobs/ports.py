@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.lifecycle import Settlement
+from workerjobs.domain.planning import Plan, UnplannedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,11 @@ class SettingsNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanNotice:
+    """A cron row waits for its first tick."""
+
+
+@dataclass(frozen=True, slots=True)
 class CancelNotice:
     """A running job should stop."""
 
@@ -132,17 +138,17 @@ class ResourceNotice:
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """Listening began (again): anything may have been missed before."""
+    """Listening began (again), or is not possible: anything may have been missed before."""
 
 
-Notice = DueNotice | LimitedNotice | SettingsNotice | CancelNotice | ResourceNotice | Reconnected
+Notice = DueNotice | LimitedNotice | SettingsNotice | PlanNotice | CancelNotice | ResourceNotice | Reconnected
 
 
 class NoticeSource(Protocol):
     """Delivers what the database announces."""
 
     def notices(self) -> AsyncIterator[Notice]:
-        """Yield notices for ever; `Reconnected` first, and again after each lost connection."""
+        """Yield notices for ever; `Reconnected` first, and again whenever some may have been missed."""
         ...
 
 
@@ -173,8 +179,24 @@ class JobStore(Protocol):
         """
         ...
 
+    async def submit_bulk(self, jobs: Iterable[NewJob | Mapping[str, Any]]) -> int:
+        """Store very many jobs, all or none; returns how many. As `submit`, but for jobs of custom resources.
+
+        Raises:
+            InvalidInputError: Some can't be stored, each named by its index; none was.
+        """
+        ...
+
     async def ensure_cron(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Store those cron jobs (`NewJob.cron_key` set) whose line has no unfinished row; their tags cancel nothing."""
+        ...
+
+    async def unplanned(self, limit: int) -> list[UnplannedRun]:
+        """Read cron rows that were scheduled in SQL and wait for their first tick, one of each line."""
+        ...
+
+    async def plan(self, plans: Sequence[Plan]) -> list[Job]:
+        """Store first ticks; returns the rows that had none until now. Those that another worker plans are left out."""
         ...
 
     async def claim(
@@ -247,11 +269,17 @@ class JobStore(Protocol):
         """Give back what an owner claimed without learning of it, as the answer was lost; ``leases`` it knows."""
         ...
 
-    async def rescue(self, owner: str, lease: timedelta, limit: int) -> Rescue:
+    async def rescue(self, owner: str, lease: timedelta, limit: int, *, asked: datetime | None = None) -> Rescue:
         """Take jobs from workers whose lease ran out.
 
-        Does nothing until the server and this connection have been up for one full lease: after an outage, owners get
-        that long to renew.
+        Does nothing until the server has been up for one full lease: after an outage, owners get that long to renew.
+
+        Args:
+            owner: Who rescues.
+            lease: How long leases hold.
+            limit: At most so many.
+            asked: When the rescuer decided to, on the database's clock; if that was a third of a lease ago when the
+                database hears of it, there was an outage between, and nothing is done.
         """
         ...
 
@@ -261,6 +289,19 @@ class JobStore(Protocol):
 
     async def cancel(self, job_ids: Sequence[int], reason: str = "Job cancelled") -> list[Job]:
         """Cancel pending jobs and ask running ones to stop; returns those that were not finished."""
+        ...
+
+    async def cancel_tag(self, tag: str, reason: str = "Job cancelled") -> list[Job]:
+        """Cancel all unfinished jobs of a tag, as `cancel` does."""
+        ...
+
+    async def retry(self, job_ids: Sequence[int]) -> list[Job]:
+        """Run finished jobs again, now, each as a new row that names the old one; returns the new ones.
+
+        Raises:
+            NotFoundError: There is none of some id; nothing was stored.
+            InvalidInputError: Some are not finished; nothing was stored.
+        """
         ...
 
     async def prune(self, limit: int) -> int:
@@ -367,6 +408,10 @@ class ResourceStore(Protocol):
 
     async def cancel_deleted(self, cluster_id: str) -> list[Job]:
         """Cancel what unfinished rows resources noted as gone still have: inserted while that was noted."""
+        ...
+
+    async def forget_deleted(self, cluster_id: str, after: timedelta) -> int:
+        """Drop the notes on resources that have been gone for a while and have no rows left; returns how many."""
         ...
 
 

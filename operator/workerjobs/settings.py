@@ -33,6 +33,8 @@ class WorkerSettings:
 
     database_url: str | None
     """DATABASE_URL; None means the embedded Postgres."""
+    database_direct_url: str | None
+    """DATABASE_DIRECT_URL: the same database past a pooler, to listen and to migrate; None where there is none."""
     worker_count: WorkerCount
     """WORKER_COUNT: number of child processes, or "cpus" for one per CPU that this process may use."""
     log_level: str
@@ -71,6 +73,8 @@ class OperatorSettings:
 
     database_url: str | None
     """DATABASE_URL; None means the embedded Postgres."""
+    database_direct_url: str | None
+    """DATABASE_DIRECT_URL: the same database past a pooler, to listen and to migrate; None where there is none."""
     log_level: str
     """WORKER_LOG_LEVEL, as for workers."""
     namespaces: tuple[str, ...]
@@ -197,15 +201,26 @@ def database_url(environment: Mapping[str, str] | None = None) -> str | None:
     Raises:
         InvalidSettingsError: It is no Postgres URL. The value is not repeated, as it may hold a password.
     """
-    text = (os.environ if environment is None else environment).get("DATABASE_URL", "").strip()
+    return _url_of("DATABASE_URL", os.environ if environment is None else environment)
+
+
+def database_direct_url(environment: Mapping[str, str] | None = None) -> str | None:
+    """Read DATABASE_DIRECT_URL alone, as `database_url`; it can't stand without that."""
+    given = os.environ if environment is None else environment
+    url = _url_of("DATABASE_DIRECT_URL", given)
+    if url is not None and not given.get("DATABASE_URL", "").strip():
+        raise InvalidSettingsError("DATABASE_DIRECT_URL needs DATABASE_URL, the same database through its pooler")
+    return url
+
+
+def _url_of(name: str, environment: Mapping[str, str]) -> str | None:
+    text = environment.get(name, "").strip()
     if not text:
         return None
     try:
         return _url(text)
     except ValueError:
-        raise InvalidSettingsError(
-            "DATABASE_URL is not accepted: give postgresql://user:password@host:port/name"
-        ) from None
+        raise InvalidSettingsError(f"{name} is not accepted: give postgresql://user:password@host:port/name") from None
 
 
 def job_modules(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -221,7 +236,8 @@ def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSetti
     """
     reader = _Reader(os.environ if environment is None else environment)
     settings = WorkerSettings(
-        database_url=_read_database_url(reader, environment),
+        database_url=_read_url(reader, database_url, environment),
+        database_direct_url=_read_url(reader, database_direct_url, environment),
         worker_count=reader.read("WORKER_COUNT", "cpus", parse_worker_count, _COUNT),
         log_level=reader.read("WORKER_LOG_LEVEL", "info", _one_of(*LEVELS), _LEVEL),
         job_modules=reader.read(
@@ -263,7 +279,8 @@ def operator_settings(environment: Mapping[str, str] | None = None) -> OperatorS
     """
     reader = _Reader(os.environ if environment is None else environment)
     settings = OperatorSettings(
-        database_url=_read_database_url(reader, environment),
+        database_url=_read_url(reader, database_url, environment),
+        database_direct_url=_read_url(reader, database_direct_url, environment),
         log_level=reader.read("WORKER_LOG_LEVEL", "info", _one_of(*LEVELS), _LEVEL),
         namespaces=reader.read("WORKERJOBS_NAMESPACES", (), _names, "namespaces, comma-separated"),
         cluster_id=reader.read("WORKERJOBS_CLUSTER_ID", None, str, "a name"),
@@ -281,9 +298,11 @@ def operator_settings(environment: Mapping[str, str] | None = None) -> OperatorS
     return settings
 
 
-def _read_database_url(reader: _Reader, environment: Mapping[str, str] | None) -> str | None:
+def _read_url(
+    reader: _Reader, read: Callable[[Mapping[str, str] | None], str | None], environment: Mapping[str, str] | None
+) -> str | None:
     try:
-        return database_url(environment)
+        return read(environment)
     except InvalidSettingsError as error:
         reader.problems += error.problems
         return None

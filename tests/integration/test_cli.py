@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
-from tests.support.cli import workerjobs, workerjobs_json
+from tests.support.cli import environment, workerjobs, workerjobs_json
+from workerjobs.storage.migrate import migrations
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
 
@@ -47,6 +52,42 @@ def test_submitted_job_is_listed_shown_and_cancelled(database_url: str) -> None:
     assert again.stderr == f"Error: Job {job['id']} has cancelled already\n"
 
 
+def test_cancel_by_tag_ends_pending_jobs_and_stops_running_ones(database_url: str) -> None:
+    pending, running = (
+        workerjobs_json("submit", "report", "--delay", "60", database_url=database_url)["id"] for _ in range(2)
+    )
+    other = workerjobs_json("submit", "report", "--tag", "other", "--delay", "60", database_url=database_url)["id"]
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update \"workerJobs\" set tag = 'nightly' where tag is null")
+        connection.execute('update "workerJobs" set started = now() where id = %s', [running])
+    ended = workerjobs("cancel", "--tag", "nightly", database_url=database_url)
+    assert ended.returncode == 0
+    assert ended.stdout == f"Job {pending} cancelled\nJob {running} is running and will be stopped\n"
+    assert workerjobs_json("show", str(other), database_url=database_url)["state"] == "pending"
+    assert workerjobs_json("show", str(running), database_url=database_url)["cancelRequested"]
+    nobody = workerjobs("cancel", "--tag", "unknown", database_url=database_url)
+    assert (nobody.returncode, nobody.stderr) == (0, "No unfinished job has the tag unknown.\n")
+
+
+def test_retry_runs_finished_jobs_again_all_or_none(database_url: str) -> None:
+    first, second = (
+        str(workerjobs_json("submit", "report", "--delay", "60", database_url=database_url)["id"]) for _ in range(2)
+    )
+    workerjobs("cancel", first, database_url=database_url)
+    refused = workerjobs("retry", first, second, database_url=database_url)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        f"Error: Not finished: job {second}. Only finished jobs can be run again; cancel it first.\n"
+    )
+    missing = workerjobs("retry", first, "4711", database_url=database_url)
+    assert (missing.returncode, missing.stderr) == (1, "Error: There is no job 4711\n")
+    assert len(workerjobs_json("list", database_url=database_url)) == 2
+    done = workerjobs("retry", first, database_url=database_url)
+    assert (done.returncode, done.stdout) == (0, f"Job {first} runs again as job 3\n")
+    (again,) = workerjobs_json("retry", first, database_url=database_url)
+    assert (again["rescheduledFromJob"], again["state"]) == (int(first), "pending")
+
+
 def test_tables_for_people_show_type_and_state(database_url: str) -> None:
     workerjobs("submit", "report", "--tag", "nightly", database_url=database_url)
     listed = workerjobs("list", "--state", "pending", "--tag", "nightly", database_url=database_url)
@@ -81,6 +122,9 @@ def test_submit_with_a_tag_cancels_the_pending_job_of_that_tag(database_url: str
         (["report", "--due", "tomorrow"], "--due is 'tomorrow'"),
         (["report", "--due", "2030-01-01", "--delay", "1"], "exclude each other"),
         (["report", "--priority", "40000"], "priority is 40000"),
+        (["report", "--delay", "inf"], "--delay"),
+        (["report", "--timeout", "1e10"], "--timeout"),
+        (["report", "--retries", "1", "--retry-delay", "inf"], "--retry-delay"),
         (["", "--tag", "x\ny"], "control characters"),
     ],
 )
@@ -162,7 +206,10 @@ def test_worker_refuses_a_bad_count(database_url: str, value: str) -> None:
 
 def test_commands_say_when_there_is_no_database() -> None:
     url = "postgresql://someone:secret-word@127.0.0.1:1/jobs"
-    for command in (["list"], ["worker"], ["migrate"], ["submit", "x"]):
+    for command in (
+        *(["list"], ["show", "1"], ["cancel", "1"], ["submit", "x"], ["apply", "-f", str(SAMPLES)]),
+        *(["migrate"], ["worker"], ["operator"], ["dev"]),
+    ):
         ended = workerjobs(*command, database_url=url)
         assert ended.returncode == 1
         assert "someone@127.0.0.1:1/jobs can't be reached" in ended.stderr
@@ -179,6 +226,88 @@ def test_commands_say_when_the_password_is_wrong(database_url: str) -> None:
     assert "wrong-one" not in ended.stderr
 
 
+def with_open_files(limit: str, database_url: str, log: Path) -> subprocess.Popen[bytes]:
+    """Run a worker with 12 children under a limit of open files, such as ``-S 40``."""
+    with log.open("w") as output:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", f'ulimit {limit}; exec "$0" -m workerjobs worker', sys.executable],
+            env=environment(database_url, WORKER_COUNT="12"),
+            stdout=output,
+            stderr=output,
+        )
+
+
+def test_worker_raises_its_limit_of_open_files(database_url: str, tmp_path: Path) -> None:
+    process = with_open_files("-S -n 40", database_url, tmp_path / "log")
+    try:
+        deadline = time.monotonic() + 30
+        while "runs 12 children" not in (said := (tmp_path / "log").read_text()):
+            assert process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+
+
+def test_worker_says_when_it_may_not_open_enough_files(database_url: str, tmp_path: Path) -> None:
+    process = with_open_files("-n 60", database_url, tmp_path / "log")
+    assert process.wait(30) == 2
+    assert (tmp_path / "log").read_text() == (
+        "Error: 12 children need 72 open files, and this process may have 60: raise the limit (ulimit -n), or give a "
+        "lower WORKER_COUNT\n"
+    )
+
+
+@pytest.mark.parametrize("role", ["worker", "operator"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_role_that_waits_for_its_database_says_so_once_and_ends_on_a_signal(
+    tmp_path: Path, role: str, number: signal.Signals
+) -> None:
+    log = tmp_path / "log"
+    url = "postgresql://someone:secret-word@127.0.0.1:1/jobs"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workerjobs", role],
+            env=environment(url, DATABASE_WAIT_SECONDS="600"),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + 20
+        while "Waiting: The database someone@127.0.0.1:1/jobs can't be reached" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.01)
+        # Two more tries.
+        time.sleep(2.2)
+        assert len(log.read_text().splitlines()) == 1
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert len(log.read_text().splitlines()) == 1
+    finally:
+        process.kill()
+
+
+def test_commands_say_when_the_account_lacks_a_right(database_url: str) -> None:
+    user = f"reader_{urlsplit(database_url).path[-16:]}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"create role {user} login password 'right'".encode())
+        try:
+            url = urlsplit(database_url)
+            reader = url._replace(netloc=f"{user}:right@{url.hostname}:{url.port}").geturl()
+            for command in (["list"], ["submit", "report"], ["worker"]):
+                ended = workerjobs(*command, database_url=reader)
+                assert ended.returncode == 1
+                assert ended.stderr.startswith(
+                    f"Error: The database {user}@{url.hostname}:{url.port}{url.path} refuses"
+                )
+                assert "permission denied for table" in ended.stderr
+                assert len(ended.stderr.splitlines()) == 1
+        finally:
+            connection.execute(f"drop role {user}".encode())
+
+
 def test_commands_say_when_the_url_is_none() -> None:
     ended = workerjobs("list", database_url="mysql://x:pw@h/d")
     assert ended.returncode == 2
@@ -190,7 +319,8 @@ def test_commands_ask_for_the_migration(empty_database_url: str) -> None:
     ended = workerjobs("list", database_url=empty_database_url)
     assert ended.returncode == 1
     assert "run `workerjobs migrate`" in ended.stderr
-    assert workerjobs("migrate", database_url=empty_database_url).stdout.startswith("Applied 0001_jobs\n")
+    applied = "".join(f"Applied {name}\n" for _, name, _ in migrations())
+    assert workerjobs("migrate", database_url=empty_database_url).stdout == applied
     assert workerjobs("migrate", database_url=empty_database_url).stdout == "The database is up to date.\n"
     assert workerjobs("list", database_url=empty_database_url).returncode == 0
 

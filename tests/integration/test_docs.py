@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
 
 from tests.support.cli import environment
 from workerjobs import InvalidInputError, WorkerManager
+from workerjobs.domain.doctor import SERVER_CHECKS, TABLE_CHECKS
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,17 +105,95 @@ def test_the_readme_job_runs(database_url: str, tmp_path: Path) -> None:
     assert ended.stdout == "{'upTo': 1000, 'primes': 168}\n"
 
 
+def test_the_sql_of_the_pages_runs(database_url: str) -> None:
+    account = f"shop_{uuid4().hex[:12]}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        try:
+            for page in ("README.md", "docs/submitting.md"):
+                for block in blocks(page, "sql"):
+                    connection.execute(block.replace("shop_app", account).encode())
+            types = connection.execute('select type, count(*) from "workerJobs" group by 1 order by 1').fetchall()
+            assert types == [("confirmOrder", 1), ("countPrimes", 1), ("report", 1), ("sendMail", 3)]
+        finally:
+            connection.execute(f"drop owned by {account}; drop role {account}".encode())
+
+
+def test_the_arguments_that_the_page_lists_are_those_of_the_functions(database_url: str) -> None:
+    (arguments,) = re.findall(
+        r"^\| argument .*?\n\n", (ROOT / "docs/submitting.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", arguments, re.MULTILINE))))
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "select proname, proargnames from pg_proc"
+            " where oid in ('workerjobs.submit'::regproc, 'workerjobs.schedule'::regproc)"
+        ).fetchall()
+    names = {name: set(given) for name, given in rows}
+    assert listed == names["submit"] - {"type"}
+    assert names["schedule"] == listed - {"due", "delay", "traceparent"} | {"type", "cron", "time_zone", "key"}
+
+
+def test_the_python_of_the_submitting_page_runs(database_url: str) -> None:
+    for program in blocks("docs/submitting.md", "python"):
+        run([sys.executable, "-W", "error", "-c", program], database_url)
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute('select count(*), count(distinct "cronKey") from "workerJobs"').fetchone()
+    assert row == (10_004, 1)
+
+
+def test_the_commands_of_the_submitting_page_run(database_url: str) -> None:
+    (commands,) = blocks("docs/submitting.md", "shell")
+    ended = run(["bash", "-ec", commands], database_url)
+    assert "Job 1 submitted" in ended.stdout
+    assert "Job 1 cancelled" in ended.stdout
+
+
+def run(command: list[str], database_url: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ended = subprocess.run(
+        command, env=environment(database_url, PATH=path), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended
+
+
 def test_pages_link_to_files_that_exist() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_files_and_folders_that_the_design_names_exist() -> None:
+    package = ROOT / "operator" / "workerjobs"
+    named = re.findall(r"`((?:\w+/)*(?:\w+\.(?:py|sql)|\w+/))`", (ROOT / "docs" / "design.md").read_text())
+    assert len(named) > 20
+    missing = [
+        name
+        for name in named
+        if not any((folder / name).exists() for folder in (ROOT, package, package / "storage"))
+        # Where nothing is said to be, such as an operator/__init__.py.
+        and name not in ("__init__.py", "schema.sql")
+    ]
+    assert missing == []
+
+
 def test_every_variable_read_is_documented() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     source = (ROOT / "operator" / "workerjobs" / "settings.py").read_text()
-    variables = set(re.findall(r'read\("([A-Z_]+)"', source)) | {"DATABASE_URL", "WORKERJOBS_CACHE"}
+    variables = set(re.findall(r'read\("([A-Z_]+)"', source)) | {
+        "DATABASE_URL",
+        "DATABASE_DIRECT_URL",
+        "WORKERJOBS_CACHE",
+    }
     assert {name for name in variables if f"`{name}`" not in page} == set()
+
+
+def test_every_check_of_the_doctor_is_documented() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text()
+    source = (ROOT / "operator" / "workerjobs" / "domain" / "doctor.py").read_text()
+    names = set(re.findall(r'_(?:ok|warn|fail)\(\s*"([a-z ]+)"', source))
+    assert len(names) == len(SERVER_CHECKS) + len(TABLE_CHECKS)
+    assert names == set(re.findall(r"^\| `([a-z ]+)` \|", page, flags=re.MULTILINE))
 
 
 def test_every_metric_is_documented() -> None:

@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+import psycopg
+import pytest
+
+import workerjobs
 from tests.support.factories import resource_job
 from tests.support.loop import in_loop, until
 from tests.support.table import LEASE, claim_all, claim_one, lease_of, open_store, settlement, sql, submit_one
 from workerjobs.domain.job import NewJob
 from workerjobs.domain.lifecycle import Outcome
-from workerjobs.ports import CancelNotice, DueNotice, Notice, Progress, Reconnected, ResourceNotice
+from workerjobs.ports import CancelNotice, DueNotice, Notice, PlanNotice, Progress, Reconnected, ResourceNotice
 from workerjobs.storage.listen import PostgresListener
 
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
@@ -146,6 +150,41 @@ async def test_rolled_back_changes_are_not_announced(database_url: str) -> None:
 
 
 @in_loop
+async def test_rolled_back_submits_wake_no_one_and_committed_ones_once(database_url: str) -> None:
+    async with listening(database_url) as heard:
+        with psycopg.connect(database_url) as connection:
+            for way in ("rollback", "commit"):
+                workerjobs.submit(connection, NewJob(type="x", tag="t"))
+                connection.execute("select workerjobs.submit('x', tag => 't')")
+                workerjobs.submit_many(connection, [NewJob(type="x"), NewJob(type="x", due=LATER)])
+                connection.execute("select workerjobs.schedule('x', '@hourly', pool => 'other')")
+                assert await heard.so_far() == []
+                connection.execute(way.encode())
+                notices = await heard.so_far()
+                if way == "rollback":
+                    assert notices == []
+                else:
+                    # What Postgres was told several times in a transaction, it says once.
+                    now, far, to_plan = notices
+                    assert (now, to_plan) == (DueNotice("default", 0), PlanNotice())
+                    assert isinstance(far, DueNotice)
+                    assert far.seconds == pytest.approx(86_400)
+
+
+@in_loop
+async def test_copy_of_a_hundred_thousand_jobs_is_announced_once(database_url: str) -> None:
+    async with open_store(database_url) as store, listening(database_url) as heard:
+        jobs = [NewJob(type="report", data={"n": n}) for n in range(100_000)]
+        assert await store.submit_bulk(jobs) == 100_000
+        assert await heard.so_far() == [DueNotice("default", 0)]
+        rows = sql(
+            database_url,
+            """select count(*), count(distinct data ->> 'n'), bool_and(due = "createdAt") from "workerJobs" """,
+        )
+        assert rows == [(100_000, 100_000, True)]
+
+
+@in_loop
 async def test_what_others_say_on_the_channel_is_ignored(database_url: str) -> None:
     async with listening(database_url) as heard:
         for payload in (
@@ -156,6 +195,7 @@ async def test_what_others_say_on_the_channel_is_ignored(database_url: str) -> N
             '{"kind": "due"}',
             '{"kind": "cancel", "jobId": "x"}',
             '{"kind": "new"}',
+            "[" * 7999,
         ):
             sql(database_url, """select pg_notify('workerJobs', %s)""", payload)
         assert await heard.so_far() == []

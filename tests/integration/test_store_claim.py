@@ -301,20 +301,28 @@ async def test_rescue_leaves_live_leases_and_finished_jobs_alone(database_url: s
 
 
 @in_loop
-async def test_rescue_waits_until_its_own_connection_has_been_up_for_a_lease(database_url: str) -> None:
-    async with open_stores(database_url, 2) as (old, young):
-        await claim_one(old)
+async def test_rescue_that_was_held_up_on_its_way_does_nothing(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        job = await claim_one(store)
         expire(database_url)
-        # After an outage all connections are young, and the owners get this long to renew.
-        assert (await young.rescue("rescuer", timedelta(hours=1), 10)).released == ()
-        lease = timedelta(milliseconds=300)
-        async with open_store(database_url) as youngest:
-            assert (await youngest.rescue("rescuer", lease, 10)).released == ()
+        lease = timedelta(seconds=1)
 
-            async def rescued() -> bool:
-                return bool((await youngest.rescue("rescuer", lease, 10)).released)
+        async def rescue() -> list[int]:
+            return ids((await store.rescue("rescuer", lease, 10, asked=await store.now())).released)
 
-            await until(rescued, seconds=5)
+        await until(lambda: sql(database_url, "select now() - pg_postmaster_start_time() > %s", lease) == [(True,)])
+        assert (await store.rescue("rescuer", lease, 10, asked=await store.now() - lease / 2)).released == ()
+        assert await until(rescue) == [job.id]
+
+
+@in_loop
+async def test_rescue_waits_until_the_server_has_been_up_for_a_lease(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        job = await claim_one(store)
+        expire(database_url)
+        # After an outage the owners get this long to renew.
+        assert (await store.rescue("rescuer", timedelta(days=1000), 10)).released == ()
+        assert ids((await store.rescue("rescuer", SHORT, 10)).released) == [job.id]
 
 
 @in_loop
@@ -327,8 +335,6 @@ async def test_fifth_rescue_takes_the_job_for_the_rescuer_to_settle(database_url
             (job,) = await claim_all(store)
             assert job.rescues == count
         expire(database_url, rescues=4)
-        rescue = await store.rescue("rescuer", LEASE, 10)
-        assert rescue.taken == ()  # not before this connection is as old as the lease
         rescue = await store.rescue("rescuer", SHORT, 10)
         assert rescue.released == ()
         (taken,) = rescue.taken

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.loop import in_loop
 from tests.support.table import open_store, sql, submit_one
-from workerjobs.errors import SchemaError
+from workerjobs.errors import DatabaseUnavailableError, SchemaError
+from workerjobs.storage import migrate
 from workerjobs.storage.migrate import SCHEMA_VERSION, migrate_url, migrations
 
 TABLES = """
@@ -123,6 +124,35 @@ def test_missing_schema_asks_for_the_migration(empty_database_url: str) -> None:
     migrate_url(empty_database_url)
     sql(empty_database_url, 'delete from "workerJobsMigrations"')
     open_it()
+
+
+def test_migration_does_not_hold_up_others_while_a_table_is_locked(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate_url(empty_database_url)
+    # As of an older release, whose newest migration is to be applied while somebody reads the table at length.
+    alter = 'alter table "workerJobs" add column "newer" int'
+    monkeypatch.setattr(migrate, "migrations", lambda: [*migrations(), (99, "0099_newer", alter)])
+    monkeypatch.setitem(migrate.COMPATIBLE_FROM, 99, SCHEMA_VERSION)
+    monkeypatch.setattr(migrate, "LOCK_WAIT_MS", 100)
+    monkeypatch.setattr(migrate, "LOCK_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(migrate, "LOCKED_SECONDS", 0.5)
+    with ThreadPoolExecutor() as pool, psycopg.connect(empty_database_url) as reader:
+        reader.execute('select * from "workerJobs"')
+        with pytest.raises(DatabaseUnavailableError, match=r"other transactions have held them for 0\.5 s"):
+            migrate_url(empty_database_url)
+        monkeypatch.setattr(migrate, "LOCKED_SECONDS", 60)
+        migrating = pool.submit(migrate_url, empty_database_url)
+        waiting = "select count(*) from pg_locks where not granted and relation = '\"workerJobs\"'::regclass"
+        for _ in range(2):
+            # It waits for the table, and lets others have it now and then.
+            while sql(empty_database_url, waiting) == [(0,)]:
+                assert not migrating.done()
+            while sql(empty_database_url, waiting) == [(1,)]:
+                pass
+            assert sql(empty_database_url, 'select count(*) from "workerJobs"') == [(0,)]
+        reader.rollback()
+        assert migrating.result(30) == ["0099_newer"]
 
 
 def test_account_that_may_not_create_tables_is_told_so(empty_database_url: str) -> None:

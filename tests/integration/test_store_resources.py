@@ -203,6 +203,26 @@ async def test_deleted_resource_has_its_pending_row_cancelled_and_its_running_on
 
 
 @in_loop
+async def test_deleted_resource_is_forgotten_after_a_while_when_its_rows_are_gone(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        await store.submit([resource_job(uid) for uid in ("live", "lately", "rows", "old")])
+        await store.submit([resource_job("old", cluster_id="there")])
+        for cluster_id in ("here", "there"):
+            await store.remove_resources(cluster_id, ["lately", "rows", "old"])
+        sql(database_url, """delete from "workerJobs" where "resourceUid" <> 'rows'""")
+        deleted = """update "workerJobResources" set "deletedAt" = now() - interval '25 hours'"""
+        sql(database_url, deleted + """ where "resourceUid" in ('rows', 'old')""")
+        assert await store.forget_deleted("here", timedelta(days=1)) == 1
+        left = 'select "clusterId", "resourceUid" from "workerJobResources" order by 1, 2'
+        assert sql(database_url, left) == [
+            ("here", "lately"),
+            ("here", "live"),
+            ("here", "rows"),
+            ("there", "old"),
+        ]
+
+
+@in_loop
 async def test_row_that_slipped_in_while_its_resource_was_deleted_is_found(database_url: str) -> None:
     async with open_store(database_url) as store:
         await store.submit([resource_job("gone", due=LATER), resource_job("kept", due=LATER)])

@@ -168,7 +168,7 @@ async def test_success_stays_when_the_row_that_follows_is_refused(database_url: 
         await store.submit([NewJob(type="report") for _ in range(3)])
         first, second, third = await claim_all(store)
         refused = next_tick("line", datetime.max.replace(tzinfo=UTC))
-        sql(database_url, 'update "workerJobs" set "removeDelay" = 2147483647')
+        sql(database_url, """update "workerJobs" set "removeDelay" = 2147483647, "cronSchedule" = '@daily'""")
         sql(database_url, """alter table "workerJobs" add constraint x check (due < '9000-01-01')""")
         settled = await store.settle(
             [settlement(first), settlement(second, SUCCESS, refused), settlement(third, FAILURE, RETRY)]
@@ -330,7 +330,7 @@ async def test_columns_of_later_releases_are_copied_too(database_url: str) -> No
         job = await claim_one(store)
         values = """
             "catchUp" = 'all', "concurrencyPolicy" = 'Allow', "dataFrom" = '[{"secret": "s"}]', "concurrencyKey" = 'k',
-            "concurrencyLimit" = 2
+            "concurrencyLimit" = 2, "cronSchedule" = '@daily'
         """
         sql(database_url, f'update "workerJobs" set {values}')
         await store.settle([settlement(job, FAILURE, RETRY, next_tick("line"))])
@@ -368,6 +368,7 @@ async def test_tick_that_another_worker_made_is_left_out_and_its_job_is_settled(
 async def test_workers_that_settle_runs_of_one_line_at_once_make_one_next_row(database_url: str) -> None:
     async with open_stores(database_url, 6) as stores:
         await stores[0].submit([NewJob(type="report") for _ in range(60)])
+        sql(database_url, """update "workerJobs" set "cronSchedule" = '@daily'""")
         jobs = await claim_all(stores[0])
         await asyncio.gather(
             *(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.loop import in_loop, until
 from tests.support.table import claim_all, count_rows, ids, open_store, open_stores, read, settlement, sql, submit_one
+from workerjobs.client import submit
 from workerjobs.domain.job import JobState, NewJob, RetryPolicy
 from workerjobs.errors import InvalidInputError
 
@@ -216,9 +217,7 @@ async def test_concurrent_submitters_of_tags_in_any_order_do_not_deadlock(databa
 async def test_submitter_that_waited_for_a_tag_sees_what_the_other_one_stored(database_url: str) -> None:
     async with open_stores(database_url, 2) as (first, second):
         async with first._transaction() as connection:
-            from workerjobs.storage.postgres import _submit
-
-            (earlier,) = await _submit(connection, [NewJob(type="report", tag="nightly")])
+            earlier = await submit(connection, NewJob(type="report", tag="nightly"))
             waiting = asyncio.create_task(submit_one(second, NewJob(type="report", tag="nightly")))
             await until(lambda: sql(database_url, "select 1 from pg_locks where locktype = 'advisory' and not granted"))
         later = await waiting

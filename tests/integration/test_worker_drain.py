@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.factories import NOON
 from tests.support.loop import in_loop, until
-from tests.support.table import count_rows, open_store, read, sql, submit_one
+from tests.support.table import claim_one, count_rows, lease_of, open_store, read, sql, submit_one
 from tests.support.workers import Told, finished, gone, worker, worker_process
 from workerjobs.domain.job import JobState, NewJob
 from workerjobs.worker import children
@@ -149,6 +150,24 @@ async def test_job_cancelled_during_the_drain_ends_cancelled(database_url: str, 
         await running.store.cancel([job.id])
         assert (await finished(running.store, job)).state is JobState.CANCELLED
         await asyncio.wait_for(asyncio.shield(running.task), 8)
+
+
+@in_loop
+async def test_job_given_back_although_it_was_to_be_cancelled_does_not_run_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    told = Told(tmp_path)
+    async with open_store(database_url) as store:
+        job = await claim_one(store, NewJob(type="hold", data=told.data(), cron_schedule="@hourly", due=NOON))
+        await store.cancel([job.id])
+        await store.release([lease_of(job)])
+        async with worker(database_url):
+            cancelled = await finished(store, job)
+        assert cancelled.state is JobState.CANCELLED
+        assert cancelled.error == "Job cancelled"
+        assert told.runs(job) == []
+        # As with any cancel of a running job, its line goes on.
+        assert (await read(store, job.id + 1)).state is JobState.PENDING
 
 
 @in_loop

@@ -7,13 +7,14 @@ import signal
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.support.loop import in_loop, until
 from tests.support.table import allow_connections, claim_all, count_rows, open_store, read, sql, submit_one
-from tests.support.workers import Told, finished, gone, process, processes, run_one, worker, worker_process
+from tests.support.workers import Told, finished, gone, is_alive, process, processes, run_one, worker, worker_process
 from workerjobs.domain.job import JobState, NewJob
 
 TERMINATE = """
@@ -122,6 +123,37 @@ async def test_lost_lease_ends_the_run_at_once_and_its_outcome_changes_nothing(
         assert (await finished(running.store, kept)).state is JobState.SUCCEEDED
         assert await read(running.store, stolen) == theirs
     assert "The lease of a running job was lost; it is stopped here" in caplog.text
+
+
+@in_loop
+async def test_run_whose_job_its_own_worker_claims_anew_is_ended_first(database_url: str, tmp_path: Path) -> None:
+    """As after a pause of the whole worker, longer than its leases."""
+    told = Told(tmp_path)
+    async with worker(database_url, children=2, renew_every=600) as running:
+        (job,) = await running.store.submit([NewJob(type="hold", data=told.data())])
+        first = process((await told.run(job))["pid"])
+        rescued = """
+            update "workerJobs" set started = null, "leaseOwner" = null, "leaseDeadline" = null, "fencingToken" = null
+        """
+        sql(database_url, rescued)
+        second = await told.run(job, number=2)
+        await gone([first])
+        assert told.runs(job, "interrupted") == []
+        told.go()
+        assert (await finished(running.store, job)).result["pid"] == second["pid"]
+
+
+@in_loop
+async def test_run_whose_job_its_own_worker_gives_up_is_ended(database_url: str, tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    async with worker(database_url, lease=0.3, renew_every=600, rescue_every=0.1) as running:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        (job,) = await running.store.submit([NewJob(type="hold", data=told.data(), due=later)])
+        sql(database_url, """update "workerJobs" set rescues = 4, due = now()""")
+        run = await told.run(job)
+        assert (await finished(running.store, job)).error == "Worker lost 5 times while running this job"
+        await until(lambda: not is_alive(run["pid"]))
+        assert (await run_one(running.store, "echo")).state is JobState.SUCCEEDED
 
 
 @in_loop

@@ -123,6 +123,20 @@ def test_submit_returns_the_stored_job(manager: WorkerManager) -> None:
     assert manager.get_worker_count() == manager.getWorkerCount() == 2
 
 
+def test_many_jobs_are_submitted_at_once_and_all_run(manager: WorkerManager, database_url: str) -> None:
+    jobs: list[Any] = [{"type": "echo", "data": {"n": n}} for n in range(200)]
+    assert manager.submit_jobs([*jobs, NewJob(type="echo", data={"n": 200})]) == 201
+    assert manager.submitJobs(iter(())) == 0
+    deadline = time.monotonic() + 30
+    while count_rows(database_url, "success") < 201:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert sql(database_url, "select count(distinct result ->> 'n') from \"workerJobs\"") == [(201,)]
+    with pytest.raises(InvalidInputError, match=r"jobs\[1\]: type is ''"):
+        manager.submit_jobs([{"type": "echo"}, {"type": ""}])
+    assert count_rows(database_url, "type = 'echo'") == 201
+
+
 def test_seeds_names_and_pythons_are_both_there(manager: WorkerManager) -> None:
     assert WorkerManager.submitJob is WorkerManager.submit_job
     by_seed = manager.submitJob({"type": "echo", "cronSchedule": "@hourly", "userId": 3, "persistent": True})

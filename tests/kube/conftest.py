@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.cli import environment
 from tests.support.cluster.controlplane import Cluster
 from tests.support.operators import Operators, WorkerJobs, install_definition, kubeconfig_with_token
 from tests.support.operators import operators as running_operators
@@ -29,6 +32,22 @@ def operators(tmp_path: Path, cluster: Cluster, jobs: WorkerJobs, database_url: 
     """Operators of this test's namespace and database."""
     with running_operators(tmp_path, cluster.kubeconfig, database_url, jobs.namespace) as started:
         yield started
+
+
+@pytest.fixture
+def worker(tmp_path: Path, database_url: str) -> Iterator[None]:
+    """A worker on the test's database that knows the sample jobs."""
+    variables = {"WORKER_COUNT": "2", "WORKER_JOB_MODULES": "workerjobs.jobs.samples", "WORKER_HEALTH_PORT": "0"}
+    with (tmp_path / "worker.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workerjobs", "worker"],
+            env=environment(database_url, **variables),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    yield
+    process.terminate()
+    process.wait(30)
 
 
 @pytest.fixture

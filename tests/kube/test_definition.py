@@ -34,6 +34,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("huge user", {"type": "x", "userId": 2**31}, "spec.userId in body should be less than or equal to 2147483647"),
     ("empty tag", {"type": "x", "tag": ""}, "tag must not be empty: leave it out for a job without one"),
     ("long tag", {"type": "x", "tag": "x" * 251}, "spec.tag: Too long: may not be more than 250"),
+    ("empty pool", {"type": "x", "pool": " "}, "pool must not be empty: leave it out for the pool default"),
+    ("pool with a line end", {"type": "x", "pool": "a\nb"}, "pool must not hold control characters such as line ends"),
     ("due without a zone", {"type": "x", "due": "2030-01-31T08:00:00"}, MOMENT),
     ("due on a day alone", {"type": "x", "due": "2030-01-31"}, MOMENT),
     ("due in words", {"type": "x", "due": "tomorrow"}, MOMENT),
@@ -111,7 +113,7 @@ SCHEDULES = [
 
 ACCEPTED: list[dict[str, Any]] = [
     *({"type": "x", "cronSchedule": schedule} for schedule in SCHEDULES),
-    {"type": "report ≥ Zürich", "tag": "ü" * 250, "data": {"a": {"b": [None, 1.5, "ü"]}}},
+    {"type": "report ≥ Zürich", "tag": "ü" * 250, "data": {"a": {"b": [None, 1.5, "ü"]}}, "pool": "p" * 250},
     {"type": "x", "due": "2030-01-31T08:00:00.123456789-11:30", "priority": 32767, "userId": 2**31 - 1},
     {
         "type": "x",
@@ -207,4 +209,4 @@ def test_columns_are_those_that_people_look_for(jobs: WorkerJobs) -> None:
     names = jobs.kubectl("get", "wj").stdout.splitlines()[0].split()
     assert names == ["NAME", "TYPE", "STATE", "SCHEDULE", "NEXT", "LAST", "AGE"]
     wide = jobs.kubectl("get", "wj", "-o", "wide").stdout.splitlines()[0].split()
-    assert wide == [*names, "RESULT", "JOB"]
+    assert wide == [*names, "RESULT", "POOL", "JOB"]

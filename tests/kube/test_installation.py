@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.cli import environment
 from tests.support.cluster.controlplane import Cluster, shared_cluster
 from tests.support.operators import (
     MANIFESTS,
@@ -47,24 +44,9 @@ def expected_state(sample: dict[str, Any]) -> str:
 # --- the samples, with workers on the same database
 
 
-@pytest.fixture
-def worker(tmp_path: Path, database_url: str) -> Iterator[subprocess.Popen[bytes]]:
-    variables = {"WORKER_COUNT": "2", "WORKER_JOB_MODULES": "workerjobs.jobs.samples", "WORKER_HEALTH_PORT": "0"}
-    with (tmp_path / "worker.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "workerjobs", "worker"],
-            env=environment(database_url, **variables),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    yield process
-    process.terminate()
-    process.wait(30)
-
-
 @pytest.mark.slow
 def test_samples_reach_the_states_that_they_mean_to(
-    operators: Operators, jobs: WorkerJobs, worker: subprocess.Popen[bytes], database_url: str
+    operators: Operators, jobs: WorkerJobs, worker: None, database_url: str
 ) -> None:
     operators.start()
     jobs.apply(workerjob("unknown", {"type": "nobodyKnows"}))

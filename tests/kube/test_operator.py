@@ -8,6 +8,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -302,26 +303,41 @@ def test_cron_line_whose_rows_were_removed_goes_on(operators: Operators, jobs: W
     eventually(lambda: count_rows(database_url, "finished is null and due > now()") == 1)
 
 
-def test_operator_that_is_killed_amid_200_resources_doubles_none(
-    operators: Operators, jobs: WorkerJobs, database_url: str
+def test_operator_that_is_killed_amid_200_resources_doubles_none_and_all_reach_their_ends(
+    operators: Operators, jobs: WorkerJobs, worker: None, database_url: str
 ) -> None:
     killed = operators.start()
     killed.wait_until_watching()
     names = [f"job-{number:03}" for number in range(200)]
-    applying = threading.Thread(target=jobs.apply, args=[workerjob(name) for name in names])
+    # Every tenth means to fail.
+    specs: list[dict[str, Any]] = [
+        {"type": "failTwice"} if number % 10 == 0 else {"type": "countPrimes", "data": {"upTo": number}}
+        for number in range(200)
+    ]
+    manifests = [workerjob(name, spec) for name, spec in zip(names, specs, strict=True)]
+    applying = threading.Thread(target=jobs.apply, args=manifests)
     applying.start()
-    eventually(lambda: count_rows(database_url) >= 20)
+    mine = '"resourceName" is not null'
+    eventually(lambda: count_rows(database_url, mine) >= 20)
     killed.kill()
-    mirrored = count_rows(database_url)
+    mirrored = count_rows(database_url, mine)
     operators.start()
     applying.join()
-    eventually(lambda: set(jobs.states().values()) == {"Pending"})
-    assert mirrored < 200
-    found = sql(database_url, 'select "resourceName" from "workerJobs" order by 1')
-    assert [name for (name,) in found] == names
-    assert {each["status"]["jobId"] for each in jobs.all()} == {
-        job_id for (job_id,) in sql(database_url, 'select id from "workerJobs"')
+    ends = {
+        name: "Failed" if spec["type"] == "failTwice" else "Succeeded" for name, spec in zip(names, specs, strict=True)
     }
+    eventually(lambda: jobs.states() == ends)
+    assert mirrored < 200
+    found = sql(database_url, f'select "resourceName", id from "workerJobs" where {mine} order by 1')
+    assert [name for name, _ in found] == names
+    for (_, job_id), each, spec in zip(found, sorted(jobs.all(), key=name_of), specs, strict=True):
+        assert each["status"]["jobId"] == job_id
+        if spec["type"] == "countPrimes":
+            assert each["status"]["result"]["upTo"] == spec["data"]["upTo"]
+
+
+def name_of(resource: dict[str, Any]) -> str:
+    return str(resource["metadata"]["name"])
 
 
 def test_operators_of_two_clusters_on_one_database_leave_each_others_rows_alone(

@@ -65,7 +65,14 @@ def hold(data: dict[str, Any], context: JobContext) -> dict[str, Any]:
     except BaseException as error:
         say(data["folder"], context, "interrupted", error=type(error).__name__)
         raise
+    say(data["folder"], context, "ended")
     return {"pid": os.getpid(), "attempt": context.attempt}
+
+
+@job("tell")
+def tell(data: dict[str, Any], context: JobContext) -> None:
+    """Only tell that it ran."""
+    say(data["folder"], context, "ran")
 
 
 @job("holdAsync")

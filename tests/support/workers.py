@@ -21,7 +21,6 @@ from tests.support.loop import until
 from tests.support.table import open_store, read
 from workerjobs import app
 from workerjobs.domain.job import Job, NewJob
-from workerjobs.storage.listen import PostgresListener
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
@@ -177,6 +176,7 @@ async def worker(
     renew_every: float = 5,
     rescue_every: float = 4,
     grace: float = 20,
+    direct_url: str | None = None,
     **options: Any,
 ) -> AsyncIterator[Worker]:
     """Run a supervisor in this loop; afterwards nothing of it is left. Durations are seconds."""
@@ -184,7 +184,7 @@ async def worker(
         own_store = await PostgresJobStore.open(url, "workerjobs test worker")
         supervisor = Supervisor(
             own_store,
-            PostgresListener(url, "workerjobs test listener"),
+            app.listener(url, direct_url),
             Configuration(tuple(modules), log_level, url, app.STORAGE_FOR_JOBS),
             SupervisorOptions(
                 children=children,

@@ -116,3 +116,20 @@ def test_operators_worker_count_needs_a_deployment_to_scale() -> None:
         operator_settings({"WORKER_COUNT": "2"})
     settings = operator_settings({"WORKER_COUNT": "cpus", "WORKERJOBS_WORKER_DEPLOYMENT": "shop/workers"})
     assert (settings.worker_count, settings.worker_deployment) == ("cpus", "shop/workers")
+
+
+def test_direct_url_stands_beside_the_other_one() -> None:
+    both = {"DATABASE_URL": URL, "DATABASE_DIRECT_URL": f"{URL}2"}
+    for read in (worker_settings, operator_settings):
+        settings = read(both)
+        assert (settings.database_url, settings.database_direct_url) == (URL, f"{URL}2")
+        assert read({"DATABASE_URL": URL}).database_direct_url is None
+        with pytest.raises(InvalidSettingsError) as raised:
+            read({"DATABASE_DIRECT_URL": URL, "WORKER_LOG_LEVEL": "loud"})
+        assert raised.value.problems == [
+            "DATABASE_DIRECT_URL needs DATABASE_URL, the same database through its pooler",
+            "WORKER_LOG_LEVEL='loud' is not accepted: give trace, debug, info, warn, error",
+        ]
+        with pytest.raises(InvalidSettingsError, match="DATABASE_DIRECT_URL is not accepted") as raised:
+            read({"DATABASE_URL": URL, "DATABASE_DIRECT_URL": "mysql://a:secret@h"})
+        assert "secret" not in str(raised.value)

@@ -54,6 +54,7 @@ def test_every_field_reaches_the_job() -> None:
         "timeZone": "Europe/Berlin",
         "persistent": True,
         "priority": -5,
+        "pool": "reports",
         "timeoutSeconds": 30,
         "retry": {"limit": 3, "initialDelaySeconds": 5, "factor": 1.5, "maxDelaySeconds": 60},
         "autoRescheduleOnFailure": True,
@@ -71,6 +72,7 @@ def test_every_field_reaches_the_job() -> None:
         cron_key="resource:here:u-1",
         persistent=True,
         priority=-5,
+        pool="reports",
         timeout_ms=30_000,
         retry=RetryPolicy(limit=3, initial_delay_ms=5_000, factor=1.5, max_delay_ms=60_000),
         auto_reschedule_on_failure=True,
@@ -234,8 +236,8 @@ PROBLEMS: list[tuple[str, object, str]] = [
         "field of a later time",
         {"type": "x", "zzz": 1},
         "spec.zzz: unknown field 'zzz': accepted: autoRescheduleOnFailure, autoRescheduleOnFailureDelaySeconds, "
-        "cronSchedule, data, due, persistent, priority, removeDelaySeconds, retry, tag, timeZone, timeoutSeconds, "
-        "type, userId",
+        "cronSchedule, data, due, persistent, pool, priority, removeDelaySeconds, retry, tag, timeZone, "
+        "timeoutSeconds, type, userId",
     ),
 ]
 
@@ -568,6 +570,8 @@ RESULTS: list[tuple[str, object, dict[str, Any]]] = [
     ("text", "done", {"result": "done"}),
     ("a number", 3.5, {"result": 3.5}),
     ("false", False, {"result": False}),
+    ("as large as numbers get", [2**64 + 1, -1e308], {"result": [2**64 + 1, -1e308]}),
+    ("larger than Kubernetes' numbers", {"n": 10**400}, {"result": '{"n": 1' + "0" * 400 + "}"}),
     ("a list with null", [None, {"a": None}], {"result": [None, {"a": None}]}),
     ("as long as may be", "x" * (RESULT_LIMIT_BYTES - 2), {"result": "x" * (RESULT_LIMIT_BYTES - 2)}),
     (

@@ -9,7 +9,7 @@ import typer
 
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, print_json
-from workerjobs.settings import database_url
+from workerjobs.settings import database_direct_url, database_url
 
 
 def adopt(
@@ -23,7 +23,7 @@ def adopt(
     One transaction: it happens as a whole or not at all. Stop QuickDapp's workers first.
     """
     with app.database(database_url()) as url:
-        adoption = app.adopt(url, dry_run=dry_run)
+        adoption = app.adopt(database_direct_url() or url, dry_run=dry_run)
     if output is Format.JSON:
         print_json(dataclasses.asdict(adoption) | {"dry_run": dry_run})
         return

@@ -10,8 +10,9 @@ from workerjobs import version
 from workerjobs.cli.adopt import adopt
 from workerjobs.cli.apply import apply
 from workerjobs.cli.dev import dev
+from workerjobs.cli.doctor import doctor
 from workerjobs.cli.job_types import list_types
-from workerjobs.cli.jobs import cancel, list_jobs, show
+from workerjobs.cli.jobs import cancel, list_jobs, retry, show
 from workerjobs.cli.roles import migrate, operate, worker
 from workerjobs.cli.submit import submit
 
@@ -45,9 +46,11 @@ commands.command("worker")(worker)
 commands.command("operator")(operate)
 commands.command("migrate")(migrate)
 commands.command("adopt")(adopt)
+commands.command("doctor")(doctor)
 commands.command("submit")(submit)
 commands.command("apply")(apply)
 commands.command("list")(list_jobs)
 commands.command("show")(show)
 commands.command("cancel")(cancel)
+commands.command("retry")(retry)
 commands.command("types")(list_types)

@@ -7,6 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -57,6 +58,8 @@ def dev(
     Without DATABASE_URL it runs on the embedded Postgres, which other workerjobs commands of this user then see too.
     """
     settings = settings_with(count, jobs)
+    if ephemeral:
+        settings = replace(settings, database_url=None, database_direct_url=None)
     manifests: list[NewJob] = []
     if filename:
         manifests, problems, _ = parse_documents(read_documents(filename))
@@ -66,8 +69,8 @@ def dev(
     # A live table and a log on one terminal write over each other: there the log is for what goes wrong.
     logs.configure("error" if on_terminal and settings.log_level == "info" else settings.log_level)
     with app.throwaway_database() if ephemeral else app.database(settings.database_url) as url:
-        if not ephemeral and settings.database_url is not None:
-            asyncio.run(app.wait_to_migrate(url, settings.database_wait_seconds))
+        if settings.database_url is not None:
+            asyncio.run(app.wait_to_migrate(settings.database_direct_url or url, settings.database_wait_seconds))
         typer.echo(f"Database: {app.name_of(url)}", err=True)
         finished = asyncio.run(_run(settings, url, manifests, until_done, time_limit, quiet))
     if not finished:

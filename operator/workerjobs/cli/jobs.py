@@ -1,4 +1,4 @@
-"""Looking at jobs and cancelling them."""
+"""Looking at jobs, cancelling them and running them again."""
 
 from __future__ import annotations
 
@@ -86,16 +86,13 @@ def cancel(
 
     async def run(url: str) -> tuple[list[Job], list[str]]:
         async with app.open_store(url) as store:
-            wanted = set(job_ids or [])
-            if tag is not None:
-                for state in (JobState.PENDING, JobState.RUNNING):
-                    found = await store.list(JobFilter(state=state, tag=tag, limit=MAX_LIST))
-                    wanted |= {job.id for job in found}
-            cancelled = await store.cancel(sorted(wanted))
+            cancelled = await store.cancel(job_ids or [])
             problems = []
-            for job_id in sorted(wanted - {job.id for job in cancelled}):
+            for job_id in sorted(set(job_ids or []) - {job.id for job in cancelled}):
                 job = await store.get(job_id)
                 problems.append(f"There is no job {job_id}" if job is None else f"Job {job_id} has {job.state} already")
+            if tag is not None:
+                cancelled += await store.cancel_tag(tag)
             return cancelled, problems
 
     with app.database(database_url()) as url:
@@ -113,3 +110,25 @@ def cancel(
         typer.echo(f"Error: {problem}", err=True)
     if problems:
         raise typer.Exit(1)
+
+
+def retry(
+    job_ids: Annotated[list[int], typer.Argument(metavar="ID…", help="Finished jobs to run again.")],
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Run finished jobs again, now: each as a new job, all of them or none.
+
+    As after any submit, pending jobs of their tags are cancelled.
+    """
+
+    async def run(url: str) -> list[Job]:
+        async with app.open_store(url) as store:
+            return await store.retry(job_ids)
+
+    with app.database(database_url()) as url:
+        jobs = asyncio.run(run(url))
+    if output is Format.JSON:
+        print_json([job.to_dict() for job in jobs])
+        return
+    for job in jobs:
+        typer.echo(f"Job {job.rescheduled_from_job} runs again as job {job.id}")

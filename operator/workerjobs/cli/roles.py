@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 import typer
 
 from workerjobs import app, logs
-from workerjobs.settings import WorkerSettings, database_url, operator_settings, worker_settings
+from workerjobs.settings import WorkerSettings, database_direct_url, database_url, operator_settings, worker_settings
 
 CountOption = Annotated[
     str | None,
@@ -37,7 +38,7 @@ def worker(count: CountOption = None, jobs: ModulesOption = None) -> None:
     settings = settings_with(count, jobs)
     logs.configure(settings.log_level)
     with app.database(settings.database_url) as url:
-        asyncio.run(app.run_worker(settings, url, on_started=lambda supervisor: stop_on_signals(supervisor.stop)))
+        _run(app.run_worker(settings, url, on_started=lambda supervisor: stop_on_signals(supervisor.stop)))
 
 
 def operate() -> None:
@@ -45,7 +46,7 @@ def operate() -> None:
     settings = operator_settings()
     logs.configure(settings.log_level)
     with app.database(settings.database_url) as url:
-        asyncio.run(app.run_operator(settings, url, on_started=stop_on_signals))
+        _run(app.run_operator(settings, url, on_started=stop_on_signals))
 
 
 def migrate(
@@ -55,13 +56,30 @@ def migrate(
 ) -> None:
     """Create or update WorkerJobs' tables in the database; harmless when they are current."""
     with app.database(database_url()) as url:
-        done = [f"Applied {name}" for name in asyncio.run(app.wait_to_migrate(url, 0))]
+        direct = database_direct_url() or url
+        done = [f"Applied {name}" for name in asyncio.run(app.wait_to_migrate(direct, 0))]
         if quickdapp:
-            done += [f"Created {name}" for name in app.install_quickdapp(url)]
+            done += [f"Created {name}" for name in app.install_quickdapp(direct)]
     typer.echo("\n".join(done) or "The database is up to date.")
 
 
-def stop_on_signals(stop: Callable[[], None]) -> None:
+def _run(role: Coroutine[Any, Any, None]) -> None:
+    """Run a role to its end. While it still waits for its database, a signal ends it.
+
+    By default SIGTERM ends no process that is PID 1 of its container.
+    """
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        stop_on_signals(task.cancel)
+        await role
+
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(run())
+
+
+def stop_on_signals(stop: Callable[[], object]) -> None:
     """Call ``stop`` on SIGTERM and SIGINT."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,13 +13,16 @@ import typer
 
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, print_json, result_line
-from workerjobs.domain.job import Job, NewJob, RetryPolicy, check_job
+from workerjobs.domain.job import MAX_MILLISECONDS, Job, NewJob, RetryPolicy, check_job
 from workerjobs.domain.parsing import parse_moment
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.jobs.registry import Registry
 from workerjobs.settings import database_url
 
 POLL_SECONDS = 0.1
+_LONGEST_SECONDS = MAX_MILLISECONDS // 1000
+_FARTHEST_SECONDS = 100 * 366 * 86_400
+"""A delay beyond it would soon leave the years that moments have."""
 
 
 def submit(
@@ -29,16 +32,20 @@ def submit(
         typer.Option("--data", "-d", help="Its data: a JSON object, @FILE with one, or - for standard input."),
     ] = "{}",
     due: Annotated[str | None, typer.Option(help="When to run: an ISO 8601 moment, UTC where it has no zone.")] = None,
-    delay: Annotated[float | None, typer.Option(min=0, help="Run in so many seconds.")] = None,
+    delay: Annotated[float | None, typer.Option(min=0, max=_FARTHEST_SECONDS, help="Run in so many seconds.")] = None,
     cron: Annotated[str | None, typer.Option(help="Run again and again: five or six fields, or @hourly, …")] = None,
     time_zone: Annotated[str | None, typer.Option(help="IANA zone of the cron schedule.", show_default="UTC")] = None,
     tag: Annotated[str | None, typer.Option(help="Cancels pending jobs of the same tag.")] = None,
     user_id: Annotated[int, typer.Option(help="The user that it is for; 0 is the system.")] = 0,
     priority: Annotated[int, typer.Option(help="Higher runs first.")] = 0,
     pool: Annotated[str, typer.Option(help="Whose workers run it.")] = "default",
-    timeout: Annotated[float | None, typer.Option(min=0.001, help="Stop it after so many seconds.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.001, max=_LONGEST_SECONDS, help="Stop it after so many seconds.")
+    ] = None,
     retries: Annotated[int | None, typer.Option(min=0, help="Try again so often after failures.")] = None,
-    retry_delay: Annotated[float, typer.Option(min=0, help="Seconds before the first retry; doubles each time.")] = 10,
+    retry_delay: Annotated[
+        float, typer.Option(min=0, max=_LONGEST_SECONDS, help="Seconds before the first retry; doubles each time.")
+    ] = 10,
     persistent: Annotated[bool, typer.Option("--persistent", help="Keep it for ever once finished.")] = False,
     jobs: Annotated[
         list[str] | None,

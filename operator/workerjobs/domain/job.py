@@ -197,12 +197,12 @@ class Job(msgspec.Struct, frozen=True):
         row: dict[str, Any] = {"state": str(self.state)}
         for field_name in self.__struct_fields__:
             value = getattr(self, field_name)
-            name = _camel_case(field_name.removesuffix("_json"))
+            name = column_name(field_name.removesuffix("_json"))
             if field_name.endswith("_json"):
                 value = None if value is None else json.loads(value)
             elif isinstance(value, datetime):
                 value = value.astimezone(UTC).isoformat()
-            row[_COLUMN_OF.get(name, name)] = value
+            row[name] = value
         return row
 
 
@@ -216,13 +216,29 @@ _COLUMN_OF = {
 }
 
 
-def _camel_case(name: str) -> str:
+def column_name(name: str) -> str:
+    """The table's name of a field.
+
+    >>> column_name("remove_delay_ms")
+    'removeDelay'
+    """
     first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
+    camel_case = first + "".join(word.capitalize() for word in rest)
+    return _COLUMN_OF.get(camel_case, camel_case)
 
 
 def job_problems(job: NewJob, *, now: datetime) -> list[str]:
-    """Say what keeps a job from being stored and run as it is.
+    """Say what keeps a job from being stored and run as it is, as `field_problems`, with those of its data."""
+    problems = field_problems(job, now=now)
+    try:
+        encode_data(job.data)
+    except InvalidInputError as error:
+        problems += error.problems
+    return problems
+
+
+def field_problems(job: NewJob, *, now: datetime) -> list[str]:
+    """Say what is wrong with a job but for its data, which `encode_data` looks at.
 
     Args:
         job: The job to look at; its fields may hold values of any type, as they come from users.
@@ -243,7 +259,6 @@ def job_problems(job: NewJob, *, now: datetime) -> list[str]:
         ),
         *_flag_problems("persistent", job.persistent),
         *_flag_problems("autoRescheduleOnFailure", job.auto_reschedule_on_failure),
-        *_data_problems(job.data),
     ]
     problems += _limit_problems(job)
     if job.timeout_ms is not None:
@@ -332,18 +347,25 @@ def _items(value: object) -> Iterable[object]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def _data_problems(data: object) -> list[str]:
+def encode_data(data: object) -> str:
+    """Write a job's data as JSON.
+
+    Raises:
+        InvalidInputError: It is no object, too large, nested too deep, or not JSON that Postgres stores.
+    """
     if not isinstance(data, Mapping):
-        return [f"data is {_shown(data)}: give an object, such as {{}}"]
-    if is_nested_too_deep(data):
-        return [f"data is nested deeper than {MAX_NESTING} levels"]
+        raise InvalidInputError(f"data is {_shown(data)}: give an object, such as {{}}")
+    too_deep = f"data is nested deeper than {MAX_NESTING} levels"
     try:
-        size = len(encode_json(data).encode())
+        text = encode_json(data)
     except ValueError as error:
-        return [f"data can't be stored: {error}"]
-    if size > DATA_LIMIT_BYTES:
-        return [f"data has {size:,} bytes of JSON: at most {DATA_LIMIT_BYTES:,} are accepted (1 MiB)"]
-    return []
+        # What nobody can write may be what is nested without end.
+        raise InvalidInputError(too_deep if is_nested_too_deep(data) else f"data can't be stored: {error}") from None
+    if text.count("{") + text.count("[") > MAX_NESTING and is_nested_too_deep(data):
+        raise InvalidInputError(too_deep)
+    if (size := len(text.encode())) > DATA_LIMIT_BYTES:
+        raise InvalidInputError(f"data has {size:,} bytes of JSON: at most {DATA_LIMIT_BYTES:,} are accepted (1 MiB)")
+    return text
 
 
 def _limit_problems(job: NewJob) -> list[str]:

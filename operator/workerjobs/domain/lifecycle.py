@@ -17,6 +17,8 @@ MAX_RESCUES = 5
 """A job whose worker was lost this often fails; it is likely what kills them."""
 RESULT_LIMIT_BYTES = 1024 * 1024
 """Largest result, as UTF-8 JSON."""
+REPLACED_RESULT = '{"error": "Job cancelled due to new job being created"}'
+"""What a pending job is cancelled with when a new one of its tag is stored."""
 MAX_ERROR_LENGTH = 2000
 """Characters of an error kept in the row; the whole of it, with its traceback, is in the log."""
 

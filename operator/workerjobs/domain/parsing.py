@@ -41,6 +41,19 @@ _RETRY_FIELDS = {
 }
 
 
+def as_new_job(job: NewJob | Mapping[str, Any]) -> NewJob:
+    """Take a job as programs give it: a `NewJob`, or a mapping for `parse_job`.
+
+    Raises:
+        InvalidInputError: As `parse_job`; or it is neither.
+    """
+    if isinstance(job, NewJob):
+        return job
+    if not isinstance(job, Mapping):
+        raise InvalidInputError(f"a job is a {type(job).__name__}: give a NewJob or a mapping such as {{'type': …}}")
+    return parse_job(job)
+
+
 def parse_job(job: Mapping[str, Any]) -> NewJob:
     """Make a `NewJob` of a mapping; snake_case names (those of `NewJob`) are taken as well, None means not given.
 

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from workerjobs.domain.job import NewJob
@@ -26,6 +26,8 @@ GATHER_SECONDS = 0.03
 """How long a pass waits for more resources to become dirty; also lets a short run's states become one status write."""
 SWEEP_SECONDS = 60.0
 """How often resources that vanished unseen are looked for."""
+KEEP_DELETED = timedelta(days=1)
+"""How long a deleted resource is remembered, so that no late event brings its job back."""
 RETRY_SECONDS = 1.0
 POSTPONE_SECONDS = 60.0
 """When a resource is looked at again that something unforeseen is wrong with."""
@@ -247,6 +249,7 @@ class Mirror:
             if uid not in listed:
                 self.resource_deleted(uid)
         await self._store.cancel_deleted(self._cluster_id)
+        await self._store.forget_deleted(self._cluster_id, KEEP_DELETED)
         # A slow look at everything, for changes that were announced to nobody, such as through a pooler.
         self._mark(self._resources)
 

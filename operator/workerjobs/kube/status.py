@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -159,11 +160,26 @@ def _result(job: Job) -> dict[str, Any]:
     text = job.result_json
     if text is not None and len(encoded := text.encode()) > RESULT_LIMIT_BYTES:
         found = {"result": encoded[:RESULT_LIMIT_BYTES].decode(errors="ignore") + "…", "resultCut": True}
-    elif text is not None and (value := json.loads(text)) is not None:
+    elif text is not None and (value := _as_kubernetes_reads(text)) is not None:
         found = {"result": value}
     if job.error is not None:
         found["error"] = job.error if len(job.error) <= ERROR_LIMIT else job.error[: ERROR_LIMIT - 1] + "…"
     return found
+
+
+def _as_kubernetes_reads(text: str) -> Any:
+    """Parse a result; one with a number that no float64 holds, which the API server refuses, stays text."""
+
+    def parse_number(number: str) -> int | float:
+        value = float(number)
+        if math.isinf(value):
+            raise OverflowError
+        return int(number) if number.lstrip("-").isdigit() else value
+
+    try:
+        return json.loads(text, parse_int=parse_number, parse_float=parse_number)
+    except OverflowError:
+        return text
 
 
 def _accepted(problems: Sequence[str], *, has_rows: bool) -> dict[str, str]:

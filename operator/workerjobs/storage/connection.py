@@ -10,6 +10,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError, InvalidSettingsError, WorkerJobsError
+from workerjobs.storage.queries import query
 
 CONNECT_OPTIONS: dict[str, Any] = {
     "connect_timeout": 10,
@@ -26,6 +27,9 @@ _REFUSALS = (
     "does not exist",
     "no pg_hba.conf entry",
     "no password supplied",
+    # As pgbouncer says it.
+    "no such database",
+    "no such user",
     "permission denied",
 )
 
@@ -65,7 +69,10 @@ def connect_error(url: str, error: psycopg.Error) -> WorkerJobsError:
 
 
 async def connect(url: str, application_name: str) -> psycopg.AsyncConnection[Any]:
-    """Open an autocommit connection.
+    """Open an autocommit connection, whose transactions are READ COMMITTED whatever the server's default is.
+
+    Behind a pooler it prepares no statements: there they belong to a session of the pooler, which the next transaction
+    may not get, and pgbouncer before 1.21 knows nothing of them.
 
     Raises:
         DatabaseUnavailableError: No server answers there.
@@ -73,11 +80,28 @@ async def connect(url: str, application_name: str) -> psycopg.AsyncConnection[An
     """
     address_of(url)
     try:
-        return await psycopg.AsyncConnection.connect(
+        connection = await psycopg.AsyncConnection.connect(
             url, autocommit=True, **(CONNECT_OPTIONS | {"application_name": application_name})
         )
+        try:
+            if await is_pooled(connection):
+                connection.prepare_threshold = None
+        except BaseException:
+            await connection.close()
+            raise
     except psycopg.OperationalError as error:
         raise connect_error(url, error) from error
+    await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    return connection
+
+
+async def is_pooled(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether a pooler such as pgbouncer stands between, so that the session may change from statement to statement.
+
+    A pooler gives its clients a process id of its own making, with which they ask it to cancel a statement.
+    """
+    row = await (await connection.execute(query("backend_pid"))).fetchone()
+    return row != (connection.info.backend_pid,)
 
 
 def connect_blocking(url: str, application_name: str) -> psycopg.Connection[Any]:
@@ -89,7 +113,10 @@ def connect_blocking(url: str, application_name: str) -> psycopg.Connection[Any]
     """
     address_of(url)
     try:
-        return psycopg.connect(url, **(CONNECT_OPTIONS | {"application_name": application_name}))
+        # It prepares nothing: a pooler would hand what is left of that to its next client.
+        return psycopg.connect(
+            url, prepare_threshold=None, **(CONNECT_OPTIONS | {"application_name": application_name})
+        )
     except psycopg.OperationalError as error:
         raise connect_error(url, error) from error
 
@@ -120,7 +147,12 @@ def is_refusal(error: psycopg.Error) -> bool:
 
 @contextmanager
 def connection_errors(url: str) -> Iterator[None]:
-    """Turn lost connections and passing trouble into `DatabaseUnavailableError`; other errors pass through."""
+    """Turn errors that say nothing about a statement's values into WorkerJobs' own; others pass through.
+
+    Raises:
+        DatabaseUnavailableError: The connection was lost, or the server has passing trouble.
+        DatabaseRefusedError: The account lacks a privilege.
+    """
     try:
         yield
     except psycopg.Error as error:
@@ -131,4 +163,6 @@ def connection_errors(url: str) -> Iterator[None]:
             ) from error
         if is_passing(error):
             raise DatabaseUnavailableError(f"The database {address_of(url)} can't do that now: {reason}") from error
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            raise DatabaseRefusedError(f"The database {address_of(url)} refuses that: {reason}") from error
         raise

@@ -1,4 +1,4 @@
-"""Listening to what the database announces, across lost connections."""
+"""Listening to what the database announces, across lost connections; behind a pooler, looking again and again."""
 
 from __future__ import annotations
 
@@ -15,23 +15,38 @@ from workerjobs.ports import (
     DueNotice,
     LimitedNotice,
     Notice,
+    PlanNotice,
     Reconnected,
     ResourceNotice,
     SettingsNotice,
 )
-from workerjobs.storage.connection import connect
+from workerjobs.storage.connection import connect, is_pooled
 
 log = logging.getLogger(__name__)
 
 _BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+POLL_SECONDS = 2.0
+"""How often a worker looks for what it can't hear of."""
 
 
 class PostgresListener:
-    """A `NoticeSource` over LISTEN, on a connection of its own."""
+    """A `NoticeSource` over LISTEN, on a connection of its own.
 
-    def __init__(self, url: str, application_name: str) -> None:
+    Args:
+        url: The database.
+        application_name: What the server's list of sessions calls the connection.
+        is_direct: The URL is DATABASE_DIRECT_URL: whatever stands between there keeps the session. Any other URL that
+            leads through a pooler is not listened to but polled.
+        poll_seconds: How often that is.
+    """
+
+    def __init__(
+        self, url: str, application_name: str, *, is_direct: bool = False, poll_seconds: float = POLL_SECONDS
+    ) -> None:
         self._url = url
         self._application_name = application_name
+        self._is_direct = is_direct
+        self._poll_seconds = poll_seconds
 
     async def notices(self) -> AsyncIterator[Notice]:
         """Yield what is announced, for ever; see `NoticeSource`."""
@@ -43,8 +58,13 @@ class PostgresListener:
                 log.log(logging.WARNING if failures == 0 else logging.DEBUG, "Can't listen to the database: %s", error)
                 await asyncio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
                 failures += 1
+                if self._is_direct:
+                    # The other URL may well work, and its jobs must not wait for this one.
+                    yield Reconnected()
                 continue
             try:
+                if not self._is_direct and await is_pooled(connection):
+                    break
                 await connection.execute('listen "workerJobs"')
                 failures = 0
                 yield Reconnected()
@@ -55,6 +75,13 @@ class PostgresListener:
                 log.warning("Listening to the database was interrupted: %s", str(error).strip().splitlines()[:1])
             finally:
                 await connection.close()
+        log.warning(
+            "The database is behind a pooler and DATABASE_DIRECT_URL is not set: looking for news every %g s",
+            self._poll_seconds,
+        )
+        while True:
+            yield Reconnected()
+            await asyncio.sleep(self._poll_seconds)
 
 
 def _parse(payload: str) -> Notice | None:
@@ -68,11 +95,13 @@ def _parse(payload: str) -> Notice | None:
                 return LimitedNotice(pool)
             case {"kind": "settings"}:
                 return SettingsNotice()
+            case {"kind": "plan"}:
+                return PlanNotice()
             case {"kind": "cancel", "jobId": int(job_id)}:
                 return CancelNotice(job_id)
             case {"kind": "resource", "clusterId": str(cluster_id), "uid": str(uid)}:
                 return ResourceNotice(cluster_id, uid)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     log.debug("Not understood on the channel workerJobs: %r", payload)
     return None

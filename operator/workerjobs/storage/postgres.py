@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import heapq
-import json
-import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,11 +16,10 @@ import psycopg
 from psycopg.rows import BaseRowFactory, class_row, dict_row, scalar_row
 
 from workerjobs.domain.data_schema import Schema
-from workerjobs.domain.job import Job, NewJob, check_job, encode_json
+from workerjobs.domain.job import Job, NewJob, check_job
 from workerjobs.domain.lifecycle import MAX_RESCUES, Settlement
 from workerjobs.domain.limits import Admission, Candidate, Limit, LimitName, admit
-from workerjobs.domain.schedule import CronSchedule
-from workerjobs.errors import InvalidInputError
+from workerjobs.domain.planning import Plan, UnplannedRun
 from workerjobs.ports import (
     JobFilter,
     Lease,
@@ -39,6 +36,16 @@ from workerjobs.storage.connection import connect, connection_errors, is_refusal
 from workerjobs.storage.migrate import check_version
 from workerjobs.storage.queries import query
 from workerjobs.storage.rows import struct_row
+from workerjobs.storage.steps import perform
+from workerjobs.storage.submitting import (
+    cancelling,
+    cancelling_tag,
+    jobs_json,
+    prepare_bulk,
+    retrying,
+    submitting,
+    submitting_bulk,
+)
 
 KEYS = 1000
 """Concurrency keys looked at in one claim; more of them take turns."""
@@ -90,30 +97,29 @@ class PostgresJobStore:
             await self._connection.close()
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """Hold the connection for one transaction, opening it where needed."""
+    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Hold the connection, opening it where needed; each statement is its own transaction, without BEGIN."""
         async with self._turn:
             if self._connection is None or self._connection.closed or self._connection.broken:
                 self._connection = await connect(self._url, self._application_name)
             with connection_errors(self._url):
-                async with self._connection.transaction():
-                    yield self._connection
+                yield self._connection
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Hold the connection for one transaction."""
+        async with self._connected() as connection, connection.transaction():
+            yield connection
 
     async def _rows(self, name: str, values: Mapping[str, Any], row_factory: BaseRowFactory[Row]) -> builtins.list[Row]:
-        """Run one statement by itself; in autocommit mode it is its own transaction, without BEGIN and COMMIT."""
-        async with self._turn:
-            if self._connection is None or self._connection.closed or self._connection.broken:
-                self._connection = await connect(self._url, self._application_name)
-            with connection_errors(self._url):
-                return await _fetch(self._connection, name, values, row_factory)
+        """Run one statement by itself."""
+        async with self._connected() as connection:
+            return await _fetch(connection, name, values, row_factory)
 
     async def _execute(self, name: str, values: Mapping[str, Any]) -> None:
         """Run one statement that returns nothing."""
-        async with self._turn:
-            if self._connection is None or self._connection.closed or self._connection.broken:
-                self._connection = await connect(self._url, self._application_name)
-            with connection_errors(self._url):
-                await self._connection.execute(query(name), values)
+        async with self._connected() as connection:
+            await connection.execute(query(name), values)
 
     # --- submitting
 
@@ -129,7 +135,14 @@ class PostgresJobStore:
             chosen = [
                 job for job in jobs if job.resource is None or (job.resource.cluster_id, job.resource.uid) in fresh
             ]
-            return await _submit(connection, chosen)
+            return await perform(connection, submitting(chosen))
+
+    async def submit_bulk(self, jobs: Iterable[NewJob | Mapping[str, Any]]) -> int:
+        """See `JobStore.submit_bulk`."""
+        # Checking 100,000 jobs takes half a second, in which this loop has others to serve.
+        bulk = await asyncio.to_thread(prepare_bulk, jobs)
+        async with self._transaction() as connection:
+            return await perform(connection, submitting_bulk(bulk))
 
     async def ensure_cron(self, jobs: Sequence[NewJob]) -> builtins.list[Job]:
         """See `JobStore.ensure_cron`."""
@@ -143,7 +156,24 @@ class PostgresJobStore:
             live = {row["cron_key"] for row in await _fetch(connection, "live_cron_keys", values, dict_row)}
             # As a follow-up, it cancels nothing by its tag: two lines of one tag would cancel each other for ever.
             missing = [job for job in jobs if job.cron_key not in live]
-            return await _submit(connection, missing, cancels_by_tag=False)
+            return await perform(connection, submitting(missing, cancels_by_tag=False))
+
+    async def unplanned(self, limit: int) -> builtins.list[UnplannedRun]:
+        """See `JobStore.unplanned`."""
+        return await self._rows("unplanned", {"limit": limit}, class_row(UnplannedRun))
+
+    async def plan(self, plans: Sequence[Plan]) -> builtins.list[Job]:
+        """See `JobStore.plan`."""
+        values = {
+            "ids": [plan.job_id for plan in plans],
+            "ticks": [plan.tick for plan in plans],
+            "results": [plan.result_json for plan in plans],
+        }
+        try:
+            return await self._rows("plan", values, struct_row(Job))
+        except psycopg.errors.UniqueViolation:
+            # Somebody stored a row of this very tick since it was found; the next look counts from that.
+            return []
 
     # --- running
 
@@ -245,9 +275,9 @@ class PostgresJobStore:
         values = {"owner": owner, "tokens": number_array(lease.fencing_token for lease in leases)}
         return [row["id"] for row in await self._rows("release_strays", values, dict_row)]
 
-    async def rescue(self, owner: str, lease: timedelta, limit: int) -> Rescue:
+    async def rescue(self, owner: str, lease: timedelta, limit: int, *, asked: datetime | None = None) -> Rescue:
         """See `JobStore.rescue`."""
-        values = {"owner": owner, "lease": lease, "limit": limit, "max_rescues": MAX_RESCUES}
+        values = {"owner": owner, "lease": lease, "limit": limit, "asked": asked, "max_rescues": MAX_RESCUES}
         jobs = await self._rows("rescue", values, struct_row(Job))
         return Rescue(
             released=tuple(job for job in jobs if job.started is None),
@@ -319,8 +349,18 @@ class PostgresJobStore:
 
     async def cancel(self, job_ids: Sequence[int], reason: str = "Job cancelled") -> builtins.list[Job]:
         """See `JobStore.cancel`."""
-        jobs = await self._rows("cancel", {"ids": builtins.list(job_ids), "reason": reason}, struct_row(Job))
-        return sorted(jobs, key=lambda job: job.id)
+        async with self._connected() as connection:
+            return await perform(connection, cancelling(job_ids, reason))
+
+    async def cancel_tag(self, tag: str, reason: str = "Job cancelled") -> builtins.list[Job]:
+        """See `JobStore.cancel_tag`."""
+        async with self._connected() as connection:
+            return await perform(connection, cancelling_tag(tag, reason))
+
+    async def retry(self, job_ids: Sequence[int]) -> builtins.list[Job]:
+        """See `JobStore.retry`."""
+        async with self._connected() as connection:
+            return await perform(connection, retrying(job_ids))
 
     async def prune(self, limit: int) -> int:
         """See `JobStore.prune`."""
@@ -365,7 +405,7 @@ class PostgresJobStore:
         now = datetime.now(UTC)
         for job in jobs:
             check_job(job, now=now)
-        values = {"cluster_id": cluster_id, "jobs": _as_json(jobs, now)}
+        values = {"cluster_id": cluster_id, "jobs": jobs_json(jobs, now, set())}
         return [row["id"] for row in await self._rows("update_pending", values, dict_row)]
 
     async def remove_resources(self, cluster_id: str, uids: Sequence[str]) -> builtins.list[Job]:
@@ -381,6 +421,10 @@ class PostgresJobStore:
         async with self._transaction() as connection:
             left = await _fetch(connection, "unfinished_of_deleted", {"cluster_id": cluster_id}, dict_row)
             return await _cancel_deleted(connection, left)
+
+    async def forget_deleted(self, cluster_id: str, after: timedelta) -> int:
+        """See `ResourceStore.forget_deleted`."""
+        return len(await self._rows("forget_deleted", {"cluster_id": cluster_id, "after": after}, dict_row))
 
 
 async def _cancel_deleted(
@@ -411,41 +455,6 @@ async def _record_resources(connection: psycopg.AsyncConnection[Any], jobs: Sequ
     }
     rows = await _fetch(connection, "record_resources", values, dict_row)
     return {(row["cluster_id"], row["uid"]) for row in rows}
-
-
-async def _submit(
-    connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob], *, cancels_by_tag: bool = True
-) -> list[Job]:
-    """Insert jobs inside a transaction, with what their tags cancel."""
-    tags = sorted({job.tag for job in jobs if job.tag is not None and cancels_by_tag})
-    if tags:
-        # The lock is its own statement: the cancelling one then sees what the last holder committed.
-        await connection.execute(query("lock_names"), {"kind": "tag", "names": tags})
-    now = datetime.now(UTC)
-    stored: list[Job] = []
-    try:
-        for batch in _batches_of_distinct_tags(jobs):
-            if batch_tags := [job.tag for job in batch if job.tag in tags]:
-                await connection.execute(query("cancel_by_tag"), {"tags": batch_tags})
-            stored += await _fetch(connection, "submit", {"jobs": _as_json(batch, now)}, struct_row(Job))
-    except psycopg.DataError as error:
-        raise InvalidInputError(f"The database refuses the job: {str(error).strip().splitlines()[0]}") from error
-    return stored
-
-
-def _batches_of_distinct_tags(jobs: Sequence[NewJob]) -> Iterable[list[NewJob]]:
-    """Split where a tag comes again, so that its later job cancels its earlier one, as separate calls would."""
-    batch: list[NewJob] = []
-    seen: set[str] = set()
-    for job in jobs:
-        if job.tag is not None and job.tag in seen:
-            yield batch
-            batch, seen = [], set()
-        batch.append(job)
-        if job.tag is not None:
-            seen.add(job.tag)
-    if batch:
-        yield batch
 
 
 def _leases(leases: Sequence[Lease]) -> dict[str, Any]:
@@ -512,50 +521,3 @@ async def _claim_chosen(
         }
         await connection.execute(query("save_next_starts"), noted)
     return _in_order(jobs)
-
-
-def _as_json(jobs: Sequence[NewJob], now: datetime) -> str:
-    """Write jobs as the JSON array that ``submit.sql`` and ``update_pending.sql`` read."""
-    return "[" + ",".join(_job_as_json(job, now) for job in jobs) + "]"
-
-
-def _job_as_json(job: NewJob, now: datetime) -> str:
-    due, tick, cron_key = job.due, None, None
-    if job.cron_schedule is not None:
-        cron_key = job.cron_key or f"line:{uuid.uuid4()}"
-        tick = due or CronSchedule.parse(job.cron_schedule, job.time_zone, identity=cron_key).next_after(now)
-        due = tick
-    resource = job.resource
-    row = {
-        "type": job.type,
-        "user_id": job.user_id,
-        "due": None if due is None else due.isoformat(),
-        "tag": job.tag,
-        "cron_schedule": job.cron_schedule,
-        "time_zone": job.time_zone,
-        "cron_key": cron_key,
-        "tick": None if tick is None else tick.isoformat(),
-        "persistent": job.persistent,
-        "priority": job.priority,
-        "pool": job.pool,
-        "timeout_ms": job.timeout_ms,
-        "remove_delay_ms": job.remove_delay_ms,
-        "auto_reschedule_on_failure": job.auto_reschedule_on_failure,
-        "auto_reschedule_on_failure_delay_ms": job.auto_reschedule_on_failure_delay_ms,
-        "retry_limit": job.retry.limit if job.retry else None,
-        "retry_initial_delay_ms": job.retry.initial_delay_ms if job.retry else None,
-        "retry_factor": job.retry.factor if job.retry else None,
-        "retry_max_delay_ms": job.retry.max_delay_ms if job.retry else None,
-        "concurrency_key": job.concurrency_key,
-        "concurrency_limit": job.concurrency_limit,
-        "rate_limit": job.rate_limit,
-        "rate_period_ms": job.rate_period_ms,
-        "traceparent": job.traceparent,
-        "cluster_id": resource.cluster_id if resource else None,
-        "namespace": resource.namespace if resource else None,
-        "resource_name": resource.name if resource else None,
-        "resource_uid": resource.uid if resource else None,
-        "resource_generation": resource.generation if resource else None,
-    }
-    # The data is written as it came, with its key order; the rest around it.
-    return json.dumps(row)[:-1] + ',"data":' + encode_json(job.data) + "}"

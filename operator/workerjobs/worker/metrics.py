@@ -111,7 +111,7 @@ class WorkerMetrics:
     def claimed(self, job: Job) -> None:
         """Count a claim, by how long the job had waited."""
         assert job.started is not None
-        waited = job.started - (job.due if job.due > job.created_at else job.created_at)
+        waited = job.started - (max(job.created_at, job.due))
         self._runs.pickups.add(max(0.0, waited.total_seconds()))
 
     def settled(self, job: Job, success: bool, seconds: float) -> None:

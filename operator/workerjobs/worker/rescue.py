@@ -1,11 +1,16 @@
-"""The rescue: takes jobs from workers that died without a word, and settles those that keep killing them."""
+"""The rescue: takes jobs from workers that died without a word, and settles those that keep killing them.
+
+Whoever judges others by their leases has to know that these could be renewed. So a worker rescues only after it had the
+database's answers for a whole lease without a gap in which a lease could have run out. The age of its connection would
+not tell: a pooler keeps connections through an outage, and so does the network through a short one.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import MAX_RESCUES, Outcome
@@ -52,10 +57,19 @@ class RescueDuty(Duty):
         self._clock = clock
         self._metrics = metrics
         self._settle = settle
+        self.is_steady = False
+        """Whether the database's answers have come steadily for a whole lease."""
+        self._answered: datetime | None = None
+        self._steady_since: datetime | None = None
 
     async def step(self) -> float | None:
         """Rescue once; the rows given back announce themselves to all workers."""
-        rescue = await self._store.rescue(self._owner, self._lease, BATCH)
+        await self._clock.synchronise(self._store)
+        now = self._clock.now()
+        self._note_answer(now)
+        if not self.is_steady:
+            return self._every.total_seconds()
+        rescue = await self._store.rescue(self._owner, self._lease, BATCH, asked=now)
         for job in rescue.released:
             self._metrics.rescued(job)
             log.warning(
@@ -69,5 +83,12 @@ class RescueDuty(Duty):
                 "Job cancelled" if job.cancel_requested else f"Worker lost {MAX_RESCUES} times while running this job"
             )
             self._settle(job, Outcome.failure(error))
-        await self._clock.synchronise(self._store)
         return self._every.total_seconds() * random.uniform(0.8, 1.0)  # noqa: S311  # spreading load, no secret
+
+    def _note_answer(self, now: datetime) -> None:
+        # On the database's clock, as the deadlines are: it tells of a machine that slept, and of a clock that was set,
+        # too. Owners renew every third of a lease, so this gap leaves them a moment to renew before their deadline.
+        if self._answered is None or not timedelta(0) <= now - self._answered <= self._every + self._lease / 4:
+            self._steady_since = now
+        self._answered = now
+        self.is_steady = self._steady_since is not None and now - self._steady_since > self._lease

@@ -23,6 +23,7 @@ from workerjobs.ports import (
     JobStore,
     LimitedNotice,
     NoticeSource,
+    PlanNotice,
     Reconnected,
     SettingsNotice,
 )
@@ -37,6 +38,7 @@ from workerjobs.worker.memory_watch import MemoryWatch, Recycling
 from workerjobs.worker.messages import Described, Finished, Ready, Reported
 from workerjobs.worker.metrics import WorkerMetrics
 from workerjobs.worker.pickup import Pickup
+from workerjobs.worker.planning import Planning
 from workerjobs.worker.presence import KnownTypes, Presence, UnknownTypes
 from workerjobs.worker.rescue import RescueDuty
 from workerjobs.worker.running import RunningJob, RunningJobs, StopReason, job_facts
@@ -142,6 +144,7 @@ class Supervisor:
             settle=self._settle_taken,
         )
         self._builtins = _EnsureBuiltins(store, options.builtin_jobs)
+        self._planning = Planning(store)
         for state in ChildState:
             self.metrics.watch_children(state, lambda state=state: self._children.count_of(state))  # type: ignore[misc]
         self.metrics.watch_running(lambda: len(self._running))
@@ -187,6 +190,7 @@ class Supervisor:
         listening = asyncio.create_task(self._listen(), name="listening")
         duties: list[Duty] = [
             self._builtins,
+            self._planning,
             self._presence,
             self._unknown,
             self._rescue,
@@ -220,10 +224,22 @@ class Supervisor:
 
     def _run_jobs(self, jobs: Sequence[Job]) -> None:
         runs = []
-        for job in jobs:
-            self.metrics.claimed(job)
-            runs.append(self._running.add(self._known.with_defaults(job)))
+        for claimed in jobs:
+            self.metrics.claimed(claimed)
+            job = self._known.with_defaults(claimed)
+            running = self._hold(job)
+            if job.cancel_requested:
+                # Given back by a worker that did so before it heard of the cancel.
+                self._settle(job, Outcome.failure("Job cancelled"))
+            else:
+                runs.append(running)
         self._dispatch.add(runs)
+
+    def _hold(self, job: Job) -> RunningJob:
+        """Note a lease. A run under an earlier one of the row, which ran out unnoticed, ends here."""
+        if (earlier := self._running.get(job.id)) is not None:
+            self._stop_job(earlier, StopReason.LEASE_LOST)
+        return self._running.add(job)
 
     def _begun(self, running: RunningJob) -> None:
         """It is a job's turn: it has as long as its timeout says, and as much memory as its limit says."""
@@ -367,7 +383,7 @@ class Supervisor:
 
     def _settle_taken(self, job: Job, outcome: Outcome) -> None:
         job = self._known.with_defaults(job)
-        self._running.add(job)
+        self._hold(job)
         self._settle(job, outcome)
 
     # --- stopping the worker
@@ -403,7 +419,7 @@ class Supervisor:
                     begun = "unfinished" if running.stop_reason is StopReason.SHUTDOWN else "before it began"
                     level = logging.WARNING if self._stopping.is_set() else logging.DEBUG
                     log.log(level, "Given back %s", begun, extra=job_facts(running.job))
-            except DatabaseUnavailableError as error:
+            except (DatabaseUnavailableError, DatabaseRefusedError) as error:
                 log.error("%s jobs were not given back, their leases have to run out: %s", len(runs), error)
             finally:
                 for running in runs:
@@ -427,12 +443,15 @@ class Supervisor:
                 case SettingsNotice():
                     self._pickup.limits_changed()
                     self._unknown.wake()
+                case PlanNotice():
+                    self._planning.wake()
                 case CancelNotice(job_id=job_id):
                     if (running := self._running.get(job_id)) is not None:
                         self._stop_job(running, StopReason.CANCELLED)
                 case Reconnected():
                     self._pickup.limits_changed()
                     self._unknown.wake()
+                    self._planning.wake()
                     self._heartbeat.wake()
 
     async def _live(self) -> None:

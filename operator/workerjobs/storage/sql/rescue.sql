@@ -1,13 +1,14 @@
 -- Take rows from owners whose lease ran out, and rows that run without a lease for half an hour (other programs' rows).
 -- Most become pending again; those lost too often, or to be cancelled, are leased to the rescuer, who settles them.
--- Nothing is taken before the server and this connection have been up for a whole lease: after an outage, owners get
--- that long to renew.
+-- Nothing is taken before the server has been up for a whole lease: after an outage, owners get that long to renew. A
+-- statement that was held up on its way, by a network or a pooler that waits for the server, arrives together with
+-- their renewals and does nothing.
 with lost as (
     select id, rescues + 1 >= %(max_rescues)s or "cancelRequested" as is_taken
     from "workerJobs"
     where started is not null and finished is null
         and now() - pg_postmaster_start_time() > %(lease)s
-        and now() - (select backend_start from pg_stat_activity where pid = pg_backend_pid()) > %(lease)s
+        and now() - coalesce(%(asked)s::timestamptz, now()) < %(lease)s / 3
         and ("leaseDeadline" < now() or ("leaseDeadline" is null and started < now() - interval '30 minutes'))
     order by "leaseDeadline", id
     limit %(limit)s

@@ -57,6 +57,8 @@ followed as (
             where newer.tag = s.tag and newer.started is null and newer.finished is null and newer.id > s.id
                 and newer."cronSchedule" is not null
         ))
+        -- A cron line that was scheduled anew, or ended, meanwhile goes on by its new row, or not at all.
+        and not (f.kind = 'cron' and s."cronSchedule" is null)
         -- A job cancelled while it ran is not tried again.
         and not (f.kind = 'retry' and s."cancelRequested")
     on conflict ("cronKey", tick)

@@ -1,7 +1,7 @@
 -- Write a newer generation of a resource into its pending row. One that a worker claims meanwhile stays as it was.
 with input as (
     select *
-    from json_to_recordset(%(jobs)s) as newer ({new_job_columns})
+    from json_populate_recordset(null::workerjobs.new_job, %(jobs)s) as newer
 ),
 pending as (
     -- A row that waits for its retry keeps its moment and stays outside the cron line.

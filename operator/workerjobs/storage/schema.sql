@@ -1,0 +1,795 @@
+-- The whole schema, as all migrations together make it: to be read, not to be run (`workerjobs migrate` does that).
+-- Written by `make schema`; the reasons stand in migrations/.
+
+CREATE SCHEMA workerjobs;
+
+CREATE TYPE workerjobs.new_job AS (
+	type text,
+	data json,
+	user_id integer,
+	due timestamp with time zone,
+	tag text,
+	cron_schedule text,
+	time_zone text,
+	cron_key text,
+	tick timestamp with time zone,
+	persistent boolean,
+	priority integer,
+	pool text,
+	timeout_ms integer,
+	remove_delay_ms integer,
+	auto_reschedule_on_failure boolean,
+	auto_reschedule_on_failure_delay_ms integer,
+	retry_limit integer,
+	retry_initial_delay_ms integer,
+	retry_factor double precision,
+	retry_max_delay_ms integer,
+	concurrency_key text,
+	concurrency_limit integer,
+	rate_limit integer,
+	rate_period_ms integer,
+	traceparent text,
+	data_from jsonb,
+	rescheduled_from_job bigint,
+	is_superseded boolean,
+	cluster_id text,
+	namespace text,
+	resource_name text,
+	resource_uid text,
+	resource_generation bigint
+);
+
+CREATE FUNCTION workerjobs.announce_cancel() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform pg_notify('workerJobs', json_build_object('kind', 'cancel', 'jobId', new.id)::text);
+    return null;
+end $$;
+
+CREATE FUNCTION workerjobs.announce_inserted() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+    earliest record;
+begin
+    for earliest in
+        select pool, min(due) as due, case when min(type) = max(type) then min(type) end as type,
+            bool_or("concurrencyKey" is not null) as is_limited
+        from inserted
+        where started is null and finished is null
+        group by pool
+    loop
+        perform pg_notify('workerJobs', json_build_object(
+            'kind', 'due', 'pool', earliest.pool, 'seconds', workerjobs.seconds_until(earliest.due),
+            'type', earliest.type
+        )::text);
+        if earliest.is_limited then
+            perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', earliest.pool)::text);
+        end if;
+    end loop;
+    return null;
+end $$;
+
+CREATE FUNCTION workerjobs.announce_limited() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', new.pool)::text);
+    return null;
+end $$;
+
+CREATE FUNCTION workerjobs.announce_pending() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform pg_notify('workerJobs', json_build_object(
+        'kind', 'due', 'pool', new.pool, 'seconds', workerjobs.seconds_until(new.due), 'type', new.type
+    )::text);
+    if new."concurrencyKey" is not null then
+        perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', new.pool)::text);
+    end if;
+    return null;
+end $$;
+
+CREATE FUNCTION workerjobs.announce_resource() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform pg_notify('workerJobs', json_build_object(
+        'kind', 'resource', 'clusterId', new."clusterId", 'uid', new."resourceUid"
+    )::text);
+    return null;
+end $$;
+
+CREATE FUNCTION workerjobs.announce_settings() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform pg_notify('workerJobs', '{"kind": "settings"}');
+    return null;
+end $$;
+
+CREATE FUNCTION workerjobs.cancel(id bigint DEFAULT NULL::bigint, tag text DEFAULT NULL::text, reason text DEFAULT 'Job cancelled'::text) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+begin
+    if (id is null) = (tag is null) then
+        perform workerjobs.refuse('cancel needs an id or a tag', 'Give one of them.');
+    end if;
+    return (
+        select count(*)
+        from workerjobs.cancel_jobs(
+            case when id is not null then array[id] else workerjobs.unfinished_of_tag(tag) end, reason
+        )
+    );
+end $$;
+
+CREATE TABLE public."workerJobs" (
+    id bigint NOT NULL,
+    type text NOT NULL,
+    "userId" integer DEFAULT 0 NOT NULL,
+    data json DEFAULT '{}'::json NOT NULL,
+    due timestamp with time zone DEFAULT now() NOT NULL,
+    started timestamp with time zone,
+    finished timestamp with time zone,
+    success boolean,
+    result jsonb,
+    "cronSchedule" text,
+    persistent boolean DEFAULT false NOT NULL,
+    tag text,
+    "removeAt" timestamp with time zone,
+    "removeDelay" integer DEFAULT 0 NOT NULL,
+    "autoRescheduleOnFailure" boolean DEFAULT false NOT NULL,
+    "autoRescheduleOnFailureDelay" integer DEFAULT 0 NOT NULL,
+    "rescheduledFromJob" bigint,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL,
+    "updatedAt" timestamp with time zone DEFAULT now() NOT NULL,
+    priority smallint DEFAULT 0 NOT NULL,
+    attempt integer DEFAULT 1 NOT NULL,
+    rescues integer DEFAULT 0 NOT NULL,
+    "cronKey" text,
+    tick timestamp with time zone,
+    "timeZone" text,
+    "catchUp" text,
+    "concurrencyPolicy" text,
+    "dataFrom" jsonb,
+    "retryLimit" integer,
+    "retryInitialDelay" integer,
+    "retryFactor" double precision,
+    "retryMaxDelay" integer,
+    "timeoutMs" integer,
+    pool text DEFAULT 'default'::text NOT NULL,
+    "concurrencyKey" text,
+    "concurrencyLimit" integer,
+    "leaseOwner" text,
+    "leaseDeadline" timestamp with time zone,
+    "fencingToken" bigint,
+    "cancelRequested" boolean DEFAULT false NOT NULL,
+    progress jsonb,
+    "clusterId" text,
+    namespace text,
+    "resourceName" text,
+    "resourceUid" text,
+    "resourceGeneration" bigint,
+    traceparent text,
+    "rateLimit" integer,
+    "ratePeriod" integer,
+    CONSTRAINT "workerJobs_deadline_has_owner" CHECK ((("leaseDeadline" IS NULL) OR (("leaseOwner" IS NOT NULL) AND ("fencingToken" IS NOT NULL)))),
+    CONSTRAINT "workerJobs_success_when_finished" CHECK (((success IS NULL) = (finished IS NULL)))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_limit='2000', autovacuum_analyze_scale_factor='0.02', autovacuum_analyze_threshold='1000', vacuum_index_cleanup='on', vacuum_truncate=off);
+
+CREATE FUNCTION workerjobs.cancel_jobs(ids bigint[], reason text) RETURNS SETOF public."workerJobs"
+    LANGUAGE sql
+    SET search_path TO 'public'
+    AS $$
+    with target as (
+        select id, started is null as is_pending
+        from "workerJobs"
+        where id = any(ids) and finished is null
+        order by id
+        for update
+    )
+    update "workerJobs" as j
+    set "cancelRequested" = true, "updatedAt" = now(),
+        "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
+        finished = case when target.is_pending then now() end,
+        success = case when target.is_pending then false end,
+        result = case when target.is_pending then jsonb_build_object('error', reason) else j.result end
+    from target
+    where j.id = target.id
+    returning j.*
+$$;
+
+CREATE FUNCTION workerjobs.check_cron(cron text, time_zone text) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+declare
+    names constant text[] := array[
+        '@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly', '@minutely', '@secondly'
+    ];
+    fields constant text[] := regexp_split_to_array(btrim(cron, E' \t\r\n'), '\s+');
+    field text;
+begin
+    if cron is null or cron !~ '\S' then
+        perform workerjobs.refuse('cron is missing', 'Give a schedule, such as ''0 8 * * MON-FRI'' or ''@hourly''.');
+    elsif length(cron) > 200 then
+        perform workerjobs.refuse(format('cron has %s characters', length(cron)), 'At most 200 are accepted.');
+    elsif fields[1] like '@%' then
+        if cardinality(fields) > 1 or lower(fields[1]) <> all (names) then
+            perform workerjobs.refuse(
+                format('cron %s is unknown', quote_literal(cron)),
+                format('Accepted are %s.', array_to_string(names, ', '))
+            );
+        end if;
+    elsif cardinality(fields) not in (5, 6) then
+        perform workerjobs.refuse(
+            format('cron %s has %s field(s)', quote_literal(cron), cardinality(fields)),
+            'Accepted are five (minute, hour, day of month, month, day of week), six with the second first, and names '
+            'such as @hourly.'
+        );
+    else
+        foreach field in array fields loop
+            if field !~ '^[0-9A-Za-z*?/,#()-]+$' then
+                perform workerjobs.refuse(
+                    format('cron %s, field %s can''t be read', quote_literal(cron), quote_literal(field)),
+                    'Accepted are *, numbers, names, a-b, */n, a-b/n, lists of these, and H.'
+                );
+            end if;
+        end loop;
+    end if;
+    begin
+        perform now() at time zone time_zone;
+    exception
+        when invalid_parameter_value then
+            perform workerjobs.refuse(
+                format('time zone %s is unknown', quote_literal(time_zone)),
+                'Accepted are IANA names such as Europe/Berlin.'
+            );
+    end;
+end $_$;
+
+CREATE FUNCTION workerjobs.check_data(data json) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+begin
+    if json_typeof(data) <> 'object' then
+        perform workerjobs.refuse(
+            format('data is of type %s', json_typeof(data)), 'Give a JSON object, such as {} or json_build_object(…).'
+        );
+    elsif octet_length(data::text) > 1048576 then
+        perform workerjobs.refuse(
+            format('data has %s bytes of JSON', octet_length(data::text)), 'At most 1048576 are accepted (1 MiB).'
+        );
+    elsif data::text like '%\\u%' or length(data::text) > 200 then
+        -- The type json takes what can't be read later: NUL characters, half surrogate pairs, any depth.
+        begin
+            if data::jsonb @? 'strict $.**{100} ? (@.type() == "object" || @.type() == "array")' then
+                perform workerjobs.refuse('data is nested deeper than 100 levels', 'Give flatter data.');
+            end if;
+        exception
+            when untranslatable_character or invalid_text_representation or numeric_value_out_of_range then
+                perform workerjobs.refuse(
+                    'data can''t be stored: ' || sqlerrm, 'Accepted is what the type jsonb takes, too.'
+                );
+        end;
+    end if;
+end $_$;
+
+CREATE FUNCTION workerjobs.check_name(what text, value text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if value !~ '\S' then
+        perform workerjobs.refuse(format('%s is empty', what), 'Give a text that is not empty.');
+    elsif length(value) > 250 then
+        perform workerjobs.refuse(format('%s has %s characters', what, length(value)), 'At most 250 are accepted.');
+    elsif value ~ '[[:cntrl:]]' then
+        perform workerjobs.refuse(
+            format('%s has control characters: %s', what, quote_literal(value)), 'Line ends and tabs are not accepted.'
+        );
+    end if;
+end $$;
+
+CREATE FUNCTION workerjobs.check_number(what text, value integer, low integer, high integer) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if value not between low and high then
+        perform workerjobs.refuse(format('%s is %s', what, value), format('Give a number from %s to %s.', low, high));
+    end if;
+end $$;
+
+CREATE FUNCTION workerjobs.checked(job workerjobs.new_job) RETURNS workerjobs.new_job
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if job.type is null then
+        perform workerjobs.refuse('type is missing', 'Give the job''s type.');
+    end if;
+    perform workerjobs.check_name('type', job.type);
+    perform workerjobs.check_name('tag', job.tag);
+    perform workerjobs.check_name('pool', job.pool);
+    perform workerjobs.check_name('key', job.cron_key);
+    perform workerjobs.check_name('concurrency_key', job.concurrency_key);
+    perform workerjobs.check_number('user_id', job.user_id, 0, 2147483647);
+    perform workerjobs.check_number('priority', job.priority, -32768, 32767);
+    perform workerjobs.check_number('timeout_ms', job.timeout_ms, 1, 2147483647);
+    perform workerjobs.check_number('remove_delay_ms', job.remove_delay_ms, 0, 2147483647);
+    perform workerjobs.check_number(
+        'auto_reschedule_on_failure_delay_ms', job.auto_reschedule_on_failure_delay_ms, 0, 2147483647
+    );
+    perform workerjobs.check_number('retry_limit', job.retry_limit, 0, 1000000);
+    perform workerjobs.check_number('retry_initial_delay_ms', job.retry_initial_delay_ms, 0, 2147483647);
+    perform workerjobs.check_number('retry_max_delay_ms', job.retry_max_delay_ms, 0, 2147483647);
+    perform workerjobs.check_number('concurrency_limit', job.concurrency_limit, 1, 1000000);
+    perform workerjobs.check_number('rate_limit', job.rate_limit, 1, 1000000);
+    perform workerjobs.check_number('rate_period_ms', job.rate_period_ms, 1, 2147483647);
+    if not job.retry_factor between 1 and 1000 then
+        perform workerjobs.refuse(format('retry_factor is %s', job.retry_factor), 'Give a number from 1 to 1000.');
+    end if;
+    if job.retry_limit is not null then
+        job.retry_initial_delay_ms := coalesce(job.retry_initial_delay_ms, 10000);
+        job.retry_factor := coalesce(job.retry_factor, 2);
+        job.retry_max_delay_ms := coalesce(job.retry_max_delay_ms, 3600000);
+    elsif coalesce(job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms) is not null then
+        perform workerjobs.refuse('retry_limit is missing', 'Give it beside the other retry settings.');
+    end if;
+    if job.concurrency_key is null
+        and coalesce(job.concurrency_limit, job.rate_limit, job.rate_period_ms) is not null
+    then
+        perform workerjobs.refuse('concurrency_key is missing', 'Give the key whose jobs share the limits.');
+    elsif (job.rate_limit is null) <> (job.rate_period_ms is null) then
+        perform workerjobs.refuse(
+            'rate_limit and rate_period_ms go together', 'Give both: so many starts in each period.'
+        );
+    end if;
+    return job;
+end $$;
+
+CREATE FUNCTION workerjobs.end_line(key text, reason text) RETURNS SETOF bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+begin
+    perform workerjobs.lock_names('cron', array[key]);
+    update "workerJobs" as j
+    set "cronSchedule" = null, "updatedAt" = now()
+    where j."cronKey" = key and j.started is not null and j.finished is null and j."cronSchedule" is not null;
+    return query
+    update "workerJobs" as j
+    set finished = now(), success = false, "updatedAt" = now(),
+        "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
+        result = jsonb_build_object('error', reason)
+    where j."cronKey" = key and j.started is null and j.finished is null
+    returning j.id;
+end $$;
+
+CREATE FUNCTION workerjobs.jobs_table() RETURNS regclass
+    LANGUAGE sql STABLE
+    SET search_path TO 'public'
+    AS $$
+    select '"workerJobs"'::regclass
+$$;
+
+CREATE FUNCTION workerjobs.lock_names(kind text, names text[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    every_name constant bigint := hashtextextended(kind, 0);
+    name text;
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception using
+            errcode = 'feature_not_supported',
+            message = format(
+                'a job with a %s can''t be stored in a %s transaction',
+                case kind when 'cron' then 'key' else kind end, upper(current_setting('transaction_isolation'))
+            ),
+            detail = 'Jobs that others stored since the transaction began are invisible to it and would stay pending.',
+            hint = 'Use READ COMMITTED for this transaction, or leave the '
+                || case kind when 'cron' then 'key' else kind end || ' out.';
+    end if;
+    -- A transaction can't hold a lock for each of very many names: Postgres has room for some thousands in all.
+    if cardinality(names) > 500 then
+        perform pg_advisory_xact_lock(every_name);
+        return;
+    end if;
+    perform pg_advisory_xact_lock_shared(every_name);
+    for name in select distinct unnest(names) as given order by given loop
+        perform pg_advisory_xact_lock(hashtextextended(kind || ':' || name, 0));
+    end loop;
+end $$;
+
+CREATE FUNCTION workerjobs.refuse(problem text, accepted text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    raise exception using errcode = 'invalid_parameter_value', message = problem, hint = accepted;
+end $$;
+
+CREATE FUNCTION workerjobs.remove_at(due timestamp with time zone, "removeDelay" integer) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+    select due + interval '1 millisecond' * case "removeDelay" when 0 then 3600000 else "removeDelay" end
+$$;
+
+CREATE FUNCTION workerjobs.replace_tags(tags text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+begin
+    perform workerjobs.lock_names('tag', tags);
+    with target as (
+        select id from "workerJobs"
+        where tag = any(tags) and started is null and finished is null
+        order by id
+        for update
+    )
+    update "workerJobs" as j
+    set finished = now(), success = false, "updatedAt" = now(),
+        "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
+        result = '{"error": "Job cancelled due to new job being created"}'
+    from target
+    where j.id = target.id;
+end $$;
+
+CREATE FUNCTION workerjobs.retry(id bigint) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'public'
+    AS $$
+    select stored.id from workerjobs.retry_jobs(array[id]) as stored
+$$;
+
+CREATE FUNCTION workerjobs.retry_jobs(ids bigint[]) RETURNS SETOF public."workerJobs"
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+declare
+    named text;
+begin
+    select string_agg(coalesce(given::text, 'null'), ', ' order by given) into named
+    from unnest(ids) as given
+    where not exists (select from "workerJobs" as j where j.id = given);
+    if named is not null then
+        raise exception using errcode = 'no_data_found', message = 'there is no job ' || named,
+            hint = 'Finished jobs are removed after their removeDelay; submit it anew.';
+    end if;
+    select string_agg(j.id::text, ', ' order by j.id) into named
+    from "workerJobs" as j
+    where j.id = any(ids) and j.finished is null;
+    if named is not null then
+        perform workerjobs.refuse(
+            format('not finished: job %s', named), 'Only finished jobs can be run again; cancel it first.'
+        );
+    end if;
+    select string_agg(j.id::text, ', ' order by j.id) into named
+    from "workerJobs" as j
+    join "workerJobResources" as r on r."clusterId" = j."clusterId" and r."resourceUid" = j."resourceUid"
+    where j.id = any(ids) and r."deletedAt" is not null;
+    if named is not null then
+        perform workerjobs.refuse(
+            format('the WorkerJob of job %s was deleted', named), 'Apply it again, or submit the job anew.'
+        );
+    end if;
+    return query
+    select stored.*
+    from workerjobs.store_jobs(
+        (
+            select json_agg(again order by again.rescheduled_from_job)
+            from (
+                select
+                    j.type, j.data, j."userId" as user_id, j.tag, j.persistent, j.priority, j.pool,
+                    j."timeoutMs" as timeout_ms, j."removeDelay" as remove_delay_ms,
+                    j."autoRescheduleOnFailure" as auto_reschedule_on_failure,
+                    j."autoRescheduleOnFailureDelay" as auto_reschedule_on_failure_delay_ms,
+                    j."retryLimit" as retry_limit, j."retryInitialDelay" as retry_initial_delay_ms,
+                    j."retryFactor" as retry_factor, j."retryMaxDelay" as retry_max_delay_ms,
+                    j."concurrencyKey" as concurrency_key, j."concurrencyLimit" as concurrency_limit,
+                    j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms, j.traceparent,
+                    j."dataFrom" as data_from, j.id as rescheduled_from_job,
+                    j.tag is not null and lead(j.id) over (partition by j.tag order by j.id) is not null
+                        as is_superseded,
+                    j."clusterId" as cluster_id, j.namespace, j."resourceName" as resource_name,
+                    j."resourceUid" as resource_uid, j."resourceGeneration" as resource_generation
+                from "workerJobs" as j
+                where j.id = any(ids)
+            ) as again
+        ),
+        array(select distinct j.tag from "workerJobs" as j where j.id = any(ids) and j.tag is not null)
+    ) as stored;
+end $$;
+
+CREATE FUNCTION workerjobs.schedule(type text, cron text, data json DEFAULT '{}'::json, time_zone text DEFAULT NULL::text, tag text DEFAULT NULL::text, key text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, pool text DEFAULT NULL::text, user_id integer DEFAULT NULL::integer, timeout_ms integer DEFAULT NULL::integer, remove_delay_ms integer DEFAULT NULL::integer, persistent boolean DEFAULT NULL::boolean, auto_reschedule_on_failure boolean DEFAULT NULL::boolean, auto_reschedule_on_failure_delay_ms integer DEFAULT NULL::integer, retry_limit integer DEFAULT NULL::integer, retry_initial_delay_ms integer DEFAULT NULL::integer, retry_factor double precision DEFAULT NULL::double precision, retry_max_delay_ms integer DEFAULT NULL::integer, concurrency_key text DEFAULT NULL::text, concurrency_limit integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period_ms integer DEFAULT NULL::integer) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+declare
+    job workerjobs.new_job;
+    stored "workerJobs";
+begin
+    -- Before the JSON is read in any other way: that fails on what is refused here.
+    perform workerjobs.check_data(data);
+    job := json_populate_record(null::workerjobs.new_job, json_build_object(
+        'type', type, 'data', data, 'cron_schedule', cron, 'time_zone', time_zone, 'cron_key', key, 'tag', tag,
+        'priority', priority, 'pool', pool, 'user_id', user_id, 'timeout_ms', timeout_ms,
+        'remove_delay_ms', remove_delay_ms, 'persistent', persistent,
+        'auto_reschedule_on_failure', auto_reschedule_on_failure,
+        'auto_reschedule_on_failure_delay_ms', auto_reschedule_on_failure_delay_ms, 'retry_limit', retry_limit,
+        'retry_initial_delay_ms', retry_initial_delay_ms, 'retry_factor', retry_factor,
+        'retry_max_delay_ms', retry_max_delay_ms, 'concurrency_key', concurrency_key,
+        'concurrency_limit', concurrency_limit, 'rate_limit', rate_limit, 'rate_period_ms', rate_period_ms
+    ));
+    perform workerjobs.check_cron(cron, time_zone);
+    job := workerjobs.checked(job);
+    if key is not null then
+        select * into stored from workerjobs.store_line(row_to_json(job));
+    else
+        job.cron_key := 'line:' || gen_random_uuid();
+        select * into stored
+        from workerjobs.store_jobs(json_build_array(job), array_remove(array[job.tag], null));
+    end if;
+    if stored.tick is null then
+        perform pg_notify('workerJobs', '{"kind": "plan"}');
+    end if;
+    return stored.id;
+end $$;
+
+CREATE FUNCTION workerjobs.seconds_until(moment timestamp with time zone) RETURNS double precision
+    LANGUAGE sql
+    AS $$
+    select greatest(0, extract(epoch from
+        greatest(least(moment, clock_timestamp() + interval '1 day'), clock_timestamp()) - clock_timestamp()
+    ))::double precision
+$$;
+
+CREATE FUNCTION workerjobs.store_jobs(jobs json, replaced_tags text[] DEFAULT '{}'::text[]) RETURNS SETOF public."workerJobs"
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+begin
+    if cardinality(replaced_tags) > 0 then
+        perform workerjobs.replace_tags(replaced_tags);
+    end if;
+    return query
+    insert into "workerJobs" as j (
+        type, "userId", data, due, tag, "cronSchedule", "timeZone", "cronKey", tick, persistent, priority, pool,
+        "timeoutMs", "removeDelay", "removeAt", "autoRescheduleOnFailure", "autoRescheduleOnFailureDelay", "retryLimit",
+        "retryInitialDelay", "retryFactor", "retryMaxDelay", "concurrencyKey", "concurrencyLimit", "rateLimit",
+        "ratePeriod", traceparent, "dataFrom", "rescheduledFromJob", "clusterId", namespace, "resourceName",
+        "resourceUid", "resourceGeneration", finished, success, result
+    )
+    select
+        job.type, coalesce(job.user_id, 0), coalesce(job.data, '{}'),
+        case when job.cron_schedule is not null and job.tick is null then 'infinity' else coalesce(job.due, now()) end,
+        job.tag, job.cron_schedule, job.time_zone, job.cron_key, job.tick, coalesce(job.persistent, false),
+        coalesce(job.priority, 0), coalesce(job.pool, 'default'), job.timeout_ms, coalesce(job.remove_delay_ms, 0),
+        workerjobs.remove_at(coalesce(job.due, now()), coalesce(job.remove_delay_ms, 0)),
+        coalesce(job.auto_reschedule_on_failure, false), coalesce(job.auto_reschedule_on_failure_delay_ms, 0),
+        job.retry_limit, job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms, job.concurrency_key,
+        job.concurrency_limit, job.rate_limit, job.rate_period_ms, job.traceparent, job.data_from,
+        job.rescheduled_from_job, job.cluster_id, job.namespace, job.resource_name, job.resource_uid,
+        job.resource_generation,
+        case when job.is_superseded then now() end, case when job.is_superseded then false end,
+        case when job.is_superseded then jsonb '{"error": "Job cancelled due to new job being created"}' end
+    from json_populate_recordset(null::workerjobs.new_job, jobs) with ordinality as job
+    order by job.ordinality
+    on conflict ("cronKey", tick)
+        where "cronKey" is not null
+        and not (finished is not null and success = false and (started is null or "cancelRequested"))
+        do nothing
+    returning j.*;
+end $$;
+
+CREATE FUNCTION workerjobs.store_line(given json) RETURNS SETOF public."workerJobs"
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+declare
+    job constant workerjobs.new_job := json_populate_record(null::workerjobs.new_job, given);
+begin
+    perform workerjobs.lock_names('cron', array[job.cron_key]);
+    return query
+    select j.*
+    from "workerJobs" as j
+    where j."cronKey" = job.cron_key and j.finished is null
+        and (
+            j.type, j.data::text, j."cronSchedule", j."timeZone", j.tag, j."userId", j.persistent, j.priority, j.pool,
+            j."timeoutMs", j."removeDelay", j."autoRescheduleOnFailure", j."autoRescheduleOnFailureDelay",
+            j."retryLimit", j."retryInitialDelay", j."retryFactor", j."retryMaxDelay", j."concurrencyKey",
+            j."concurrencyLimit", j."rateLimit", j."ratePeriod"
+        ) is not distinct from (
+            job.type, coalesce(job.data, '{}')::text, job.cron_schedule, job.time_zone, job.tag,
+            coalesce(job.user_id, 0), coalesce(job.persistent, false), coalesce(job.priority, 0)::smallint,
+            coalesce(job.pool, 'default'), job.timeout_ms, coalesce(job.remove_delay_ms, 0),
+            coalesce(job.auto_reschedule_on_failure, false), coalesce(job.auto_reschedule_on_failure_delay_ms, 0),
+            job.retry_limit, job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms, job.concurrency_key,
+            job.concurrency_limit, job.rate_limit, job.rate_period_ms
+        )
+    order by j.id desc
+    limit 1;
+    if not found then
+        perform workerjobs.end_line(job.cron_key, 'Job cancelled due to new job being created');
+        return query
+        select * from workerjobs.store_jobs(json_build_array(given), array_remove(array[job.tag], null));
+    end if;
+end $$;
+
+CREATE FUNCTION workerjobs.submit(type text, data json DEFAULT '{}'::json, due timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, tag text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, pool text DEFAULT NULL::text, user_id integer DEFAULT NULL::integer, timeout_ms integer DEFAULT NULL::integer, remove_delay_ms integer DEFAULT NULL::integer, persistent boolean DEFAULT NULL::boolean, auto_reschedule_on_failure boolean DEFAULT NULL::boolean, auto_reschedule_on_failure_delay_ms integer DEFAULT NULL::integer, retry_limit integer DEFAULT NULL::integer, retry_initial_delay_ms integer DEFAULT NULL::integer, retry_factor double precision DEFAULT NULL::double precision, retry_max_delay_ms integer DEFAULT NULL::integer, concurrency_key text DEFAULT NULL::text, concurrency_limit integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period_ms integer DEFAULT NULL::integer, traceparent text DEFAULT NULL::text) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+declare
+    job workerjobs.new_job;
+begin
+    -- Before the JSON is read in any other way: that fails on what is refused here.
+    perform workerjobs.check_data(data);
+    job := json_populate_record(null::workerjobs.new_job, json_build_object(
+        'type', type, 'data', data, 'due', due, 'tag', tag, 'priority', priority, 'pool', pool, 'user_id', user_id,
+        'timeout_ms', timeout_ms, 'remove_delay_ms', remove_delay_ms, 'persistent', persistent,
+        'auto_reschedule_on_failure', auto_reschedule_on_failure,
+        'auto_reschedule_on_failure_delay_ms', auto_reschedule_on_failure_delay_ms, 'retry_limit', retry_limit,
+        'retry_initial_delay_ms', retry_initial_delay_ms, 'retry_factor', retry_factor,
+        'retry_max_delay_ms', retry_max_delay_ms, 'concurrency_key', concurrency_key,
+        'concurrency_limit', concurrency_limit, 'rate_limit', rate_limit, 'rate_period_ms', rate_period_ms,
+        'traceparent', traceparent
+    ));
+    if delay < interval '0' then
+        perform workerjobs.refuse(format('delay is %s', delay), 'Give an interval of zero or more.');
+    elsif delay is not null and due is not null then
+        perform workerjobs.refuse('due and delay exclude each other', 'Give one of them.');
+    elsif delay is not null then
+        job.due := now() + delay;
+    end if;
+    job := workerjobs.checked(job);
+    return (
+        select stored.id
+        from workerjobs.store_jobs(json_build_array(job), array_remove(array[job.tag], null)) as stored
+    );
+end $$;
+
+CREATE FUNCTION workerjobs.unfinished_of_tag(tag text) RETURNS bigint[]
+    LANGUAGE sql STABLE
+    SET search_path TO 'public'
+    AS $_$
+    select array(
+        select j.id from "workerJobs" as j where j.tag = $1 and j.started is null and j.finished is null
+        union all
+        select j.id from "workerJobs" as j where j.tag = $1 and j.started is not null and j.finished is null
+    )
+$_$;
+
+CREATE FUNCTION workerjobs.unschedule(key text) RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'public'
+    AS $$
+    select count(*)::integer from workerjobs.end_line(key, 'Job cancelled')
+$$;
+
+CREATE TABLE public."workerJobLimits" (
+    kind text NOT NULL,
+    name text NOT NULL,
+    concurrency integer,
+    "rateLimit" integer,
+    "ratePeriod" integer,
+    "nextStart" timestamp with time zone,
+    "updatedAt" timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT "workerJobLimits_concurrency_check" CHECK ((concurrency >= 0)),
+    CONSTRAINT "workerJobLimits_kind_check" CHECK ((kind = ANY (ARRAY['type'::text, 'key'::text]))),
+    CONSTRAINT "workerJobLimits_rateLimit_check" CHECK (("rateLimit" > 0)),
+    CONSTRAINT "workerJobLimits_ratePeriod_check" CHECK (("ratePeriod" > 0)),
+    CONSTRAINT "workerJobLimits_rate_is_whole" CHECK ((("rateLimit" IS NULL) = ("ratePeriod" IS NULL)))
+);
+
+CREATE TABLE public."workerJobPauses" (
+    kind text NOT NULL,
+    name text NOT NULL,
+    reason text,
+    "pausedAt" timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT "workerJobPauses_kind_check" CHECK ((kind = ANY (ARRAY['pool'::text, 'type'::text])))
+);
+
+CREATE TABLE public."workerJobResources" (
+    "clusterId" text NOT NULL,
+    "resourceUid" text NOT NULL,
+    "runKey" text NOT NULL,
+    namespace text NOT NULL,
+    name text NOT NULL,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL,
+    "deletedAt" timestamp with time zone
+);
+
+CREATE TABLE public."workerJobWorkers" (
+    owner text NOT NULL,
+    pool text NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    version text NOT NULL,
+    children integer NOT NULL,
+    types text[] DEFAULT '{}'::text[] NOT NULL,
+    schemas jsonb DEFAULT '{}'::jsonb NOT NULL,
+    "isDraining" boolean DEFAULT false NOT NULL,
+    "startedAt" timestamp with time zone DEFAULT now() NOT NULL,
+    "seenAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public."workerJobsMigrations" (
+    version integer NOT NULL,
+    name text NOT NULL,
+    "compatibleFrom" integer NOT NULL,
+    "appliedAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE public."workerJobs" ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (
+    SEQUENCE NAME public."workerJobs_id_seq"
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE SEQUENCE workerjobs.fencing_token
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER TABLE ONLY public."workerJobLimits"
+    ADD CONSTRAINT "workerJobLimits_pkey" PRIMARY KEY (kind, name);
+
+ALTER TABLE ONLY public."workerJobPauses"
+    ADD CONSTRAINT "workerJobPauses_pkey" PRIMARY KEY (kind, name);
+
+ALTER TABLE ONLY public."workerJobResources"
+    ADD CONSTRAINT "workerJobResources_pkey" PRIMARY KEY ("clusterId", "resourceUid", "runKey");
+
+ALTER TABLE ONLY public."workerJobWorkers"
+    ADD CONSTRAINT "workerJobWorkers_pkey" PRIMARY KEY (owner);
+
+ALTER TABLE ONLY public."workerJobsMigrations"
+    ADD CONSTRAINT "workerJobsMigrations_pkey" PRIMARY KEY (version);
+
+ALTER TABLE ONLY public."workerJobs"
+    ADD CONSTRAINT "workerJobs_pkey" PRIMARY KEY (id);
+
+CREATE INDEX "workerJobs_claimable" ON public."workerJobs" USING btree (pool, type, priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NULL));
+
+CREATE INDEX "workerJobs_keyed" ON public."workerJobs" USING btree (pool, "concurrencyKey", priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
+
+CREATE INDEX "workerJobs_pending_tag" ON public."workerJobs" USING btree (tag) WHERE ((tag IS NOT NULL) AND (started IS NULL) AND (finished IS NULL));
+
+CREATE INDEX "workerJobs_removable" ON public."workerJobs" USING btree ("removeAt", id) WHERE ((finished IS NOT NULL) AND (NOT persistent));
+
+CREATE INDEX "workerJobs_resource" ON public."workerJobs" USING btree ("clusterId", "resourceUid", id) WHERE ("resourceUid" IS NOT NULL);
+
+CREATE INDEX "workerJobs_running" ON public."workerJobs" USING btree ("leaseDeadline") WHERE ((started IS NOT NULL) AND (finished IS NULL));
+
+CREATE UNIQUE INDEX "workerJobs_tick" ON public."workerJobs" USING btree ("cronKey", tick) WHERE (("cronKey" IS NOT NULL) AND (NOT ((finished IS NOT NULL) AND (success = false) AND ((started IS NULL) OR "cancelRequested"))));
+
+CREATE INDEX "workerJobs_unfinished_cron" ON public."workerJobs" USING btree ("cronKey") WHERE (("cronKey" IS NOT NULL) AND (finished IS NULL));
+
+CREATE INDEX "workerJobs_unfinished_key" ON public."workerJobs" USING btree ("concurrencyKey") WHERE ((finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
+
+CREATE INDEX "workerJobs_unplanned" ON public."workerJobs" USING btree ("cronKey", id) WHERE ((due = 'infinity'::timestamp with time zone) AND (tick IS NULL) AND ("cronKey" IS NOT NULL) AND (started IS NULL) AND (finished IS NULL));
+
+CREATE TRIGGER "announceCancel" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN ((new."cancelRequested" AND (NOT old."cancelRequested") AND (new.started IS NOT NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.announce_cancel();
+
+CREATE TRIGGER "announceInserted" AFTER INSERT ON public."workerJobs" REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION workerjobs.announce_inserted();
+
+CREATE TRIGGER "announceLimited" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."concurrencyKey" IS NOT NULL) AND (new.finished IS NOT NULL) AND (old.finished IS NULL))) EXECUTE FUNCTION workerjobs.announce_limited();
+
+CREATE TRIGGER "announceLimits" AFTER DELETE OR UPDATE OF concurrency, "rateLimit", "ratePeriod" ON public."workerJobLimits" FOR EACH STATEMENT EXECUTE FUNCTION workerjobs.announce_settings();
+
+CREATE TRIGGER "announceNewLimits" AFTER INSERT ON public."workerJobLimits" FOR EACH ROW WHEN (((new.concurrency IS NOT NULL) OR (new."rateLimit" IS NOT NULL))) EXECUTE FUNCTION workerjobs.announce_settings();
+
+CREATE TRIGGER "announcePauses" AFTER INSERT OR DELETE OR UPDATE ON public."workerJobPauses" FOR EACH STATEMENT EXECUTE FUNCTION workerjobs.announce_settings();
+
+CREATE TRIGGER "announcePending" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new.started IS NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.announce_pending();
+
+CREATE TRIGGER "announceResourceInserted" AFTER INSERT ON public."workerJobs" FOR EACH ROW WHEN ((new."resourceUid" IS NOT NULL)) EXECUTE FUNCTION workerjobs.announce_resource();
+
+CREATE TRIGGER "announceResourceUpdated" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new."updatedAt" IS DISTINCT FROM old."updatedAt"))) EXECUTE FUNCTION workerjobs.announce_resource();

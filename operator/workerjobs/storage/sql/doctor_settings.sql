@@ -1,0 +1,1 @@
+select name, setting from pg_settings where name = any(%(names)s)

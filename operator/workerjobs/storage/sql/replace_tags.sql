@@ -1,0 +1,1 @@
+select workerjobs.replace_tags(%(tags)s)

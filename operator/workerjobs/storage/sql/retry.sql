@@ -1,0 +1,1 @@
+select {job_columns} from workerjobs.retry_jobs(%(ids)s) as j order by j.id

@@ -1,0 +1,1 @@
+select {job_columns} from workerjobs.store_line(%(job)s) as j

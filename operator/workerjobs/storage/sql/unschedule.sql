@@ -1,0 +1,1 @@
+select workerjobs.unschedule(%(key)s) as cancelled

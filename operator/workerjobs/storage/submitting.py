@@ -1,0 +1,257 @@
+"""Submitting, scheduling, cancelling and retrying, as operations for any connection (`workerjobs.storage.steps`).
+
+What a submit means is a function in the database (``migrations/0003_sql_api.sql``), the same one for SQL callers. Here
+its values are written; and bulks, which go by COPY past it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import Any
+
+from psycopg.rows import dict_row, tuple_row
+
+from workerjobs.domain.job import Job, NewJob, check_job, column_name, encode_data, encode_json, field_problems
+from workerjobs.domain.lifecycle import REPLACED_RESULT
+from workerjobs.domain.parsing import as_new_job
+from workerjobs.domain.schedule import CronSchedule
+from workerjobs.errors import InvalidInputError
+from workerjobs.storage.rows import struct_row
+from workerjobs.storage.steps import CopyIn, Statement, Steps
+
+MAX_PROBLEMS = 20
+"""Problems of a bulk that are named; the others are counted."""
+BLOCK_ROWS = 1000
+"""Rows given to the connection at once."""
+
+_SAME_NAMES = (
+    "type",
+    "user_id",
+    "tag",
+    "cron_schedule",
+    "time_zone",
+    "persistent",
+    "priority",
+    "pool",
+    "timeout_ms",
+    "remove_delay_ms",
+    "auto_reschedule_on_failure",
+    "auto_reschedule_on_failure_delay_ms",
+    "concurrency_key",
+    "concurrency_limit",
+    "rate_limit",
+    "rate_period_ms",
+    "traceparent",
+)
+"""Fields of `NewJob` that ``workerjobs.new_job`` has under the same name."""
+
+_RESOURCE_COLUMNS = {
+    "cluster_id": "cluster_id",
+    "namespace": "namespace",
+    "name": "resource_name",
+    "uid": "resource_uid",
+    "generation": "resource_generation",
+}
+
+_write_json = json.JSONEncoder(default=datetime.isoformat).encode
+
+
+def submitting(jobs: Sequence[NewJob], *, cancels_by_tag: bool = True) -> Steps[list[Job]]:
+    """Store checked jobs, and cancel what is pending under their tags.
+
+    Args:
+        jobs: In the order in which they come back; of those that share a tag, the last one stays pending.
+        cancels_by_tag: False for follow-ups, which cancel nothing.
+    """
+    if not jobs:
+        return []
+    tags = {job.tag for job in jobs if job.tag is not None and cancels_by_tag}
+    values = {"jobs": jobs_json(jobs, datetime.now(UTC), tags), "replaced_tags": sorted(tags)}
+    stored: list[Job] = yield Statement("submit", values, struct_row(Job))
+    return stored
+
+
+def submitting_one(given: NewJob | Mapping[str, Any]) -> Steps[Job]:
+    """Check and store one job."""
+    job = _checked(given)
+    stored = yield from submitting([job])
+    if not stored:
+        raise InvalidInputError(f"The tick of {job.cron_key} is there already: use schedule to replace a cron job")
+    return stored[0]
+
+
+def scheduling(given: NewJob | Mapping[str, Any], key: str | None) -> Steps[Job]:
+    """Check and store a cron job, in place of the one that its key has now."""
+    job = _checked(given)
+    if key is not None:
+        job = replace(job, cron_key=key)
+    if job.cron_schedule is None:
+        raise InvalidInputError("cronSchedule is missing: give a schedule, or submit the job")
+    if job.cron_key is None:
+        return (yield from submitting_one(job))
+    after = datetime.now(UTC)
+    while True:
+        values = {"job": jobs_json([job], after, set())[1:-1]}
+        stored: list[Job] = yield Statement("schedule", values, struct_row(Job))
+        if stored:
+            return stored[0]
+        # A run of this very tick goes on, or is over already on the database's clock: the one after it.
+        (_, tick, _), job = _timing(job, after), replace(job, due=None)
+        assert tick is not None
+        after = tick
+
+
+def unscheduling(key: str) -> Steps[int]:
+    """End the cron job of a key; returns how many pending rows were cancelled."""
+    rows = yield Statement("unschedule", {"key": key}, dict_row)
+    cancelled: int = rows[0]["cancelled"]
+    return cancelled
+
+
+def cancelling(job_ids: Sequence[int], reason: str) -> Steps[list[Job]]:
+    """Cancel jobs; returns those that were not finished."""
+    jobs: list[Job] = yield Statement("cancel", {"ids": list(job_ids), "reason": reason}, struct_row(Job))
+    return jobs
+
+
+def cancelling_tag(tag: str, reason: str) -> Steps[list[Job]]:
+    """Cancel all unfinished jobs of a tag."""
+    jobs: list[Job] = yield Statement("cancel_tag", {"tag": tag, "reason": reason}, struct_row(Job))
+    return jobs
+
+
+def retrying(job_ids: Sequence[int]) -> Steps[list[Job]]:
+    """Run finished jobs again as new rows, all or none."""
+    jobs: list[Job] = yield Statement("retry", {"ids": list(job_ids)}, struct_row(Job))
+    return jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """Many checked jobs, ready for COPY: columns that someone gave, each with a value for every job."""
+
+    columns: Mapping[str, Sequence[Any]]
+    tags: Sequence[str]
+    count: int
+
+
+def prepare_bulk(given: Iterable[NewJob | Mapping[str, Any]]) -> Bulk:
+    """Check many jobs and write their values.
+
+    Raises:
+        InvalidInputError: At least one can't be stored; each problem with the index of its job, from 0.
+    """
+    now = datetime.now(UTC)
+    jobs: list[NewJob] = []
+    data: list[str] = []
+    problems: list[str] = []
+    for index, each in enumerate(given):
+        found = []
+        try:
+            job = as_new_job(each)
+            found = field_problems(job, now=now)
+            data.append(encode_data(job.data))
+            jobs.append(job)
+        except InvalidInputError as error:
+            found += error.problems
+        else:
+            if job.resource is not None:
+                found.append("it belongs to a custom resource, which is submitted by itself")
+        problems += [f"jobs[{index}]: {problem}" for problem in found]
+    if problems:
+        more = len(problems) - MAX_PROBLEMS
+        raise InvalidInputError([*problems[:MAX_PROBLEMS], *([f"and {more} more problems"] if more > 0 else [])])
+    tags = {job.tag for job in jobs if job.tag is not None}
+    columns = _columns(jobs, now, tags)
+    columns["data"] = data
+    given_columns = {
+        name: values for name, values in columns.items() if values.count(_DEFAULTS.get(name)) < len(values)
+    }
+    return Bulk(given_columns, sorted(tags), len(jobs))
+
+
+def submitting_bulk(bulk: Bulk) -> Steps[int]:
+    """Store a bulk by COPY; returns how many jobs it has."""
+    if bulk.count == 0:
+        return 0
+    if bulk.tags:
+        yield Statement("replace_tags", {"tags": bulk.tags}, dict_row)
+    ((table, now),) = yield Statement("jobs_table", {}, tuple_row)
+    columns = {column_name(name): values for name, values in bulk.columns.items() if name != "is_superseded"}
+    if "due" in columns:
+        # COPY knows no default for single rows.
+        columns["due"] = [now if due is None else due for due in columns["due"]]
+    if superseded := bulk.columns.get("is_superseded"):
+        columns["finished"] = [now if each else None for each in superseded]
+        columns["success"] = [False if each else None for each in superseded]
+        columns["result"] = [REPLACED_RESULT if each else None for each in superseded]
+    yield CopyIn(table, list(columns), _copy_blocks(list(columns.values())))
+    return bulk.count
+
+
+def jobs_json(jobs: Sequence[NewJob], now: datetime, replaced_tags: set[str]) -> str:
+    """Write jobs as a JSON array of ``workerjobs.new_job``."""
+    columns = _columns(jobs, now, replaced_tags)
+    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    # The data is written as it came, with its key order; the rest around it.
+    written = (f'{_write_json(row)[:-1]},"data":{encode_json(job.data)}}}' for row, job in zip(rows, jobs, strict=True))
+    return "[" + ",".join(written) + "]"
+
+
+def _columns(jobs: Sequence[NewJob], now: datetime, replaced_tags: set[str]) -> dict[str, list[Any]]:
+    """The values of jobs but for their data, by the names of ``workerjobs.new_job``."""
+    timings = [_timing(job, now) for job in jobs]
+    last = {job.tag: index for index, job in enumerate(jobs)}
+    columns: dict[str, list[Any]] = {name: [getattr(job, name) for job in jobs] for name in _SAME_NAMES}
+    columns |= {
+        "due": [due for due, _, _ in timings],
+        "tick": [tick for _, tick, _ in timings],
+        "cron_key": [cron_key for _, _, cron_key in timings],
+        "is_superseded": [job.tag in replaced_tags and last[job.tag] != index for index, job in enumerate(jobs)],
+    }
+    if any(job.retry for job in jobs):
+        for name in ("limit", "initial_delay_ms", "factor", "max_delay_ms"):
+            columns[f"retry_{name}"] = [getattr(job.retry, name, None) for job in jobs]
+    if any(job.resource for job in jobs):
+        for name, column in _RESOURCE_COLUMNS.items():
+            columns[column] = [getattr(job.resource, name, None) for job in jobs]
+    return columns
+
+
+def _timing(job: NewJob, now: datetime) -> tuple[datetime | None, datetime | None, str | None]:
+    """Find a job's due moment, tick and cron key."""
+    if job.cron_schedule is None:
+        return job.due, None, None
+    cron_key = job.cron_key or f"line:{uuid.uuid4()}"
+    tick = job.due or CronSchedule.parse(job.cron_schedule, job.time_zone, identity=cron_key).next_after(now)
+    return tick, tick, cron_key
+
+
+def _checked(given: NewJob | Mapping[str, Any]) -> NewJob:
+    job = as_new_job(given)
+    check_job(job, now=datetime.now(UTC))
+    return job
+
+
+_DEFAULTS = {name: value for name, (value,) in _columns([NewJob(type="")], datetime.now(UTC), set()).items()}
+"""What the table gives a column by itself."""
+
+
+def _copy_blocks(columns: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """Write rows in COPY's text format, a good many at a time."""
+    lines = map("\t".join, zip(*(map(_copy_text, values) for values in columns), strict=True))
+    while block := list(islice(lines, BLOCK_ROWS)):
+        yield "\n".join(chain(block, [""]))
+
+
+def _copy_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    if value is None:
+        return "\\N"
+    return value.isoformat() if isinstance(value, datetime) else str(value)
