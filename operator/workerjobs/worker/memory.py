@@ -13,7 +13,7 @@ from workerjobs.errors import WorkerJobsError
 
 MIB = 2**20
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-MARGIN_MIB = 32
+MARGIN_MIB = 64
 """Beside a quarter of the limit: what is asked for and never used (stacks of threads, arenas) counts for the kernel."""
 
 
