@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.support.table import count_rows, read, sql
 from tests.support.workers import JOBS, PROCESS_JOBS, Told, Worker, finished, run_jobs, worker
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.worker.children import Child
+from workerjobs.worker.output import LIMIT_BYTES, LINE_BYTES, Output, mark
 from workerjobs.worker.running import RunningJob
 
 RUNS = "create table runs (n int primary key, pid int)"
@@ -234,3 +236,31 @@ async def test_what_each_job_of_a_frame_prints_is_logged_as_its_own(
             assert lines[: len(first)] == first
             assert set("".join(lines[len(first) : -1])) == {"x"}
             assert "bytes of output were dropped" in lines[-1]
+
+
+@pytest.mark.parametrize("length", [0, 5, LINE_BYTES - 4, LINE_BYTES - 1, LINE_BYTES, LIMIT_BYTES + 5000])
+def test_mark_between_jobs_is_read_wherever_a_piece_ends(caplog: pytest.LogCaptureFixture, length: int) -> None:
+    """A mark whose beginning ended up in a piece of a long line gave the next job's output to the one before it."""
+    caplog.set_level(logging.INFO, logger="workerjobs.output")
+
+    @in_loop
+    async def read_it(cut: int) -> None:
+        read_end, write_end = os.pipe()
+        output = Output(read_end, lambda job_id: {"job_id": job_id} if job_id else {})
+        output.begin(6)
+        for piece in (b"x" * length + mark(7)[:cut], mark(7)[cut:] + b"hello"):
+            for start in range(0, len(piece), 2**15):
+                os.write(write_end, piece[start : start + 2**15])
+                output.drain()
+        output.finish()
+        output.close()
+        os.close(write_end)
+
+    for cut in range(1, len(mark(7))):
+        caplog.clear()
+        read_it(cut)
+        told = [(record.__dict__["job_id"], record.getMessage()) for record in caplog.records]
+        assert (7, "hello") in told, cut
+        assert [text for job_id, text in told if job_id == 7] == ["hello"], cut
+        if length <= LINE_BYTES:
+            assert "".join(text for job_id, text in told if job_id == 6) == "x" * length, cut
