@@ -16,7 +16,8 @@ from workerjobs.domain.job import JobState, NewJob
 async def test_children_are_replaced_after_some_jobs_and_each_job_runs_once(database_url: str) -> None:
     sql(database_url, "create table runs (n int primary key, pid int)")
     async with worker(database_url, children=2, modules=[PROCESS_JOBS], child_max_jobs=50) as running:
-        first = set(await until(lambda: len(running.supervisor.child_pids) == 2 and running.supervisor.child_pids))
+        await until(lambda: len(running.supervisor.child_pids) == 2)
+        first = set(running.supervisor.child_pids)
         n = 0
         while len(sql(database_url, "select distinct pid from runs")) < 6:
             jobs = await run_jobs(

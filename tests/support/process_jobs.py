@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def _grow(mib: int) -> None:
         time.sleep(0.005)
 
 
-TAKES = {
+TAKES: dict[str, Callable[[int], Any]] = {
     "slowly": _grow,
     "at once": lambda mib: _kept.append(bytearray(mib * MIB)),
     "in a program": lambda mib: subprocess.run(
@@ -127,7 +128,7 @@ def _crash() -> None:
     ctypes.string_at(0)
 
 
-ENDS = {
+ENDS: dict[str, Callable[[], Any]] = {
     "SIGSEGV": _crash,
     "exit code 7": lambda: os._exit(7),
     "memory": lambda: _grow(600),

@@ -158,18 +158,19 @@ class Child:
             loading = self._attempt(task, started, lambda _: self._load(task.job_type))
             if loading is None or not loading.success:
                 return self._tell(loading)
-        is_fresh = "fresh" in (self._configuration.isolation, self._registry.options_for(task.job_type).isolation)
+        job_type = self._registry.find(task.job_type)
+        is_fresh = "fresh" in (self._configuration.isolation, job_type.options.isolation)
         if is_fresh and count_threads() == 1:
-            return self._run_apart(task, started)
-        is_told = self._tell(self._attempt(task, started, lambda progress: self._call(task, progress)))
+            return self._run_apart(task, job_type, started)
+        is_told = self._tell(self._attempt(task, started, lambda progress: self._call(task, job_type, progress)))
         # With threads of the job modules it can't be forked: then this was the process for that job alone.
         return is_told and not is_fresh
 
-    def _run_apart(self, task: Task, started: float) -> bool:
+    def _run_apart(self, task: Task, job_type: JobType, started: float) -> bool:
         """Run one job in a process of its own, and tell what became of it where that can't tell it."""
         with contextlib.suppress(Exception):
             # Once here, and not in every process that asks for a connection. What fails, fails in the job as well.
-            if self._configuration.database_url and self._registry.find(task.job_type).arguments.takes_context:
+            if self._configuration.database_url and job_type.arguments.takes_context:
                 self._load_storage()
         self._flush_output()
         try:
@@ -178,7 +179,7 @@ class Child:
             exit_code = NOT_FORKED
         else:
             if is_copy:
-                self._be_fresh(task, started)
+                self._be_fresh(task, job_type, started)
             exit_code = self._fresh.wait()
         if self._is_interrupted:
             return False
@@ -190,11 +191,11 @@ class Child:
             self._send(Finished(task.job_id, False, error=how, started=started, finished=time.monotonic()))
         return True
 
-    def _be_fresh(self, task: Task, started: float) -> NoReturn:
+    def _be_fresh(self, task: Task, job_type: JobType, started: float) -> NoReturn:
         """Be the copy: run the job, tell what became of it, and end."""
         exit_code = 70
         try:
-            if self._tell(self._attempt(task, started, lambda progress: self._call(task, progress))):
+            if self._tell(self._attempt(task, started, lambda progress: self._call(task, job_type, progress))):
                 self._fresh.has_told = True
             exit_code = 0
         except BaseException:  # noqa: BLE001  # nothing may leave this frame but through os._exit
@@ -248,13 +249,15 @@ class Child:
             raise _RefusedError(str(error)) from None
         self._send(Described(found.describe()))
 
-    def _call(self, task: Task, progress: _ProgressSender) -> Any:
-        job_type = self._registry.find(task.job_type)
+    def _call(self, task: Task, job_type: JobType, progress: _ProgressSender) -> Any:
         try:
             data = job_type.arguments.parse(task.data_json)
         except InvalidDataError as error:
             raise _RefusedError(str(error)) from None
-        with limited(job_type.options.memory_mib or self._configuration.memory_mib):
+        limit_mib = job_type.options.memory_mib or self._configuration.memory_mib
+        if limit_mib is None:
+            return self._call_function(task, job_type, data, progress)
+        with limited(limit_mib):
             return self._call_function(task, job_type, data, progress)
 
     def _call_function(self, task: Task, job_type: JobType, data: Any, progress: _ProgressSender) -> Any:

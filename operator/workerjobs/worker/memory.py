@@ -41,21 +41,18 @@ def memory_failure(limit_mib: int, peak_mib: int | None) -> str:
 
 
 @contextlib.contextmanager
-def limited(limit_mib: int | None) -> Iterator[None]:
+def limited(limit_mib: int) -> Iterator[None]:
     """Let this process ask for no more than some memory, beside what it has; afterwards as before.
 
     A hard stop for what grows faster than it is watched (`workerjobs.worker.memory_watch`). Addresses can't be limited
     instead (RLIMIT_AS): numpy and others reserve many more than they use.
 
     Args:
-        limit_mib: How much; None: no limit.
+        limit_mib: How much.
 
     Raises:
         MemoryLimitError: In place of an error that says that memory was refused.
     """
-    if limit_mib is None:
-        yield
-        return
     with contextlib.suppress(OSError):
         # The peak of this job, not of one before it. Kernels without that file's support keep the highest of all.
         Path("/proc/self/clear_refs").write_text("5")
