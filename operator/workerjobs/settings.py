@@ -140,6 +140,8 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     """A whole number in a range, or 0."""
 
     def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit():
+            raise ValueError(text)
         number = int(text)
         if number and not low <= number <= high:
             raise ValueError(text)
