@@ -225,6 +225,22 @@ async def test_submitter_that_waited_for_a_tag_sees_what_the_other_one_stored(da
         assert (await read(first, later)).state is JobState.PENDING
 
 
+@in_loop
+async def test_tags_are_replaced_also_where_the_databases_default_isolation_hides_others_jobs(
+    database_url: str,
+) -> None:
+    name = database_url.rpartition("/")[2]
+    sql(database_url, f'alter database "{name}" set default_transaction_isolation = serializable')
+    assert sql(database_url, "show transaction_isolation") == [("serializable",)]
+    line = NewJob(type="tidy", cron_schedule="@hourly", cron_key="builtin:tidy", tag="tidy")
+    async with open_stores(database_url, 4) as stores:
+        await asyncio.gather(*(submit_one(store, NewJob(type="report", tag="nightly")) for store in stores))
+        await asyncio.gather(*(store.submit_bulk([NewJob(type="report", tag="nightly")]) for store in stores))
+        await asyncio.gather(*(store.ensure_cron([line]) for store in stores))
+    assert count_rows(database_url, "finished is null and tag = 'nightly'") == 1
+    assert count_rows(database_url, "tag = 'tidy'") == 1
+
+
 # --- cron lines that are to exist once
 
 

@@ -130,6 +130,9 @@ class PostgresJobStore:
         now = datetime.now(UTC)
         for job in jobs:
             check_job(job, now=now)
+        if not any(job.resource or job.tag for job in jobs):
+            async with self._connected() as connection:
+                return await perform(connection, submitting(jobs))
         async with self._transaction() as connection:
             fresh = await _record_resources(connection, [job for job in jobs if job.resource is not None])
             chosen = [
