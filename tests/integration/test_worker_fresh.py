@@ -103,7 +103,7 @@ async def test_fresh_job_that_dies_in_the_middle_of_a_message_fails_and_the_next
     async with worker(database_url, modules=[PROCESS_JOBS], isolation="fresh") as running:
         for _ in range(3):
             died, after = await run_jobs(running.store, NewJob(type="dieWhileLogging"), NewJob(type="who"))
-            assert died.error == KILLED
+            assert died.error == "The job's process ended with exit code 7"
             assert after.state is JobState.SUCCEEDED
 
 
@@ -156,6 +156,24 @@ async def test_fresh_job_does_not_outlive_its_child_or_its_supervisor(database_u
         run = process((await told.run(second))["pid"])
         running.send(signal.SIGKILL)
         await gone([run], seconds=2)
+
+
+@in_loop
+async def test_fresh_job_that_left_its_group_is_interrupted_and_killed_all_the_same(
+    database_url: str, tmp_path: Path
+) -> None:
+    told = Told(tmp_path)
+    async with worker(database_url, modules=[PROCESS_JOBS]) as running:
+        first, second = await running.store.submit([NewJob(type="holdApart", data=told.data()) for _ in range(2)])
+        run = process((await told.run(first))["pid"])
+        await running.store.cancel([first.id])
+        assert (await finished(running.store, first)).error == "Job cancelled"
+        assert len(told.runs(first, "interrupted")) == 1
+        await gone([run])
+        run = process((await told.run(second))["pid"])
+        kill(processes()[run])
+        await gone([run], seconds=2)
+        assert (await finished(running.store, second)).error == KILLED
 
 
 @in_loop

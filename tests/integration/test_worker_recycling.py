@@ -32,6 +32,16 @@ async def test_children_are_replaced_after_some_jobs_and_each_job_runs_once(data
 
 
 @in_loop
+async def test_child_that_never_has_nothing_to_do_is_replaced_too(database_url: str) -> None:
+    sql(database_url, "create table runs (n int primary key, pid int)")
+    async with worker(database_url, modules=[PROCESS_JOBS], child_max_jobs=50) as running:
+        await run_jobs(running.store, *(NewJob(type="tiny", data={"n": n}) for n in range(3000)), seconds=60)
+        runs = sql(database_url, "select pid from runs")
+        assert len(runs) == 3000
+        assert len(set(runs)) > 3
+
+
+@in_loop
 async def test_child_that_is_replaced_ends_its_job_before_the_other_begins(database_url: str, tmp_path: Path) -> None:
     told = Told(tmp_path)
     async with worker(database_url, modules=[JOBS, PROCESS_JOBS], child_max_jobs=1) as running:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -56,15 +56,28 @@ def connect_fresh(data: dict[str, Any], context: JobContext) -> dict[str, Any]:
 
 @job("dieWhileLogging")
 def die_while_logging(data: dict[str, Any]) -> None:
-    """Die with a message half sent: a thread sends more than is read."""
+    """Die with a message half sent: each one is more than a socket holds."""
 
     def shout() -> None:
         while True:
-            logging.getLogger("shout").info("x" * 90_000)
+            logging.getLogger("shout").info("🚀" * 99_000)
 
     threading.Thread(target=shout, daemon=True).start()
     time.sleep(0.1)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(7)
+
+
+@job("holdApart", isolation="fresh")
+def hold_apart(data: dict[str, Any], context: JobContext) -> None:
+    """Leave the process group, and hold."""
+    os.setsid()
+    unfinished = Path(data["folder"]) / f"{context.job_id}-{context.fencing_token}.unfinished"
+    unfinished.write_text(json.dumps({"pid": os.getpid()}))
+    unfinished.rename(unfinished.with_suffix(".started"))
+    try:
+        time.sleep(600)
+    finally:
+        unfinished.with_suffix(".interrupted").write_text("{}")
 
 
 def _grow(mib: int) -> None:
