@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev test lint format schema bench-smoke clean
+.PHONY: help install demo dev test lint format schema bench bench-smoke clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -46,6 +46,10 @@ format: $(INSTALLED) ## Format the code
 
 schema: $(INSTALLED) ## Write storage/schema.sql anew, after a new migration
 	$(BIN)/python -m tests.support.schema
+
+bench: $(INSTALLED) ## Ours and its peers side by side into docs/benchmarks.md; ONLY=drain PEERS=ours,river for a part
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
 
 bench-smoke: $(INSTALLED) ## Pickup latency and throughput in brief
 	$(BIN)/python -m tests.bench.smoke

