@@ -190,13 +190,22 @@ async def run_worker(
     supervisor = Supervisor(
         store,
         listener(url, settings.database_direct_url),
-        Configuration(settings.job_modules, settings.log_level, url, STORAGE_FOR_JOBS),
+        Configuration(
+            settings.job_modules,
+            settings.log_level,
+            url,
+            STORAGE_FOR_JOBS,
+            isolation=settings.isolation,
+            memory_mib=settings.job_memory_mib,
+        ),
         SupervisorOptions(
             children=children,
             pool=settings.pool,
             lease=_seconds(settings.lease_seconds),
             renew_every=_seconds(settings.renew_seconds),
             grace=_seconds(settings.grace_seconds),
+            child_max_jobs=settings.child_max_jobs,
+            child_max_mib=settings.child_max_mib,
             builtin_jobs=[REMOVE_OLD_WORKER_JOBS] if settings.builtin_jobs else [],
         ),
     )

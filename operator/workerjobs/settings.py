@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from workerjobs.errors import InvalidSettingsError
 from workerjobs.logs import LEVELS
 
+Isolation = Literal["warm", "fresh"]
 WorkerCount = int | Literal["cpus"]
 T = TypeVar("T")
 
 MAX_WORKER_COUNT = 1000
 DEFAULT_HEALTH_PORT = 8090
+MAX_CHILD_JOBS = 2**31 - 1
+DEFAULT_CHILD_MAX_JOBS = 100_000
+DEFAULT_CHILD_MAX_MIB = 1024
+MIN_MEMORY_MIB, MAX_MEMORY_MIB = 32, 1024 * 1024
+"""Limits of a job's memory limit; Python alone takes some 20 MiB."""
 LEASE_SECONDS = 15.0
 """How long a claimed row stays reserved without a renewal, and a worker counts as alive that does not show itself."""
 HEALTH_URL_VARIABLE = "WORKERJOBS_HEALTH_URL"
@@ -47,6 +53,14 @@ class WorkerSettings:
     """DATABASE_WAIT_SECONDS: how long to wait at start for a database that is not up or not migrated yet."""
     builtin_jobs: bool
     """WORKER_BUILTIN_JOBS: "off" leaves the built-in cron jobs alone."""
+    isolation: Isolation
+    """WORKER_ISOLATION: "fresh" runs every job in a process of its own; "warm" those whose type asks for it."""
+    job_memory_mib: int | None
+    """WORKER_JOB_MEMORY_MIB: memory that a job may take whose type says nothing of it; 0 (None): any."""
+    child_max_jobs: int
+    """WORKER_CHILD_MAX_JOBS: about how many jobs a child runs before it is replaced; 0: any number."""
+    child_max_mib: int
+    """WORKER_CHILD_MAX_MIB: memory that a child may keep between jobs before it is replaced; 0: any."""
     lease_seconds: float = LEASE_SECONDS
     """How long a claimed row stays reserved without a renewal."""
     renew_seconds: float = 5.0
@@ -116,6 +130,20 @@ def _number(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         number = float(text)
         if not low <= number <= high:
+            raise ValueError(text)
+        return number
+
+    return parse
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """A whole number in a range, or 0."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit():
+            raise ValueError(text)
+        number = int(text)
+        if number and not low <= number <= high:
             raise ValueError(text)
         return number
 
@@ -223,6 +251,23 @@ def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSetti
         health_port=reader.read("WORKER_HEALTH_PORT", _DEFAULT_PORT, _port, 'a port from 0 to 65535, or "off"'),
         database_wait_seconds=reader.read("DATABASE_WAIT_SECONDS", 0.0, _number(0, 86_400), "seconds from 0 to 86400"),
         builtin_jobs=reader.read("WORKER_BUILTIN_JOBS", "on", _one_of("on", "off"), "on or off") == "on",
+        isolation=cast("Isolation", reader.read("WORKER_ISOLATION", "warm", _one_of("warm", "fresh"), "warm or fresh")),
+        job_memory_mib=reader.read(
+            "WORKER_JOB_MEMORY_MIB",
+            0,
+            _whole(MIN_MEMORY_MIB, MAX_MEMORY_MIB),
+            f"MiB from {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB}, or 0 for no limit",
+        )
+        or None,
+        child_max_jobs=reader.read(
+            "WORKER_CHILD_MAX_JOBS",
+            DEFAULT_CHILD_MAX_JOBS,
+            _whole(1, MAX_CHILD_JOBS),
+            f"a number from 0 to {MAX_CHILD_JOBS}",
+        ),
+        child_max_mib=reader.read(
+            "WORKER_CHILD_MAX_MIB", DEFAULT_CHILD_MAX_MIB, _whole(1, MAX_MEMORY_MIB), f"MiB from 0 to {MAX_MEMORY_MIB}"
+        ),
     )
     reader.finish()
     return settings

@@ -34,6 +34,18 @@ def noop(data: dict[str, Any]) -> dict[str, Any]:
     return _proof(data)
 
 
+@job("noopAgain")
+def noop_again(data: dict[str, Any]) -> dict[str, Any]:
+    """The same under another name, to be told from rows that are there."""
+    return _proof(data)
+
+
+@job("noopFresh", isolation="fresh")
+def noop_fresh(data: dict[str, Any]) -> dict[str, Any]:
+    """The same in a process of its own."""
+    return _proof(data)
+
+
 @job("cpu")
 def cpu(data: dict[str, Any]) -> dict[str, Any]:
     """Keep a core busy, as ``peers/python/protocol.py`` does for the peers in Python."""

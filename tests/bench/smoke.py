@@ -1,13 +1,15 @@
 """`make bench-smoke`: pickup latency and throughput in brief, on the embedded Postgres with its default durability.
 
 Pickup is measured by the job itself: from the moment the submit's commit returned to the moment its function was called
-in a warm child of an idle worker. Throughput: no-op jobs a second, from the first claim to the last settlement.
+in a warm child of an idle worker. Throughput: no-op jobs a second, from the first claim to the last settlement. What
+`isolation: fresh` adds: the time that one child takes for a no-op job in a process of its own, less that of a warm one.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import statistics
 import subprocess
@@ -66,11 +68,24 @@ async def measure_drain(url: str, count: int) -> float:
     return count / (finished - started).total_seconds()
 
 
+async def measure_run(url: str, job_type: str, count: int) -> float:
+    """Run no-op jobs in one child; returns milliseconds a job, from one job's start to the next one's, the median."""
+    async with app.open_store(url) as store:
+        stored = await store.submit([NewJob(type=job_type, data={"n": number}) for number in range(count)])
+        jobs = await store.list(JobFilter(type=job_type, limit=count))
+        while len(jobs) < len(stored) or not all(job.state.is_final for job in jobs):
+            await asyncio.sleep(0.02)
+            jobs = await store.list(JobFilter(type=job_type, limit=count))
+    starts = sorted(job.started for job in jobs if job.started)
+    return statistics.median((b - a).total_seconds() * 1000 for a, b in itertools.pairwise(starts))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pickups", type=int, default=300)
     parser.add_argument("--jobs", type=int, default=3000)
+    parser.add_argument("--fresh", type=int, default=500)
     parser.add_argument("--children", type=int, default=2)
     arguments = parser.parse_args()
     with app.throwaway_database() as url:
@@ -81,11 +96,22 @@ def main() -> None:
         finally:
             worker.terminate()
             worker.wait()
+        worker = start_worker(url, 1)
+        try:
+            # The first jobs find the worker starting.
+            asyncio.run(measure_run(url, "stamp", 10))
+            warm, fresh = (
+                asyncio.run(measure_run(url, job_type, arguments.fresh)) for job_type in ("noopAgain", "noopFresh")
+            )
+        finally:
+            worker.terminate()
+            worker.wait()
     p99 = samples[min(len(samples) - 1, round(len(samples) * 0.99))]
     print(
         f"pickup   p50 {statistics.median(samples):.2f} ms   p99 {p99:.2f} ms   ({len(samples)} jobs, commit to start)"
     )
     print(f"drain    {rate:,.0f} jobs/s   ({arguments.jobs} no-op jobs, {arguments.children} children)")
+    print(f"fresh    adds {fresh - warm:.2f} ms a job   ({arguments.fresh} no-op jobs, one child; warm {warm:.2f} ms)")
 
 
 if __name__ == "__main__":

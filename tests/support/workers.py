@@ -21,12 +21,15 @@ from tests.support.loop import until
 from tests.support.table import open_store, read
 from workerjobs import app
 from workerjobs.domain.job import Job, NewJob
+from workerjobs.settings import Isolation
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
 
 JOBS = str(Path(__file__).with_name("jobs.py"))
 """The file with the jobs for tests, as WORKER_JOB_MODULES takes it."""
+PROCESS_JOBS = str(Path(__file__).with_name("process_jobs.py"))
+"""Likewise: jobs about processes and memory, and tiny ones."""
 
 
 # --- processes
@@ -172,6 +175,8 @@ async def worker(
     *,
     modules: Sequence[str] = (JOBS,),
     log_level: str = "info",
+    isolation: Isolation = "warm",
+    memory_mib: int | None = None,
     lease: float = 15,
     renew_every: float = 5,
     rescue_every: float = 4,
@@ -185,7 +190,9 @@ async def worker(
         supervisor = Supervisor(
             own_store,
             app.listener(url, direct_url),
-            Configuration(tuple(modules), log_level, url, app.STORAGE_FOR_JOBS),
+            Configuration(
+                tuple(modules), log_level, url, app.STORAGE_FOR_JOBS, isolation=isolation, memory_mib=memory_mib
+            ),
             SupervisorOptions(
                 children=children,
                 lease=timedelta(seconds=lease),

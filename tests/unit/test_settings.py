@@ -23,6 +23,8 @@ def test_nothing_set_gives_the_defaults() -> None:
     assert (settings.health_host, settings.health_port) == ("127.0.0.1", 8090)
     assert settings.database_wait_seconds == 0
     assert settings.builtin_jobs is True
+    assert (settings.isolation, settings.job_memory_mib) == ("warm", None)
+    assert (settings.child_max_jobs, settings.child_max_mib) == (100_000, 1024)
     assert settings.renew_seconds * 3 <= settings.lease_seconds
 
 
@@ -55,6 +57,12 @@ def test_empty_means_not_set() -> None:
         ("WORKER_HEALTH_PORT", "off", "health_port", None),
         ("DATABASE_WAIT_SECONDS", "60", "database_wait_seconds", 60),
         ("WORKER_BUILTIN_JOBS", "Off", "builtin_jobs", False),
+        ("WORKER_ISOLATION", "Fresh", "isolation", "fresh"),
+        ("WORKER_JOB_MEMORY_MIB", "32", "job_memory_mib", 32),
+        ("WORKER_JOB_MEMORY_MIB", "0", "job_memory_mib", None),
+        ("WORKER_CHILD_MAX_JOBS", "1", "child_max_jobs", 1),
+        ("WORKER_CHILD_MAX_JOBS", "0", "child_max_jobs", 0),
+        ("WORKER_CHILD_MAX_MIB", "2048", "child_max_mib", 2048),
     ],
 )
 def test_value_is_read(name: str, text: str, field: str, value: Any) -> None:
@@ -76,6 +84,13 @@ def test_value_is_read(name: str, text: str, field: str, value: Any) -> None:
         *(("WORKER_HEALTH_PORT", text, 'a port from 0 to 65535, or "off"') for text in ("-1", "65536", "http", "1.5")),
         ("DATABASE_WAIT_SECONDS", "-5", "seconds from 0 to 86400"),
         ("WORKER_BUILTIN_JOBS", "no", "on or off"),
+        ("WORKER_ISOLATION", "cold", "warm or fresh"),
+        *(
+            ("WORKER_JOB_MEMORY_MIB", text, "MiB from 32 to 1048576, or 0 for no limit")
+            for text in ("31", "-1", "1048577", "256M", "1_000")
+        ),
+        ("WORKER_CHILD_MAX_JOBS", "-1", "a number from 0 to 2147483647"),
+        ("WORKER_CHILD_MAX_MIB", "1.5", "MiB from 0 to 1048576"),
     ],
 )
 def test_bad_value_is_refused_with_what_is_accepted(name: str, text: str, accepted: str) -> None:

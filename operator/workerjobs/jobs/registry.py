@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any, Literal, TypeGuard, TypeVar, get_args
+from typing import Any, TypeGuard, TypeVar, get_args
 
 from msgspec import structs
 
@@ -18,18 +18,16 @@ from workerjobs.domain.job import MAX_MILLISECONDS, Job, RetryPolicy, encode_jso
 from workerjobs.errors import InvalidInputError, WorkerJobsError
 from workerjobs.jobs.arguments import Arguments, place_of
 from workerjobs.jobs.modules import files_of, import_job_module
+from workerjobs.settings import MAX_MEMORY_MIB, MIN_MEMORY_MIB, Isolation
 
 JobFunction = Callable[..., Any]
 """Called with the job's data, and with its context where it takes a second argument; plain or ``async``."""
 F = TypeVar("F", bound=JobFunction)
-Isolation = Literal["warm", "fresh"]
 
 BUILTIN_JOBS = {"removeOldWorkerJobs": "workerjobs.jobs.prune:remove_old_worker_jobs"}
 """Types that every worker knows, as "module:function"; a module is imported when its first job runs."""
 ENTRY_POINT_GROUP = "workerjobs.jobs"
 """Installed packages offer types under this group: ``name = "module:function"``."""
-MIN_MEMORY_MIB, MAX_MEMORY_MIB = 32, 1024 * 1024
-"""Limits of a job's memory limit; Python alone takes some 20 MiB."""
 MAX_TIMEOUT_SECONDS = MAX_MILLISECONDS // 1000
 MAX_CONCURRENCY = 1_000_000
 

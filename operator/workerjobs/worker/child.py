@@ -17,16 +17,21 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import msgspec
 
 from workerjobs.domain.lifecycle import encode_result
 from workerjobs.errors import InvalidDataError, ResultRefusedError, WorkerJobsError
 from workerjobs.jobs.context import JobConnections, JobContext
-from workerjobs.jobs.registry import Registry, UnknownJobTypeError
+from workerjobs.jobs.registry import JobType, Registry, UnknownJobTypeError
 from workerjobs.logs import LEVELS
+from workerjobs.settings import Isolation
+from workerjobs.worker.forking import count_threads
+from workerjobs.worker.fresh import FreshProcess, end_like
+from workerjobs.worker.memory import limited
 from workerjobs.worker.messages import (
+    NOT_FORKED,
     Described,
     Finished,
     FrameReader,
@@ -38,6 +43,7 @@ from workerjobs.worker.messages import (
     Run,
     Task,
     frame,
+    how_it_ended,
     to_child_decoder,
 )
 from workerjobs.worker.output import mark
@@ -66,6 +72,10 @@ class Configuration(msgspec.Struct, frozen=True):
     database_url: str | None = None
     storage: str = ""
     """Module that opens connections for jobs (`workerjobs.ports.StorageForJobs`); the app names it."""
+    isolation: Isolation = "warm"
+    """fresh: also for types that do not ask for it."""
+    memory_mib: int | None = None
+    """What a job may take whose type says nothing of it."""
 
 
 class JobInterruptedError(BaseException):
@@ -91,6 +101,7 @@ class Child:
         self._is_interrupted = False
         self._cancel: Callable[[], None] | None = None
         """Ends the ``async`` job that is running."""
+        self._fresh = FreshProcess()
 
     def run(self) -> int:
         """Run jobs until the channel closes; returns the exit code."""
@@ -111,11 +122,8 @@ class Child:
             if is_following:
                 with contextlib.suppress(OSError):
                     os.write(1, mark(task.job_id))
-            finished = self._run(task)
-            if finished is None:
+            if not self._run(task):
                 return 0
-            self._flush_output()
-            self._send(finished)
 
     def _take_permit(self) -> bool:
         try:
@@ -143,9 +151,68 @@ class Child:
                     self._send(Recalled())
         return True
 
-    def _run(self, task: Task) -> Finished | None:
-        """Run one job; None when it was interrupted and this process has to end."""
+    def _run(self, task: Task) -> bool:
+        """Run one job and tell what became of it; False when this process has to end."""
         started = time.monotonic()
+        if not self._registry.is_loaded(task.job_type):
+            loading = self._attempt(task, started, lambda _: self._load(task.job_type))
+            if loading is None or not loading.success:
+                return self._tell(loading)
+        job_type = self._registry.find(task.job_type)
+        is_fresh = "fresh" in (self._configuration.isolation, job_type.options.isolation)
+        if is_fresh and count_threads() == 1:
+            return self._run_apart(task, job_type, started)
+        is_told = self._tell(self._attempt(task, started, lambda progress: self._call(task, job_type, progress)))
+        # With threads of the job modules it can't be forked: then this was the process for that job alone.
+        return is_told and not is_fresh
+
+    def _run_apart(self, task: Task, job_type: JobType, started: float) -> bool:
+        """Run one job in a process of its own, and tell what became of it where that can't tell it."""
+        with contextlib.suppress(Exception):
+            # Once here, and not in every process that asks for a connection. What fails, fails in the job as well.
+            if self._configuration.database_url and job_type.arguments.takes_context:
+                self._load_storage()
+        self._flush_output()
+        try:
+            is_copy = self._fresh.fork()
+        except OSError:
+            exit_code = NOT_FORKED
+        else:
+            if is_copy:
+                self._be_fresh(task, job_type, started)
+            exit_code = self._fresh.wait()
+        if self._is_interrupted:
+            return False
+        if self._fresh.is_sending:
+            # Whatever else came on the channel would be taken for the rest of that message.
+            end_like(exit_code)
+        if not self._fresh.has_told:
+            how = f"The job's process {how_it_ended(exit_code)}"
+            self._send(Finished(task.job_id, False, error=how, started=started, finished=time.monotonic()))
+        return True
+
+    def _be_fresh(self, task: Task, job_type: JobType, started: float) -> NoReturn:
+        """Be the copy: run the job, tell what became of it, and end."""
+        exit_code = 70
+        try:
+            if self._tell(self._attempt(task, started, lambda progress: self._call(task, job_type, progress))):
+                self._fresh.has_told = True
+            exit_code = 0
+        except BaseException:  # noqa: BLE001  # nothing may leave this frame but through os._exit
+            traceback.print_exc()
+        finally:
+            os._exit(exit_code)
+
+    def _tell(self, finished: Finished | None) -> bool:
+        """Send how a job ended, after all that it printed; False for one that was interrupted."""
+        if finished is None:
+            return False
+        self._flush_output()
+        self._send(finished)
+        return True
+
+    def _attempt(self, task: Task, started: float, function: Callable[[_ProgressSender], Any]) -> Finished | None:
+        """Call what belongs to a job; None when it was interrupted and this process has to end."""
         progress = _ProgressSender(task.job_id, self._send)
         # The job before this one may have set its own handler.
         if signal.getsignal(signal.SIGTERM) != self._interrupt:
@@ -155,7 +222,7 @@ class Child:
         result_json = "null"
         try:
             self._is_running = True
-            result = self._call(task, progress)
+            result = function(progress)
             self._is_running = False
             result_json = _encode(result)
         except _RefusedError as problem:
@@ -173,16 +240,27 @@ class Child:
             progress.flush()
         return Finished(task.job_id, not error, result_json, error, trace, started, time.monotonic())
 
-    def _call(self, task: Task, progress: _ProgressSender) -> Any:
+    def _load(self, job_type: str) -> None:
+        """Import what runs a type, and say what it is."""
         try:
-            is_new = not self._registry.is_loaded(task.job_type)
-            job_type = self._registry.find(task.job_type)
-            if is_new:
-                self._send(Described(job_type.describe()))
-            data = job_type.arguments.parse(task.data_json)
-        except (UnknownJobTypeError, InvalidDataError) as error:
+            found = self._registry.find(job_type)
+        except UnknownJobTypeError as error:
             # Not what the job's function raises: a traceback would say nothing.
             raise _RefusedError(str(error)) from None
+        self._send(Described(found.describe()))
+
+    def _call(self, task: Task, job_type: JobType, progress: _ProgressSender) -> Any:
+        try:
+            data = job_type.arguments.parse(task.data_json)
+        except InvalidDataError as error:
+            raise _RefusedError(str(error)) from None
+        limit_mib = job_type.options.memory_mib or self._configuration.memory_mib
+        if limit_mib is None:
+            return self._call_function(task, job_type, data, progress)
+        with limited(limit_mib):
+            return self._call_function(task, job_type, data, progress)
+
+    def _call_function(self, task: Task, job_type: JobType, data: Any, progress: _ProgressSender) -> Any:
         if not job_type.arguments.takes_context:
             return self._result_of(job_type.function(data))
         connections = JobConnections(self._configuration.database_url, self._load_storage)
@@ -234,6 +312,11 @@ class Child:
         return cast("StorageForJobs", importlib.import_module(self._configuration.storage))
 
     def _interrupt(self, *_: object) -> None:
+        if self._fresh.is_running:
+            # This process ends once the job has cleaned up.
+            self._is_interrupted = True
+            self._fresh.interrupt()
+            return
         if not self._is_running:
             os._exit(0)
         # Once is enough: a second signal would interrupt the job's own cleaning up.
@@ -268,8 +351,11 @@ class Child:
             self._open_output()
 
     def _send(self, message: msgspec.Struct) -> None:
+        data = frame(message)
         with self._sending:
-            self._channel.sendall(frame(message))
+            self._fresh.is_sending = True
+            self._channel.sendall(data)
+            self._fresh.is_sending = False
 
 
 class _RefusedError(Exception):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,8 +20,8 @@ import msgspec
 
 from workerjobs.domain.job import Job
 from workerjobs.worker.child import CONFIGURATION_VARIABLE, Configuration
+from workerjobs.worker.memory import resident_bytes
 from workerjobs.worker.messages import (
-    NOT_FORKED,
     Described,
     Exited,
     Finished,
@@ -41,6 +42,7 @@ from workerjobs.worker.messages import (
     frame,
     from_child_decoder,
     from_nursery_decoder,
+    how_it_ended,
 )
 from workerjobs.worker.nursery import PACKET_BYTES
 from workerjobs.worker.output import Output
@@ -79,6 +81,16 @@ class Child:
         self.is_recalling = False
         """Jobs were recalled and it has not said yet that it forgot them; it gets no others before."""
         self.jobs_done = 0
+        self.max_jobs = 0
+        """After so many it is replaced; 0: never."""
+        self.ready_bytes = 0
+        """Memory that it had when it was ready."""
+        self.replaces: Child | None = None
+        """Whose place it takes, as soon as it is ready and that one has nothing left to do."""
+        self.is_replaced = False
+        """Another one is to take its place."""
+        self.is_leaving = False
+        """The other one is ready."""
         self.channel: Channel | None = None
         self.output: Output | None = None
         self.kill_timer: asyncio.TimerHandle | None = None
@@ -92,7 +104,12 @@ class Child:
     @property
     def can_take(self) -> bool:
         """Whether jobs may be sent to it."""
-        return self.state in (ChildState.IDLE, ChildState.BUSY) and not self.is_recalling and self.channel is not None
+        return (
+            self.state in (ChildState.IDLE, ChildState.BUSY)
+            and not self.is_recalling
+            and not self.is_leaving
+            and self.channel is not None
+        )
 
     def facts_of(self, job_id: int | None) -> dict[str, object]:
         """What log records about one of its jobs carry."""
@@ -124,7 +141,9 @@ class Child:
         count = self._take_permits()
         recalled = [self.queue.pop() for _ in range(min(count, len(self.queue)))][::-1]
         for running in recalled:
-            running.child = None
+            running.recall()
+        if not self.queue and self.state is ChildState.BUSY:
+            self.state = ChildState.IDLE
         if recalled and self.channel is not None:
             self.is_recalling = True
             self.channel.write(frame(Recall()))
@@ -238,10 +257,12 @@ class Children:
         count: How many to keep.
         configuration: What each is told at its start.
         listener: Who is told.
+        max_jobs: About how many jobs a child runs before another one takes its place; 0: any number.
     """
 
-    def __init__(self, count: int, configuration: Configuration, listener: Listener) -> None:
+    def __init__(self, count: int, configuration: Configuration, listener: Listener, max_jobs: int = 0) -> None:
         self.count = count
+        self._max_jobs = max_jobs
         self._configuration = configuration
         self._listener = listener
         self._children: dict[int, Child] = {}
@@ -288,13 +309,24 @@ class Children:
             loop = asyncio.get_running_loop()
             child.kill_timer = loop.call_later(KILL_SECONDS, self._signal, child, signal.SIGKILL)
 
-    def retire(self, child: Child) -> None:
-        """Let an idle child end by itself; another one takes its place."""
-        if child.state is ChildState.IDLE and child.channel is not None:
-            child.state = ChildState.STOPPING
-            child.channel.end()
-            loop = asyncio.get_running_loop()
-            child.kill_timer = loop.call_later(KILL_SECONDS, self._signal, child, signal.SIGKILL)
+    def replace(self, child: Child, why: str) -> None:
+        """Have another child take a child's place: once that is ready, and this one has nothing left to do.
+
+        So none of the places is empty meanwhile, and no job waits for a child to start.
+        """
+        if child.is_replaced or child.state not in (ChildState.IDLE, ChildState.BUSY):
+            return
+        log.info("Replacing a child: %s", why)
+        child.is_replaced = True
+        self._spawn(self._fork(replaces=child))
+
+    def _retire(self, child: Child) -> None:
+        """Let an idle child end by itself."""
+        assert child.channel is not None
+        child.state = ChildState.STOPPING
+        child.channel.end()
+        loop = asyncio.get_running_loop()
+        child.kill_timer = loop.call_later(KILL_SECONDS, self._signal, child, signal.SIGKILL)
 
     async def close(self) -> None:
         """End all children and the nursery; jobs that still run are reported lost."""
@@ -352,7 +384,7 @@ class Children:
                         self._children[number].pid = pid
                 case Exited(child=number, exit_code=exit_code):
                     if number in self._children:
-                        self._bury(self._children[number], _how(exit_code))
+                        self._bury(self._children[number], how_it_ended(exit_code))
         if not self._is_closing:
             await self._replace_nursery()
 
@@ -388,9 +420,13 @@ class Children:
 
     # --- children
 
-    async def _fork(self) -> None:
+    async def _fork(self, *, replaces: Child | None = None) -> None:
         # A nursery that was replaced has forked all children anew; those that were to come are there already.
-        if self._is_closing or len(self._children) >= self.count:
+        if replaces is None:
+            is_needed = sum(child.replaces is None for child in self._children.values()) < self.count
+        else:
+            is_needed = replaces.number in self._children
+        if self._is_closing or not is_needed:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
@@ -398,6 +434,8 @@ class Children:
         permits = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
         child = Child(self._next_number, permits)
         self._next_number += 1
+        child.replaces = replaces
+        child.max_jobs = self._next_max_jobs()
         self._children[child.number] = child
         child.output = output = Output(read_end, child.facts_of)
         with theirs:
@@ -432,17 +470,35 @@ class Children:
                 )
             case Recalled():
                 child.is_recalling = False
-                if not child.queue and child.state is ChildState.IDLE:
-                    self._listener.child_free(child)
+                self._free(child)
             case Described():
                 self._listener.type_described(message)
             case Ready():
                 self._early_deaths = 0
                 child.was_ready = True
                 if child.state is ChildState.STARTING:
-                    child.state = ChildState.IDLE
+                    child.ready_bytes = resident_bytes(child.pid) if child.pid is not None else 0
                     self._listener.child_ready(child, message)
-                    self._listener.child_free(child)
+                    self._begin(child)
+
+    def _begin(self, child: Child) -> None:
+        """A child that is ready may take jobs, once the one whose place it takes has none left."""
+        old = child.replaces
+        if old is not None:
+            old.is_leaving = True
+            if old.state is not ChildState.IDLE:
+                return
+            self._retire(old)
+            child.replaces = None
+        child.state = ChildState.IDLE
+        self._listener.child_free(child)
+
+    def _next_max_jobs(self) -> int:
+        # Not all at once: they started together.
+        return max(1, round(self._max_jobs * random.uniform(0.9, 1.0))) if self._max_jobs else 0  # noqa: S311
+
+    def _successor_of(self, child: Child) -> Child | None:
+        return next((each for each in self._children.values() if each.replaces is child), None)
 
     def _take_result(self, child: Child, finished: Finished) -> None:
         if not child.queue or child.queue[0].job.id != finished.job_id:
@@ -453,6 +509,8 @@ class Children:
         child.queue.popleft()
         running.child = None
         child.jobs_done += 1
+        if child.jobs_done == child.max_jobs:
+            self.replace(child, f"it has run {child.jobs_done} jobs")
         if child.queue:
             child.head_since = asyncio.get_running_loop().time()
             self._listener.job_finished(running, finished, child.queue[0])
@@ -460,8 +518,16 @@ class Children:
         if child.state is ChildState.BUSY:
             child.state = ChildState.IDLE
         self._listener.job_finished(running, finished, None)
-        if child.state is ChildState.IDLE and not child.is_recalling:
+        self._free(child)
+
+    def _free(self, child: Child) -> None:
+        """A child may have nothing left to do: jobs come to it, or to the one that takes its place."""
+        if child.queue or child.state is not ChildState.IDLE or child.is_recalling:
+            return
+        if not child.is_leaving:
             self._listener.child_free(child)
+        elif (successor := self._successor_of(child)) is not None:
+            self._begin(successor)
 
     def _signal(self, child: Child, signum: signal.Signals) -> None:
         self._spawn(self._tell_nursery(SendSignal(child.number, signum)))
@@ -473,6 +539,15 @@ class Children:
             child.kill_timer.cancel()
         # What it had said before it died is in the channel's buffer and was its last word; the task reads it.
         self._spawn(self._finish_burying(child, how))
+        if (successor := self._successor_of(child)) is not None:
+            successor.replaces = None
+            if successor.was_ready:
+                self._begin(successor)
+        if (old := child.replaces) is not None:
+            # The old one stays, and is replaced some other time.
+            old.is_replaced = old.is_leaving = False
+            old.max_jobs = old.jobs_done + self._next_max_jobs() if self._max_jobs else 0
+            self._free(old)
         if not self._is_closing and refork:
             # Not its state: that its channel closed may have been heard before its end was, and it was told to stop.
             self._early_deaths = 0 if child.was_ready else self._early_deaths + 1
@@ -515,14 +590,3 @@ class Children:
 
         timer = asyncio.get_running_loop().call_later(seconds, fork)
         self._timers.add(timer)
-
-
-def _how(exit_code: int) -> str:
-    if exit_code == NOT_FORKED:
-        return "could not be started: no memory, or too many processes"
-    if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
-    try:
-        return f"was killed by signal {signal.Signals(-exit_code).name}"
-    except ValueError:
-        return f"was killed by signal {-exit_code}"

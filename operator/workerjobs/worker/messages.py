@@ -10,6 +10,7 @@ supervisor recalls all jobs that were not begun, whatever the child is doing, an
 
 from __future__ import annotations
 
+import signal
 import struct
 
 import msgspec
@@ -137,6 +138,18 @@ to_child_decoder = msgspec.msgpack.Decoder(ToChild)
 from_child_decoder = msgspec.msgpack.Decoder(FromChild)
 to_nursery_decoder = msgspec.msgpack.Decoder(ToNursery)
 from_nursery_decoder = msgspec.msgpack.Decoder(FromNursery)
+
+
+def how_it_ended(exit_code: int) -> str:
+    """Say how a process ended, to go after its name; see `Exited.exit_code`."""
+    if exit_code == NOT_FORKED:
+        return "could not be started: no memory, or too many processes"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        return f"was killed by signal {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"was killed by signal {-exit_code}"
 
 
 def frame(message: msgspec.Struct) -> bytes:

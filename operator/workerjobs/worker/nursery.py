@@ -9,7 +9,6 @@ whatever else the jobs left running, and ends. Children are also killed by the k
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import select
@@ -20,6 +19,7 @@ import traceback
 from pathlib import Path
 
 from workerjobs.worker import child as child_module
+from workerjobs.worker.forking import LIBC, count_threads, die_with_parent
 from workerjobs.worker.messages import (
     NOT_FORKED,
     Exited,
@@ -32,9 +32,7 @@ from workerjobs.worker.messages import (
 )
 
 PACKET_BYTES = 4096
-_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Nursery:
@@ -48,7 +46,7 @@ class Nursery:
     def run(self) -> None:
         """Serve until the supervisor is gone, then leave nothing behind."""
         # Orphans of the jobs come to this process and not to PID 1, so that it can bury and, in the end, kill them.
-        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -86,8 +84,7 @@ class Nursery:
         return True
 
     def _fork(self, number: int, channel: int, output: int, permits: int) -> None:
-        threads = len(list(Path("/proc/self/task").iterdir()))
-        if threads != 1:
+        if (threads := count_threads()) != 1:
             raise RuntimeError(f"the nursery has {threads} threads; a fork would copy locks that nobody frees")
         nursery_pid = os.getpid()
         # Programs that a job starts must not hold its channel open.
@@ -159,9 +156,10 @@ class Nursery:
 
 def _become_child(nursery_pid: int, output: int) -> None:
     os.setsid() if os.getpgid(0) != os.getpid() else None
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != nursery_pid:
-        os._exit(70)
+    die_with_parent(nursery_pid)
+    # Where memory runs out, the kernel is to take a job's process and not the one that watches over all of them.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -99,8 +99,8 @@ class Output:
         for part in marked:
             number, newline, text = part.partition(b"\n")
             if not newline:
-                # The rest of the mark is still to come.
-                self._rest = _MARK + number
+                # The rest of the mark is still to come. Before it may be a line without an end.
+                self._rest += _MARK + number
                 break
             self._end_job()
             self._job_id = int(number) if number.isdigit() else None
@@ -119,8 +119,10 @@ class Output:
         for line in lines:
             self._log_line(line)
         while len(self._rest) > LINE_BYTES:
-            self._log_line(self._rest[:LINE_BYTES])
-            self._rest = self._rest[LINE_BYTES:]
+            # Not through the beginning of a mark whose rest is still to come.
+            end = min(LINE_BYTES, _start_of_mark(self._rest))
+            self._log_line(self._rest[:end])
+            self._rest = self._rest[end:]
 
     def _end_job(self) -> None:
         if self._rest:

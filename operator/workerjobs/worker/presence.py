@@ -60,6 +60,11 @@ class KnownTypes:
         """JSON Schema of the data of those types that say what it has to be: an object of them by type."""
         return encode_json({name: each.schema for name, each in self.descriptions.items() if each.schema != ANY_OBJECT})
 
+    def memory_mib_of(self, job_type: str) -> int | None:
+        """Memory that a job of a type may take, as far as the type says."""
+        description = self.descriptions.get(job_type)
+        return None if description is None else description.options.memory_mib
+
     def with_defaults(self, job: Job) -> Job:
         """Give a job its type's timeout and retry policy where it names none of its own."""
         description = self.descriptions.get(job.type)

@@ -28,12 +28,14 @@ class StopReason(StrEnum):
 class RunningJob:
     """A claimed job and what is known of its run."""
 
-    __slots__ = ("child", "is_over", "job", "peak_mib", "stop_reason", "timer", "unsaved_progress")
+    __slots__ = ("began", "child", "is_over", "job", "peak_mib", "stop_reason", "timer", "unsaved_progress")
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.child: Child | None = None
         """Whom it was sent to."""
+        self.began: float | None = None
+        """When it was its turn, on the loop's clock; None: its child has not come to it."""
         self.stop_reason: StopReason | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.unsaved_progress: str | None = None
@@ -41,6 +43,13 @@ class RunningJob:
         """Its function came to an end; only settling it is left."""
         self.peak_mib: int | None = None
         """The most memory that it was seen to take, where that is watched."""
+
+    def recall(self) -> None:
+        """Its child will not come to it: it can be given to another."""
+        self.child = self.began = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     @property
     def lease(self) -> Lease:

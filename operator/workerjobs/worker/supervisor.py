@@ -33,6 +33,8 @@ from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.dispatch import Dispatch
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.heartbeat import Heartbeat
+from workerjobs.worker.memory import memory_failure
+from workerjobs.worker.memory_watch import MemoryWatch, Recycling
 from workerjobs.worker.messages import Described, Finished, Ready, Reported
 from workerjobs.worker.metrics import WorkerMetrics
 from workerjobs.worker.pickup import Pickup
@@ -63,6 +65,10 @@ class SupervisorOptions:
     rescue_every: timedelta = timedelta(seconds=RESCUE_SECONDS)
     grace: timedelta = timedelta(seconds=20)
     """How long running jobs may go on after a stop was asked for."""
+    child_max_jobs: int = 0
+    """About how many jobs a child runs before it is replaced; 0: any number."""
+    child_max_mib: int = 0
+    """Memory that a child may keep before it is replaced; 0: any."""
     builtin_jobs: Sequence[NewJob] = ()
     """Cron jobs that every database has, once."""
 
@@ -89,8 +95,11 @@ class Supervisor:
         self._running = RunningJobs()
         self._clock = DatabaseClock()
         self._known = KnownTypes()
-        self._children = Children(options.children, configuration, self)
-        self._dispatch = Dispatch(self._children, on_begin=self._watch_time, on_surplus=self._give_back)
+        self._default_memory_mib = configuration.memory_mib
+        self._children = Children(options.children, configuration, self, options.child_max_jobs)
+        self._dispatch = Dispatch(self._children, on_begin=self._begun, on_surplus=self._give_back)
+        self._memory = MemoryWatch(self._children, limit_of=self._memory_limit_of, on_exceeded=self._stop_too_large)
+        self._recycling = Recycling(self._children, options.child_max_mib)
         self._settling = Settling(store, self._running, self._clock, self.metrics)
         self._reporting = Reporting(store, self._running)
         self._heartbeat = Heartbeat(
@@ -188,6 +197,8 @@ class Supervisor:
             self._heartbeat,
             self._reporting,
             self._settling,
+            self._memory,
+            self._recycling,
         ]
         try:
             await self._clock.synchronise(self._store)
@@ -230,13 +241,25 @@ class Supervisor:
             self._stop_job(earlier, StopReason.LEASE_LOST)
         return self._running.add(job)
 
-    def _watch_time(self, running: RunningJob) -> None:
-        """A job begins: it has as long as its timeout says."""
+    def _begun(self, running: RunningJob) -> None:
+        """It is a job's turn: it has as long as its timeout says, and as much memory as its limit says."""
+        loop = asyncio.get_running_loop()
+        running.began = loop.time()
         if running.job.timeout_ms is not None:
-            loop = asyncio.get_running_loop()
             running.timer = loop.call_later(
                 running.job.timeout_ms / 1000, self._stop_job, running, StopReason.TIMED_OUT
             )
+        self._memory.begin(running.job)
+
+    def _memory_limit_of(self, job: Job) -> int | None:
+        return self._known.memory_mib_of(job.type) or self._default_memory_mib
+
+    def _stop_too_large(self, running: RunningJob) -> None:
+        if running.stop_reason is None:
+            self._stop_job(running, StopReason.OUT_OF_MEMORY)
+        elif running.child is not None:
+            # While it was cleaning up.
+            self._children.stop(running.child, at_once=True)
 
     def _stop_job(self, running: RunningJob, reason: StopReason) -> None:
         if running.is_over or running.stop_reason is not None:
@@ -251,7 +274,7 @@ class Supervisor:
             # It was never begun.
             self._stopped(running)
         elif child is not None and child.queue and child.queue[-1] is running:
-            self._children.stop(child, at_once=reason is StopReason.LEASE_LOST)
+            self._children.stop(child, at_once=reason in (StopReason.LEASE_LOST, StopReason.OUT_OF_MEMORY))
         # Else it has just ended: its result is on the way.
         self._dispatch.assign()
 
@@ -260,10 +283,14 @@ class Supervisor:
         job = running.job
         match running.stop_reason:
             case StopReason.CANCELLED:
-                self._settle(job, Outcome.failure("Job cancelled"))
+                self._fail(running, "Job cancelled")
             case StopReason.TIMED_OUT:
                 log.error("Timed out", extra=job_facts(job))
-                self._settle(job, Outcome.failure(f"Job timed out after {(job.timeout_ms or 0) / 1000:g} s"))
+                self._fail(running, f"Job timed out after {(job.timeout_ms or 0) / 1000:g} s")
+            case StopReason.OUT_OF_MEMORY:
+                error = memory_failure(self._memory_limit_of(job) or 0, running.peak_mib)
+                log.error("%s", error, extra=job_facts(job))
+                self._fail(running, error)
             case StopReason.LEASE_LOST:
                 self._running.remove(job.id, job.fencing_token or 0)
             case _:
@@ -285,6 +312,9 @@ class Supervisor:
         """A child has imported what a type needs."""
         if self._known.learn_type(described.description):
             self._presence.wake()
+            for child in self._children:
+                if child.job is not None:
+                    self._memory.begin(child.job)
 
     def child_free(self, child: Child) -> None:
         """A child has nothing left to do."""
@@ -312,7 +342,7 @@ class Supervisor:
             log.error("Failed: %s%s", finished.error, trace, extra=job_facts(job))
             self._settle(job, Outcome.failure(finished.error, started, ended))
         if next_one is not None:
-            self._watch_time(next_one)
+            self._begun(next_one)
             if self._dispatch.is_low(next_one.child) and self._dispatch.count_wanted():
                 self._pickup.wake()
 
@@ -325,7 +355,7 @@ class Supervisor:
             return
         self.metrics.child_lost()
         log.error("%s", how, extra=job_facts(running.job))
-        self._settle(running.job, Outcome.failure(how))
+        self._fail(running, how)
 
     def jobs_returned(self, runs: list[RunningJob]) -> None:
         """A child ended before it began these."""
@@ -333,6 +363,11 @@ class Supervisor:
             self._give_back(runs)
         else:
             self._dispatch.put_back(runs)
+
+    def _fail(self, running: RunningJob, error: str) -> None:
+        """Settle a job that could not tell how it ended."""
+        started = None if running.began is None else self._clock.epoch_of(running.began)
+        self._settle(running.job, Outcome.failure(error, started))
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         running = self._running.get(job.id)
