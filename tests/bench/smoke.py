@@ -1,8 +1,9 @@
-"""`make bench-smoke`: pickup latency, due moments and throughput in brief, on the embedded Postgres as it is by default.
+"""`make bench-smoke`: pickup, due moments and throughput in brief, on the embedded Postgres with its default durability.
 
 Pickup is measured by the job itself: from the moment the submit's commit returned to the moment its function was called
-in a warm child of an idle worker. Due moments by the job itself as well: how long after its due moment, 1.5 s after
-the submit, its function was called; both clocks are this machine's. Throughput: no-op jobs a second, from the first claim to the last settlement.
+in a warm child of an idle worker. Due moments likewise: from the due moment of a job, 1.5 s after its submit, to the
+moment its function was called; both clocks are this machine's. Throughput: no-op jobs a second, from the first claim to
+the last settlement.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ async def measure_pickup(url: str, count: int) -> list[float]:
 
 
 async def measure_due(url: str, count: int) -> list[float]:
-    """Submit jobs that are due 1.5 s later, one after the other; returns how many milliseconds late each was, sorted."""
+    """Submit jobs that are due 1.5 s later, one by one; returns how many milliseconds late each was, sorted."""
     samples = []
     async with app.open_store(url) as store:
         for number in range(count):
