@@ -1,4 +1,4 @@
-"""`make bench-smoke`: pickup, due moments and throughput in brief, on the embedded Postgres with its default durability.
+"""`make bench-smoke`: pickup, due moments and throughput in brief, on the embedded Postgres in its default durability.
 
 Pickup is measured by the job itself: from the moment the submit's commit returned to the moment its function was called
 in a warm child of an idle worker. Due moments likewise: from the due moment of a job, 1.5 s after its submit, to the
