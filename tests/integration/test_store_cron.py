@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -24,6 +25,7 @@ PAST = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 SUCCESS = Outcome(success=True, result_json="1")
 FAILURE = Outcome.failure("no paper")
+WAITING = "select 1 from pg_locks where not granted and locktype = 'transactionid'"
 POLICIES = ["Allow", "Forbid", "Replace"]
 
 
@@ -350,17 +352,51 @@ async def test_row_that_follows_a_run_settled_while_its_tag_is_scheduled_anew_is
             insert = """insert into "workerJobs" (type, "cronKey", tick) values ('report', 'old', %s)"""
             await other.execute(insert, [await new_year(worker)])
             settling = asyncio.create_task(settle_all(worker, jobs))
-            waiting = "select 1 from pg_locks where not granted and locktype = 'transactionid'"
-            await until(lambda: len(sql(database_url, waiting)) == 1)
+            await until(lambda: len(sql(database_url, WAITING)) == 1)
             scheduling = asyncio.create_task(
                 submit_one(scheduler, yearly(cron_key="new", tag="nightly", due=LATER)),
             )
-            await until(lambda: len(sql(database_url, waiting)) == 2)
+            await until(lambda: len(sql(database_url, WAITING)) == 2)
             await other.rollback()
         await settling
         await scheduling
         assert (await read(worker, jobs[0])).state is JobState.SUCCEEDED
         assert pending_ticks(database_url) == [LATER]
+
+
+@in_loop
+async def test_line_of_a_key_ends_also_where_its_row_is_just_being_settled(database_url: str) -> None:
+    async with open_store(database_url) as worker:
+        await submit_one(worker, yearly(cron_key="k"))
+        jobs = await start(worker)
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            insert = """insert into "workerJobs" (type, "cronKey", tick) values ('report', 'k', %s)"""
+            await other.execute(insert, [await new_year(worker)])
+            settling = asyncio.create_task(settle_all(worker, jobs))
+            await until(lambda: len(sql(database_url, WAITING)) == 1)
+            ending = asyncio.create_task(asyncio.to_thread(sql, database_url, "select workerjobs.unschedule('k')"))
+            await until(lambda: len(sql(database_url, WAITING)) == 2)
+            await other.rollback()
+        await settling
+        assert await ending == [(1,)]
+    assert pending_ticks(database_url) == []
+
+
+@in_loop
+async def test_line_of_a_key_ends_also_where_its_row_is_just_being_claimed(database_url: str) -> None:
+    async with open_store(database_url) as worker:
+        job = await submit_one(worker, yearly(cron_key="k"))
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            claim = """update "workerJobs" set started = now(), "leaseOwner" = 'other', "fencingToken" = 7"""
+            await other.execute(claim)
+            ending = asyncio.create_task(asyncio.to_thread(sql, database_url, "select workerjobs.unschedule('k')"))
+            await until(lambda: len(sql(database_url, WAITING)) == 1)
+            await other.commit()
+        assert await ending == [(0,)]
+        # As the worker has it that claimed it.
+        await settle_all(worker, [msgspec.structs.replace(job, fencing_token=7)])
+    assert count_rows(database_url, "success") == 1
+    assert pending_ticks(database_url) == []
 
 
 @in_loop
