@@ -20,23 +20,8 @@ with settled as (
     returning j.*
 ),
 followed as (
-    insert into "workerJobs" (
-        type, "userId", data, due, tag, "cronSchedule", "timeZone", "cronKey", tick, persistent, priority, pool,
-        "timeoutMs", "removeDelay", "removeAt", "autoRescheduleOnFailure", "autoRescheduleOnFailureDelay", "retryLimit",
-        "retryInitialDelay", "retryFactor", "retryMaxDelay", traceparent, "clusterId", namespace, "resourceName",
-        "resourceUid", "resourceGeneration", attempt, "rescheduledFromJob", "catchUp", "concurrencyPolicy", "dataFrom",
-        "concurrencyKey", "concurrencyLimit", "rateLimit", "ratePeriod"
-    )
-    select
-        s.type, s."userId", s.data, f.due, s.tag, case f.kind when 'cron' then s."cronSchedule" end,
-        case f.kind when 'cron' then s."timeZone" end, f.cron_key, case f.kind when 'cron' then f.due end, s.persistent,
-        s.priority, s.pool, s."timeoutMs", s."removeDelay",
-        workerjobs.remove_at(f.due, s."removeDelay"),
-        s."autoRescheduleOnFailure", s."autoRescheduleOnFailureDelay", s."retryLimit", s."retryInitialDelay",
-        s."retryFactor", s."retryMaxDelay", s.traceparent, s."clusterId", s.namespace, s."resourceName",
-        s."resourceUid", s."resourceGeneration", f.attempt, s.id, s."catchUp",
-        case f.kind when 'cron' then s."concurrencyPolicy" end, s."dataFrom", s."concurrencyKey", s."concurrencyLimit", s."rateLimit",
-        s."ratePeriod"
+    insert into "workerJobs" ({follow_up_columns})
+    select {follow_up_values}
     from settled as s
     join unnest(
         %(follow_ids)s::bigint[], %(follow_kinds)s::text[], %(follow_dues)s::timestamptz[], %(follow_attempts)s::int[],
@@ -48,10 +33,12 @@ followed as (
             select 1 from "workerJobResources" as r
             where r."clusterId" = s."clusterId" and r."resourceUid" = s."resourceUid" and r."deletedAt" is not null
         )
-        -- Who scheduled the tag anew meanwhile meant to replace this job: its retry is dropped.
+        -- Who scheduled the tag anew meanwhile meant to replace this job: its retry is dropped. The next row of its own
+        -- line does not count.
         and not (f.kind = 'retry' and s.tag is not null and exists (
             select 1 from "workerJobs" as newer
             where newer.tag = s.tag and newer.started is null and newer.finished is null and newer.id > s.id
+                and (s."cronSchedule" is null or newer."cronKey" is distinct from s."cronKey")
         ))
         -- The same for a cron line known by its tag: it goes on in the row that was scheduled anew.
         and not (f.kind = 'cron' and f.cron_key = 'tag:' || s.tag || ':' || s."cronSchedule" and exists (
@@ -59,8 +46,8 @@ followed as (
             where newer.tag = s.tag and newer.started is null and newer.finished is null and newer.id > s.id
                 and newer."cronSchedule" is not null
         ))
-        -- A cron line that was scheduled anew, or ended, meanwhile goes on by its new row, or not at all.
-        and not (f.kind = 'cron' and s."cronSchedule" is null)
+        -- A line whose runs may overlap has its next row since this run began; one that ended meanwhile gets none.
+        and not (f.kind = 'cron' and (s."isFollowed" or s."cronSchedule" is null))
         -- A job cancelled while it ran is not tried again.
         and not (f.kind = 'retry' and s."cancelRequested")
     on conflict ("cronKey", tick)
