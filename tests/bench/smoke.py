@@ -1,14 +1,11 @@
 """`make bench-smoke`: pickup, due moments and throughput in brief, on the embedded Postgres in its default durability.
 
 Pickup is measured by the job itself: from the moment the submit's commit returned to the moment its function was called
-<<<<<<< HEAD
-in a warm child of an idle worker. Throughput: no-op jobs a second, from the first claim to the last settlement. What
-`isolation: fresh` adds: the time that one child takes for a no-op job in a process of its own, less that of a warm one.
-=======
 in a warm child of an idle worker. Due moments likewise: from the due moment of a job, 1.5 s after its submit, to the
 moment its function was called; both clocks are this machine's. Throughput: no-op jobs a second, from the first claim to
 the last settlement.
->>>>>>> cron
+What `isolation: fresh` adds: the time that one child takes for a no-op job
+in a process of its own, less that of a warm one.
 """
 
 from __future__ import annotations

@@ -454,7 +454,7 @@ async def test_settling_finds_rows_by_id_whatever_statistics_say(database_url: s
         await store.submit([NewJob(type="report") for _ in range(1000)])
         # As autovacuum may: nothing runs now, and an index of running rows looks as if it had one entry.
         sql(database_url, 'analyze "workerJobs"')
-        jobs = await claim_all(store, 1000)
+        jobs = await claim_all(store)
         before = reads_of_running_index(database_url)
         await store.settle([settlement(job, SUCCESS) for job in jobs])
         assert await until(lambda: count_rows(database_url, "finished is not null") == 1000)
