@@ -349,8 +349,14 @@ def encode_json(value: object) -> str:
     return text
 
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 def is_nested_too_deep(value: object) -> bool:
     """Whether a value has more than `MAX_NESTING` lists and objects inside each other."""
+    if type(value) in _SCALARS or (type(value) is dict and all(type(item) in _SCALARS for item in value.values())):
+        # Nearly all results, and quickly.
+        return False
     level = [value]
     for _ in range(MAX_NESTING + 1):
         # Each object once: a value that holds itself twice would double the level each time.

@@ -32,6 +32,7 @@ from workerjobs.worker.fresh import FreshProcess, end_like
 from workerjobs.worker.memory import limited
 from workerjobs.worker.messages import (
     NOT_FORKED,
+    Bell,
     Described,
     Finished,
     FrameReader,
@@ -42,11 +43,13 @@ from workerjobs.worker.messages import (
     Reported,
     Run,
     Task,
+    child_frame,
     frame,
     how_it_ended,
     to_child_decoder,
 )
 from workerjobs.worker.output import mark
+from workerjobs.worker.results import Results
 
 if TYPE_CHECKING:
     from workerjobs.ports import StorageForJobs
@@ -60,6 +63,8 @@ PROGRESS_SECONDS = 0.25
 TEXT_LIMIT = 100_000
 """Characters of an error, a traceback or a log message that are sent; a frame has to stay below its limit."""
 RECEIVE_BYTES = 256 * 1024
+RING_SECONDS = 0.003
+"""Results wait so long for others while there is more to do."""
 BLOCKED_LOOP_SECONDS = 1.0
 """An ``async`` job whose event loop did not come round for so long is interrupted where it blocks."""
 
@@ -78,6 +83,10 @@ class Configuration(msgspec.Struct, frozen=True):
     """What a job may take whose type says nothing of it."""
 
 
+# Not signal.getsignal, which looks for what it finds in an enum: that takes as long as a tiny job.
+_handler_of: Callable[[int], Any] = importlib.import_module("_signal").getsignal
+
+
 class JobInterruptedError(BaseException):
     """Raised inside a running job that must end now: it was cancelled, timed out, or the worker stops.
 
@@ -88,9 +97,11 @@ class JobInterruptedError(BaseException):
 class Child:
     """One child's loop."""
 
-    def __init__(self, channel: socket.socket, permits: int, configuration: Configuration) -> None:
+    def __init__(self, channel: socket.socket, permits: int, results: int, configuration: Configuration) -> None:
         self._channel = channel
         self._permits = permits
+        self._results = Results(results)
+        self._rang_at = 0.0
         self._frames = FrameReader()
         self._tasks: deque[tuple[Task, bool]] = deque()
         """What is to be run, and whether it follows another job without the supervisor's knowing when."""
@@ -162,7 +173,11 @@ class Child:
         is_fresh = "fresh" in (self._configuration.isolation, job_type.options.isolation)
         if is_fresh and count_threads() == 1:
             return self._run_apart(task, job_type, started)
-        is_told = self._tell(self._attempt(task, started, lambda progress: self._call(task, job_type, progress)))
+        finished = self._attempt(task, started, lambda progress: self._call(task, job_type, progress))
+        is_told = finished is not None
+        if finished is not None:
+            self._flush_output()
+            self._put(finished)
         # With threads of the job modules it can't be forked: then this was the process for that job alone.
         return is_told and not is_fresh
 
@@ -215,7 +230,7 @@ class Child:
         """Call what belongs to a job; None when it was interrupted and this process has to end."""
         progress = _ProgressSender(task.job_id, self._send)
         # The job before this one may have set its own handler.
-        if signal.getsignal(signal.SIGTERM) != self._interrupt:
+        if _handler_of(signal.SIGTERM) != self._interrupt:
             signal.signal(signal.SIGTERM, self._interrupt)
         pid = os.getpid()
         error = trace = ""
@@ -344,15 +359,32 @@ class Child:
 
     def _flush_output(self) -> None:
         """Flush what the job printed; one that closed or replaced its streams leaves good ones to the next."""
+        output, errors = self._output
+        if sys.stdout is output and sys.stderr is errors:
+            try:
+                output.flush()
+                errors.flush()
+            except Exception:  # noqa: BLE001  # a closed stream, or one whose descriptor is gone
+                self._open_output()
+            return
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-        if (sys.stdout, sys.stderr) != self._output or any(stream.closed for stream in self._output):
-            self._open_output()
+        self._open_output()
+
+    def _put(self, finished: Finished) -> None:
+        """Say how a job ended, cheaply where there is more to do at once."""
+        with self._sending:
+            is_put = self._results.put(frame(finished))
+        if not is_put:
+            self._send(finished)
+        elif not self._tasks or finished.finished - self._rang_at > RING_SECONDS:
+            self._rang_at = finished.finished
+            self._send(Bell())
 
     def _send(self, message: msgspec.Struct) -> None:
-        data = frame(message)
         with self._sending:
+            data = child_frame(message, self._results.written)
             self._fresh.is_sending = True
             self._channel.sendall(data)
             self._fresh.is_sending = False
@@ -436,11 +468,11 @@ def _storable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def main(channel: socket.socket, permits: int) -> int:
-    """Run a child on its channel and its counter of permits; returns the exit code."""
+def main(channel: socket.socket, permits: int, results: int) -> int:
+    """Run a child on its channel, its counter of permits and its memory of results; returns the exit code."""
     text = os.environ.get(CONFIGURATION_VARIABLE, "")
     configuration = msgspec.json.decode(text, type=Configuration) if text else Configuration()
     try:
-        return Child(channel, permits, configuration).run()
+        return Child(channel, permits, results, configuration).run()
     except (ConnectionError, BrokenPipeError):
         return 0

@@ -43,9 +43,11 @@ from workerjobs.worker.messages import (
     from_child_decoder,
     from_nursery_decoder,
     how_it_ended,
+    read_child_frame,
 )
 from workerjobs.worker.nursery import PACKET_BYTES
 from workerjobs.worker.output import Output
+from workerjobs.worker.results import Results, make_memory
 from workerjobs.worker.running import RunningJob, job_facts
 
 log = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ class ChildState(StrEnum):
 class Child:
     """One child, from the request to fork it until it is gone."""
 
-    def __init__(self, number: int, permits: int) -> None:
+    def __init__(self, number: int, permits: int, results: int) -> None:
         self.number = number
         self.state = ChildState.STARTING
         self.was_ready = False
@@ -95,6 +97,7 @@ class Child:
         self.output: Output | None = None
         self.kill_timer: asyncio.TimerHandle | None = None
         self._permits = permits
+        self.results = Results(results)
 
     @property
     def job(self) -> Job | None:
@@ -136,6 +139,11 @@ class Child:
         os.eventfd_write(self._permits, len(tasks))
         self.channel.write(frame(Run(tasks, is_following)))
 
+    def hear(self) -> None:
+        """Take the results that it has not rung for yet."""
+        if self.channel is not None:
+            self.channel.take_results()
+
     def recall(self) -> list[RunningJob]:
         """Take back the jobs that it has not begun, whatever it is doing; afterwards at most one is being run."""
         count = self._take_permits()
@@ -156,6 +164,7 @@ class Child:
         if self.channel is not None:
             self.channel.close()
         os.close(self._permits)
+        self.results.close()
 
     def _take_permits(self) -> int:
         count = 0
@@ -166,11 +175,18 @@ class Child:
 
 
 class Channel(asyncio.Protocol):
-    """A child's stream of frames."""
+    """A child's stream of frames, and the results that it puts beside it."""
 
     def __init__(
-        self, on_data: Callable[[], None], on_message: Callable[[FromChild], None], on_closed: Callable[[], None]
+        self,
+        results: Results,
+        on_data: Callable[[], None],
+        on_message: Callable[[FromChild], None],
+        on_closed: Callable[[], None],
     ) -> None:
+        self._results = results
+        self._result_frames = FrameReader()
+        self._is_taking = False
         self._on_data = on_data
         self._on_message = on_message
         self._on_closed = on_closed
@@ -187,10 +203,32 @@ class Channel(asyncio.Protocol):
         self._on_data()
         try:
             for body in self._frames.feed(data):
-                self._on_message(from_child_decoder.decode(body))
+                position, message = read_child_frame(body)
+                self._take_results(position)
+                self._on_message(message)
         except (msgspec.MsgspecError, ValueError) as error:
             log.error("A child's channel was disturbed: %s", error)
             self.close()
+
+    def take_results(self) -> None:
+        """Take what results there are."""
+        if self._is_taking:
+            # Whoever takes them now is telling of one, and goes on with the others in their order.
+            return
+        self._on_data()
+        try:
+            self._take_results(self._results.written)
+        except (msgspec.MsgspecError, ValueError) as error:
+            log.error("A child's results were disturbed: %s", error)
+            self.close()
+
+    def _take_results(self, until: int) -> None:
+        self._is_taking = True
+        try:
+            for body in self._result_frames.feed(self._results.take(until)):
+                self._on_message(from_child_decoder.decode(body))
+        finally:
+            self._is_taking = False
 
     def connection_lost(self, error: Exception | None) -> None:
         """The child is gone, or closed its end."""
@@ -432,17 +470,20 @@ class Children:
         ours.setblocking(False)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         permits = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
-        child = Child(self._next_number, permits)
+        results = make_memory()
+        child = Child(self._next_number, permits, results)
         self._next_number += 1
         child.replaces = replaces
         child.max_jobs = self._next_max_jobs()
         self._children[child.number] = child
         child.output = output = Output(read_end, child.facts_of)
         with theirs:
-            await self._tell_nursery(Fork(child.number), (theirs.fileno(), write_end, permits))
+            await self._tell_nursery(Fork(child.number), (theirs.fileno(), write_end, permits, results))
         os.close(write_end)
+        os.close(results)
         _, child.channel = await asyncio.get_running_loop().create_unix_connection(
             lambda: Channel(
+                child.results,
                 # What jobs printed before they said that they ended is logged before that.
                 output.drain,
                 lambda message: self._take(child, message),
@@ -562,6 +603,7 @@ class Children:
         if child.channel is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(child.channel.closed.wait(), 1)
+        child.hear()
         if child.output is not None:
             child.output.drain()
             child.output.finish()

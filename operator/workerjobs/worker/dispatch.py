@@ -98,7 +98,7 @@ class Dispatch:
             if child.queue[0] is runs[0]:
                 self._on_begin(runs[0])
         if depth > 1 and self._recall_timer is None:
-            self._watch()
+            self._recall_timer = asyncio.get_running_loop().call_later(RECALL_SECONDS / 2, self._watch)
 
     def ran(self, seconds: float) -> None:
         """Learn how long a run took."""
@@ -110,7 +110,7 @@ class Dispatch:
             self._pace += (seconds - self._pace) * _NEW_WEIGHT
 
     def recall(self, child: Child) -> None:
-        """Take back what a child has not begun, and put it before what waits."""
+        """Take back what a child has not begun, and put it before what waits; call `Child.hear` before."""
         self._backlog.extendleft(reversed(child.recall()))
 
     def put_back(self, runs: Sequence[RunningJob]) -> None:
@@ -128,7 +128,8 @@ class Dispatch:
 
     def take_waiting(self) -> list[RunningJob]:
         """Take everything that was not begun, also from the children."""
-        for child in self._children:
+        for child in list(self._children):
+            child.hear()
             self.recall(child)
         waiting = list(self._backlog)
         self._backlog.clear()
@@ -155,6 +156,7 @@ class Dispatch:
         now = loop.time()
         is_slow = False
         for child in list(self._children):
+            child.hear()
             if len(child.queue) > 1 and now - child.head_since > RECALL_SECONDS:
                 self.recall(child)
                 is_slow = True

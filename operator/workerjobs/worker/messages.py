@@ -20,6 +20,7 @@ from workerjobs.jobs.registry import JobDescription
 FRAME_LIMIT_BYTES = 64 * 1024 * 1024
 """No honest message comes near this; a longer one means that a channel was written to by something else."""
 _LENGTH = struct.Struct(">I")
+_POSITION = struct.Struct(">Q")
 HEADER_BYTES = _LENGTH.size
 NOT_FORKED = 1000
 """In `Exited`, instead of an exit code: the child never was."""
@@ -64,6 +65,10 @@ class Described(msgspec.Struct, tag=True, frozen=True):
     description: JobDescription
 
 
+class Bell(msgspec.Struct, tag=True, frozen=True):
+    """Child to supervisor: there are results (`workerjobs.worker.results`)."""
+
+
 class Recalled(msgspec.Struct, tag=True, frozen=True):
     """Child to supervisor: the jobs that were not begun are forgotten; new ones may come."""
 
@@ -99,7 +104,7 @@ class Logged(msgspec.Struct, tag=True, frozen=True):
 
 
 ToChild = Run | Recall
-FromChild = Ready | Described | Recalled | Finished | Reported | Logged
+FromChild = Ready | Bell | Described | Recalled | Finished | Reported | Logged
 
 
 class Fork(msgspec.Struct, tag=True, frozen=True):
@@ -156,6 +161,24 @@ def frame(message: msgspec.Struct) -> bytes:
     """Encode a message with its length before it."""
     body = encode(message)
     return _LENGTH.pack(len(body)) + body
+
+
+def child_frame(message: msgspec.Struct, position: int) -> bytes:
+    """Encode what a child says, with the count of bytes of results that it had written before."""
+    body = encode(message)
+    return _LENGTH.pack(len(body) + _POSITION.size) + _POSITION.pack(position) + body
+
+
+def read_child_frame(body: bytes) -> tuple[int, FromChild]:
+    """Decode what a child says.
+
+    Raises:
+        ValueError: It is no message.
+    """
+    if len(body) <= _POSITION.size:
+        raise ValueError(f"a frame of {len(body)} bytes")
+    (position,) = _POSITION.unpack_from(body)
+    return position, from_child_decoder.decode(memoryview(body)[_POSITION.size :])
 
 
 class FrameReader:

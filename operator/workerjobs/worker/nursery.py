@@ -70,7 +70,7 @@ class Nursery:
     def _serve(self) -> bool:
         """Answer one request; False when the supervisor is gone."""
         try:
-            packet, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, 3)
+            packet, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, 4)
         except ConnectionError:
             return False
         if not packet:
@@ -83,18 +83,19 @@ class Nursery:
                     self._signal_group(self._pid_of[number], signum)
         return True
 
-    def _fork(self, number: int, channel: int, output: int, permits: int) -> None:
+    def _fork(self, number: int, channel: int, output: int, permits: int, results: int) -> None:
         if (threads := count_threads()) != 1:
             raise RuntimeError(f"the nursery has {threads} threads; a fork would copy locks that nobody frees")
         nursery_pid = os.getpid()
         # Programs that a job starts must not hold its channel open.
         os.set_inheritable(channel, False)
         os.set_inheritable(permits, False)
+        os.set_inheritable(results, False)
         try:
             pid = os.fork()
         except OSError:
             # No memory, or too many processes: that must not end the children that are running.
-            for descriptor in (channel, output, permits):
+            for descriptor in (channel, output, permits, results):
                 os.close(descriptor)
             self._tell(Exited(number, NOT_FORKED))
             return
@@ -104,12 +105,12 @@ class Nursery:
             try:
                 _become_child(nursery_pid, output)
                 self._control.close()
-                exit_code = child_module.main(socket.socket(fileno=channel), permits)
+                exit_code = child_module.main(socket.socket(fileno=channel), permits, results)
             except BaseException:  # noqa: BLE001  # nothing may leave this frame but through os._exit
                 traceback.print_exc()
             finally:
                 os._exit(exit_code)
-        for descriptor in (channel, output, permits):
+        for descriptor in (channel, output, permits, results):
             os.close(descriptor)
         self._pid_of[number] = pid
         # The child makes its own session as its first act; here as well, so that a signal can't come before that.

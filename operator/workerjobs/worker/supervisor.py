@@ -262,6 +262,8 @@ class Supervisor:
             self._children.stop(running.child, at_once=True)
 
     def _stop_job(self, running: RunningJob, reason: StopReason) -> None:
+        if running.child is not None:
+            running.child.hear()
         if running.is_over or running.stop_reason is not None:
             return
         child = running.child
