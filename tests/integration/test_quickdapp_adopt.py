@@ -214,7 +214,7 @@ async def test_adopted_rows_go_on_where_they_were(url: str) -> None:
             "odd": JobState.SUCCEEDED,
         }
         # Half an hour after their start, as QuickDapp itself has it.
-        assert [job.id for job in (await store.rescue("a worker", timedelta(0), 10)).released] == [9]
+        assert [job.id for job in (await store.rescue("a worker", timedelta(milliseconds=1), 10)).released] == [9]
         # The line of the cron row is known by its tag and schedule.
         sql(url, "update worker_jobs set due = now() - interval '3 seconds' where id = 12")
         async with worker(url) as running:
