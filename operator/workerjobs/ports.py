@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, JobState, NewJob
-from workerjobs.domain.lifecycle import Settlement
+from workerjobs.domain.lifecycle import Beginning, Settlement
 from workerjobs.domain.planning import Plan, UnplannedRun
 
 
@@ -255,6 +255,17 @@ class JobStore(Protocol):
 
     async def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         """Prolong leases, also expired ones that nobody rescued yet."""
+        ...
+
+    async def begin(self, beginnings: Sequence[Beginning]) -> dict[int, str]:
+        """Insert the next rows of cron lines whose claimed runs may overlap, before these are started.
+
+        Each in the same statement that marks its run as followed: settling it adds no other, and a run that was claimed
+        and not begun gets its next row from whoever claims it again. Older runs that one replaces are asked to cancel.
+
+        Returns:
+            What the database refused, with its reason, by the run's id.
+        """
         ...
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:

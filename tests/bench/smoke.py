@@ -1,8 +1,11 @@
-"""`make bench-smoke`: pickup latency and throughput in brief, on the embedded Postgres with its default durability.
+"""`make bench-smoke`: pickup, due moments and throughput in brief, on the embedded Postgres in its default durability.
 
 Pickup is measured by the job itself: from the moment the submit's commit returned to the moment its function was called
-in a warm child of an idle worker. Throughput: no-op jobs a second, from the first claim to the last settlement. What
-`isolation: fresh` adds: the time that one child takes for a no-op job in a process of its own, less that of a warm one.
+in a warm child of an idle worker. Due moments likewise: from the due moment of a job, 1.5 s after its submit, to the
+moment its function was called; both clocks are this machine's. Throughput: no-op jobs a second, from the first claim to
+the last settlement.
+What `isolation: fresh` adds: the time that one child takes for a no-op job
+in a process of its own, less that of a warm one.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 from workerjobs import app
@@ -51,6 +55,21 @@ async def measure_pickup(url: str, count: int) -> list[float]:
     return sorted(samples)
 
 
+async def measure_due(url: str, count: int) -> list[float]:
+    """Submit jobs that are due 1.5 s later, one by one; returns how many milliseconds late each was, sorted."""
+    samples = []
+    async with app.open_store(url) as store:
+        for number in range(count):
+            # Not in step with anything else.
+            await asyncio.sleep(0.037 * number % 1)
+            due = await store.now() + timedelta(seconds=1.5)
+            (job,) = await store.submit([NewJob(type="stamp", due=due)])
+            while not (done := await store.get(job.id)) or not done.state.is_final:
+                await asyncio.sleep(0.005)
+            samples.append((done.result["started"] - due.timestamp()) * 1000)
+    return sorted(samples)
+
+
 async def measure_drain(url: str, count: int) -> float:
     """Submit no-op jobs at once; returns jobs a second, each in its own row with its own start and end."""
     async with app.open_store(url) as store:
@@ -84,6 +103,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pickups", type=int, default=300)
+    parser.add_argument("--dues", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=3000)
     parser.add_argument("--fresh", type=int, default=500)
     parser.add_argument("--children", type=int, default=2)
@@ -92,6 +112,7 @@ def main() -> None:
         worker = start_worker(url, arguments.children)
         try:
             samples = asyncio.run(measure_pickup(url, arguments.pickups))
+            lateness = asyncio.run(measure_due(url, arguments.dues))
             rate = asyncio.run(measure_drain(url, arguments.jobs))
         finally:
             worker.terminate()
@@ -109,6 +130,10 @@ def main() -> None:
     p99 = samples[min(len(samples) - 1, round(len(samples) * 0.99))]
     print(
         f"pickup   p50 {statistics.median(samples):.2f} ms   p99 {p99:.2f} ms   ({len(samples)} jobs, commit to start)"
+    )
+    print(
+        f"due      p50 {statistics.median(lateness):+.2f} ms   from {lateness[0]:+.2f} to {lateness[-1]:+.2f} ms   "
+        f"({len(lateness)} jobs due in 1.5 s, due to start)"
     )
     print(f"drain    {rate:,.0f} jobs/s   ({arguments.jobs} no-op jobs, {arguments.children} children)")
     print(f"fresh    adds {fresh - warm:.2f} ms a job   ({arguments.fresh} no-op jobs, one child; warm {warm:.2f} ms)")

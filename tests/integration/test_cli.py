@@ -119,6 +119,8 @@ def test_submit_with_a_tag_cancels_the_pending_job_of_that_tag(database_url: str
         (["report", "--cron", "0 0 30 2 *"], "30"),
         (["report", "--cron", "@hourly", "--time-zone", "Mars/Phobos"], "Mars/Phobos"),
         (["report", "--time-zone", "UTC"], "timeZone needs a cronSchedule"),
+        (["report", "--catch-up", "all"], "catchUp needs a cronSchedule"),
+        (["report", "--concurrency-policy", "Allow"], "concurrencyPolicy needs a cronSchedule"),
         (["report", "--due", "tomorrow"], "--due is 'tomorrow'"),
         (["report", "--due", "2030-01-01", "--delay", "1"], "exclude each other"),
         (["report", "--priority", "40000"], "priority is 40000"),
@@ -142,6 +144,13 @@ def test_submit_refuses_data_over_the_limit(database_url: str) -> None:
     )
     assert ended.returncode == 2
     assert "1,048,576 are accepted (1 MiB)" in ended.stderr
+
+
+def test_submit_takes_the_policies_of_a_cron_job_and_jitter(database_url: str) -> None:
+    policies = ("--cron", "@hourly", "--catch-up", "latest", "--concurrency-policy", "replace")
+    retry = ("--retries", "2", "--retry-jitter", "0.5")
+    job = workerjobs_json("submit", "report", *policies, *retry, database_url=database_url)
+    assert (job["catchUp"], job["concurrencyPolicy"], job["retryJitter"]) == ("latest", "Replace", 0.5)
 
 
 def test_submit_takes_a_due_moment_in_the_past_as_now(database_url: str) -> None:

@@ -68,14 +68,15 @@ async def test_submitted_job_is_the_one_that_python_stores(database_url: str) ->
         remove_delay_ms=60_000,
         auto_reschedule_on_failure=True,
         auto_reschedule_on_failure_delay_ms=10,
-        retry=RetryPolicy(limit=2),
+        retry=RetryPolicy(limit=2, jitter=0.5),
         traceparent="00-ab",
     )
     by_hand = """
         select workerjobs.submit(
             'report', '{"z":1,"a":null}', user_id => 7, tag => 'sql', persistent => true, priority => -3,
             pool => 'heavy', timeout_ms => 1500, remove_delay_ms => 60000, auto_reschedule_on_failure => true,
-            auto_reschedule_on_failure_delay_ms => 10, retry_limit => 2, traceparent => '00-ab'
+            auto_reschedule_on_failure_delay_ms => 10, retry_limit => 2, retry_jitter => 0.5,
+            traceparent => '00-ab'
         )
     """
     async with open_store(database_url) as store:
@@ -149,6 +150,9 @@ def test_null_means_not_given(connection: psycopg.Connection[Any]) -> None:
         ("'x', auto_reschedule_on_failure_delay_ms => -1", "auto_reschedule_on_failure_delay_ms is -1", "0 to"),
         ("'x', retry_limit => -1", "retry_limit is -1", "0 to 1000000"),
         ("'x', retry_limit => 1, retry_factor => 'NaN'", "retry_factor is NaN", "1 to 1000"),
+        ("'x', retry_limit => 1, retry_jitter => 1.5", "retry_jitter is 1.5", "0 to 1"),
+        ("'x', retry_limit => 1, retry_jitter => 'NaN'", "retry_jitter is NaN", "0 to 1"),
+        ("'x', retry_jitter => 0.5", "retry_limit is missing", "beside"),
         ("'x', retry_initial_delay_ms => 5", "retry_limit is missing", "beside"),
         ("'x', concurrency_limit => 5", "concurrency_key is missing", "key"),
         ("'x', concurrency_key => 'k', concurrency_limit => 0", "concurrency_limit is 0", "1 to"),
@@ -306,6 +310,21 @@ def test_key_names_one_cron_job_and_the_same_again_changes_nothing(connection: p
     assert call(connection, "workerjobs.unschedule('k')") == 0
 
 
+def test_policies_of_a_cron_job_are_stored_and_a_changed_one_replaces_it(connection: psycopg.Connection[Any]) -> None:
+    columns = '"catchUp", "concurrencyPolicy", "retryJitter" from "workerJobs" where id = %s'
+    given = "'x', '@daily', key => 'k', catch_up => 'latest', concurrency_policy => 'Allow'"
+    first = call(connection, f"workerjobs.schedule({given})")
+    assert connection.execute(f"select {columns}".encode(), [first]).fetchone() == ("latest", "Allow", None)
+    assert call(connection, f"workerjobs.schedule({given})") == first
+    second = call(connection, f"workerjobs.schedule({given}, retry_limit => 1, retry_jitter => 0.5)")
+    assert connection.execute(f"select {columns}".encode(), [second]).fetchone() == ("latest", "Allow", 0.5)
+    third = call(connection, "workerjobs.schedule('x', '@daily', key => 'k')")
+    assert connection.execute(f"select {columns}".encode(), [third]).fetchone() == ("none", "Forbid", None)
+    usual = "'x', '@daily', key => 'k', catch_up => 'none', concurrency_policy => 'Forbid'"
+    assert call(connection, f"workerjobs.schedule({usual})") == third
+    assert [success for _, success in states(connection)] == [False, False, None]
+
+
 def test_schedules_that_python_knows_are_taken(connection: psycopg.Connection[Any]) -> None:
     for cron in (*MACROS, "@Hourly", " 0 8 * * * ", "*/5 1-7,9 L * FRI#2", "0 H/3 H(1-5) ? JAN-mar 7"):
         call(connection, "workerjobs.schedule('x', %s)", cron)
@@ -324,6 +343,8 @@ def test_schedules_that_python_knows_are_taken(connection: psycopg.Connection[An
         ("'x', repeat('*', 201)", "cron has 201 characters", "200"),
         ("'x', '@daily', time_zone => 'Mars/Phobos'", "time zone 'Mars/Phobos' is unknown", "IANA"),
         ("'x', '@daily', key => ''", "key is empty", "not empty"),
+        ("'x', '@daily', catch_up => 'some'", "catch_up is 'some'", "none, latest and all"),
+        ("'x', '@daily', concurrency_policy => 'allow'", "concurrency_policy is 'allow'", "Allow, Forbid and Replace"),
         ("'', '@daily'", "type is empty", "not empty"),
         ("'x', '@daily', '[]'", "data is of type array", "object"),
     ],

@@ -50,7 +50,7 @@ async def test_submitted_job_is_stored_as_it_was_given(database_url: str) -> Non
         remove_delay_ms=5000,
         auto_reschedule_on_failure=True,
         auto_reschedule_on_failure_delay_ms=99,
-        retry=RetryPolicy(limit=3, initial_delay_ms=10, factor=1.5, max_delay_ms=40),
+        retry=RetryPolicy(limit=3, initial_delay_ms=10, factor=1.5, max_delay_ms=40, jitter=0.75),
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
     async with open_store(database_url) as store:
@@ -61,6 +61,7 @@ async def test_submitted_job_is_stored_as_it_was_given(database_url: str) -> Non
     assert job.remove_at == due + timedelta(seconds=5)
     assert (job.auto_reschedule_on_failure, job.auto_reschedule_on_failure_delay_ms) == (True, 99)
     assert (job.retry_limit, job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms) == (3, 10, 1.5, 40)
+    assert (job.retry_jitter, job.catch_up, job.concurrency_policy) == (0.75, None, None)
     assert job.traceparent == given.traceparent
 
 
@@ -68,7 +69,8 @@ async def test_submitted_job_is_stored_as_it_was_given(database_url: str) -> Non
 async def test_cron_job_is_due_at_its_next_tick_in_its_zone(database_url: str) -> None:
     async with open_store(database_url) as store:
         job = await submit_one(store, NewJob(type="report", cron_schedule="0 12 * * *", time_zone="Asia/Kathmandu"))
-        other = await submit_one(store, NewJob(type="report", cron_schedule="0 12 * * *"))
+        given = NewJob(type="report", cron_schedule="0 12 * * *", catch_up="latest", concurrency_policy="Replace")
+        other = await submit_one(store, given)
         now = await store.now()
     assert now < job.due <= now + 24 * HOUR
     assert job.tick == job.due
@@ -76,6 +78,8 @@ async def test_cron_job_is_due_at_its_next_tick_in_its_zone(database_url: str) -
     assert (job.cron_schedule, job.time_zone) == ("0 12 * * *", "Asia/Kathmandu")
     assert job.cron_key is not None
     assert other.cron_key not in (None, job.cron_key)
+    assert (job.catch_up, job.concurrency_policy) == ("none", "Forbid")
+    assert (other.catch_up, other.concurrency_policy) == ("latest", "Replace")
 
 
 @in_loop

@@ -61,6 +61,19 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "spec.cronSchedule: Too long: may not be more than 200",
     ),
     ("zone without schedule", {"type": "x", "timeZone": "UTC"}, "timeZone needs a cronSchedule"),
+    ("catching up without schedule", {"type": "x", "catchUp": "all"}, "catchUp needs a cronSchedule"),
+    ("policy without schedule", {"type": "x", "concurrencyPolicy": "Forbid"}, "concurrencyPolicy needs a cronSchedule"),
+    ("unknown catching up", {"type": "x", "cronSchedule": "@daily", "catchUp": "some"}, 'Unsupported value: "some"'),
+    (
+        "unknown policy",
+        {"type": "x", "cronSchedule": "@daily", "concurrencyPolicy": "allow"},
+        'Unsupported value: "allow"',
+    ),
+    (
+        "more than all of a delay",
+        {"type": "x", "retry": {"limit": 1, "jitter": 1.5}},
+        "should be less than or equal to 1",
+    ),
     (
         "zone with blanks",
         {"type": "x", "cronSchedule": "@daily", "timeZone": "Central European Time"},
@@ -124,6 +137,11 @@ ACCEPTED: list[dict[str, Any]] = [
     {"type": "x", "cronSchedule": "@daily", "timeZone": "Etc/GMT+8", "persistent": False},
     {"type": "x", "retry": {"limit": 0, "initialDelaySeconds": 0, "factor": 1, "maxDelaySeconds": 0}},
     {"type": "x", "retry": {"limit": 1_000_000, "initialDelaySeconds": 7200, "factor": 1000.0}},
+    {"type": "x", "retry": {"limit": 1, "jitter": 0.5}},
+    *(
+        {"type": "x", "cronSchedule": "@daily", "catchUp": catch_up, "concurrencyPolicy": policy}
+        for catch_up, policy in (("none", "Allow"), ("latest", "Forbid"), ("all", "Replace"))
+    ),
     {"type": "x", "autoRescheduleOnFailure": True, "autoRescheduleOnFailureDelaySeconds": 2147483},
     {"type": "x", "autoRescheduleOnFailure": False, "timeoutSeconds": 1, "removeDelaySeconds": 0, "tag": None},
 ]

@@ -53,7 +53,8 @@ def problems(**changes: Any) -> list[str]:
         {"due": datetime(1999, 1, 1, tzinfo=UTC)},
         {"due": NOON.astimezone(timezone(timedelta(hours=5, minutes=45)))},
         {"cron_schedule": "0 0 29 2 *", "time_zone": "Europe/Berlin"},
-        {"retry": RetryPolicy(limit=0)},
+        {"cron_schedule": "@hourly", "catch_up": "all", "concurrency_policy": "Replace"},
+        {"retry": RetryPolicy(limit=0, jitter=1)},
         {"retry": RetryPolicy(limit=1_000_000, initial_delay_ms=0, factor=1, max_delay_ms=MAX_MILLISECONDS)},
     ],
     ids=lambda changes: ",".join(changes) or "type alone",
@@ -98,6 +99,16 @@ def test_valid_job_has_no_problems(changes: dict[str, Any]) -> None:
         ({"retry": RetryPolicy(limit=1, factor=float("nan"))}, "retry.factor is nan"),
         ({"retry": RetryPolicy(limit=1, initial_delay_ms=-1)}, "retry.initialDelay is -1"),
         ({"retry": RetryPolicy(limit=1, max_delay_ms=2**31)}, "retry.maxDelay is 2147483648"),
+        ({"retry": RetryPolicy(limit=1, jitter=1.5)}, "retry.jitter is 1.5: give a number from 0 to 1"),
+        ({"retry": RetryPolicy(limit=1, jitter=float("nan"))}, "retry.jitter is nan"),
+        ({"catch_up": "latest"}, "catchUp needs a cronSchedule"),
+        ({"concurrency_policy": "Allow"}, "concurrencyPolicy needs a cronSchedule"),
+        ({"cron_schedule": "@hourly", "catch_up": "some"}, "catchUp is 'some': give one of none, latest, all"),
+        ({"cron_schedule": "@hourly", "catch_up": []}, "catchUp is []: give one of none, latest, all"),
+        (
+            {"cron_schedule": "@hourly", "concurrency_policy": "allow"},
+            "concurrencyPolicy is 'allow': give one of Allow, Forbid, Replace",
+        ),
         ({"cron_schedule": "61 * * * *"}, "minute '61': 61 is out of range"),
         ({"cron_schedule": "* * *"}, "has 3 fields"),
         ({"cron_schedule": "0 0 30 2 *"}, "never comes: there is no day 30 in FEB"),
@@ -254,7 +265,9 @@ def test_mapping_with_the_tables_names_is_read() -> None:
             "timeoutMs": 50,
             "autoRescheduleOnFailure": True,
             "autoRescheduleOnFailureDelay": 7,
-            "retry": {"limit": 3, "initialDelay": 10, "factor": 1.5, "maxDelay": 99},
+            "retry": {"limit": 3, "initialDelay": 10, "factor": 1.5, "maxDelay": 99, "jitter": 0.5},
+            "catchUp": "latest",
+            "concurrencyPolicy": "Allow",
         }
     )
     assert job == NewJob(
@@ -266,7 +279,9 @@ def test_mapping_with_the_tables_names_is_read() -> None:
         timeout_ms=50,
         auto_reschedule_on_failure=True,
         auto_reschedule_on_failure_delay_ms=7,
-        retry=RetryPolicy(limit=3, initial_delay_ms=10, factor=1.5, max_delay_ms=99),
+        retry=RetryPolicy(limit=3, initial_delay_ms=10, factor=1.5, max_delay_ms=99, jitter=0.5),
+        catch_up="latest",
+        concurrency_policy="Allow",
     )
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from tests.support.factories import NOON, running_job
+from workerjobs.domain.cron import cron_key_of
 from workerjobs.domain.lifecycle import (
     MAX_ERROR_LENGTH,
+    Beginning,
     FollowUp,
     FollowUpKind,
     Outcome,
-    cron_key_of,
+    begin,
     retry_delay,
     settle,
 )
@@ -63,6 +65,12 @@ POLICY = {"retry_limit": 3, "retry_initial_delay_ms": 1000, "retry_factor": 2.0,
         ),
         pytest.param(cron_job(tick=NOON + MINUTE * 5), SUCCESS, (next_tick(10 * MINUTE),), id="clock was set back"),
         pytest.param(cron_job(tick=NOON - MINUTE * 30), SUCCESS, (next_tick(5 * MINUTE),), id="missed ticks left out"),
+        pytest.param(
+            cron_job(tick=NOON - MINUTE * 30, catch_up="latest"), SUCCESS, (next_tick(0 * MINUTE),), id="latest missed"
+        ),
+        pytest.param(
+            cron_job(tick=NOON - MINUTE * 30, catch_up="all"), SUCCESS, (next_tick(-25 * MINUTE),), id="first missed"
+        ),
         pytest.param(
             cron_job(cron_key=None, tick=None, tag="nightly"),
             SUCCESS,
@@ -142,3 +150,61 @@ def test_error_is_stored_short_and_clean(error: str, stored: str) -> None:
 
 def test_cron_line_of_a_foreign_row_without_a_tag_is_its_own() -> None:
     assert cron_key_of(cron_job(cron_key=None)) == "job:7"
+
+
+@pytest.mark.parametrize("policy", ["Allow", "Replace"])
+def test_line_whose_runs_may_overlap_goes_on_as_a_run_begins(policy: str) -> None:
+    job = cron_job(concurrency_policy=policy)
+    assert begin(job, now=NOON) == Beginning(7, 3, next_tick(5 * MINUTE), replaces=policy == "Replace")
+    # Each run begins the next one: of those that were missed, the first.
+    missed = cron_job(concurrency_policy=policy, catch_up="all", tick=NOON - 20 * MINUTE)
+    begun = begin(missed, now=NOON)
+    assert begun is not None
+    assert begun.next_run == next_tick(-15 * MINUTE)
+    # And as it ends, for the case that it began without: the store knows.
+    assert settle(job, FAILURE, now=NOON).follow_ups == (next_tick(5 * MINUTE),)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        running_job(),
+        running_job(concurrency_policy="Allow"),
+        cron_job(),
+        cron_job(concurrency_policy="Forbid"),
+        cron_job(concurrency_policy="Sometimes"),
+        cron_job(concurrency_policy="Allow", fencing_token=None),
+        cron_job(concurrency_policy="Allow", cron_schedule="every day"),
+        cron_job(concurrency_policy="Allow", tick=NOON.replace(year=9999)),
+    ],
+)
+def test_nothing_else_is_stored_as_a_run_begins(job: Any) -> None:
+    assert begin(job, now=NOON) is None
+
+
+JITTER = {"retry_limit": 9, "retry_initial_delay_ms": 1000, "retry_factor": 2.0, "retry_max_delay_ms": 3000}
+
+
+def test_jitter_takes_a_part_off_each_delay_drawn_from_the_row() -> None:
+    jobs = [running_job(**JITTER, id=number, attempt=2, retry_jitter=0.25) for number in range(400)]
+    parts = [(retry_delay(job) or timedelta.max) / (2 * SECOND) for job in jobs]
+    assert parts == [(retry_delay(job) or timedelta.max) / (2 * SECOND) for job in jobs]
+    assert all(0.75 < part <= 1 for part in parts)
+    # Spread evenly: a quarter of them in each quarter of the range.
+    for low in (0.75, 0.8125, 0.875, 0.9375):
+        assert 70 < sum(low < part <= low + 0.0625 for part in parts) < 130
+    # Each attempt draws anew, and the longest delay is one that jitter shortens, too.
+    delays = {retry_delay(running_job(**JITTER, attempt=attempt, retry_jitter=1.0)) for attempt in range(3, 9)}
+    assert len(delays) == 6
+    assert all(delay is not None and timedelta(0) < delay <= 3 * SECOND for delay in delays)
+
+
+@pytest.mark.parametrize(("jitter", "low", "high"), [(0.0, 1, 1), (None, 1, 1), (-3.0, 1, 1), (7.0, 0, 1)])
+def test_jitter_that_is_none_or_was_written_past_every_check(jitter: float | None, low: float, high: float) -> None:
+    delay = retry_delay(running_job(**JITTER, retry_jitter=jitter))
+    assert delay is not None
+    assert low * SECOND <= delay <= high * SECOND
+
+
+def test_jitter_that_is_no_number_is_none() -> None:
+    assert retry_delay(running_job(**JITTER, retry_jitter=float("nan"))) == SECOND

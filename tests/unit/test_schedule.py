@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -455,10 +456,13 @@ def parse(text: str, zone: str, model: Model) -> CronSchedule | None:
 
 START_OF_CYCLE = datetime(2000, 1, 1)  # noqa: DTZ001
 CHECKED = settings(derandomize=True, deadline=None, database=None)
+# CI looks at thousands of schedules (.ci/run).
+TIMES = int(os.environ.get("WORKERJOBS_EXAMPLES", "1"))
 MOMENTS = st.datetimes(datetime(1990, 1, 1), datetime(2110, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
-@settings(CHECKED, max_examples=200)
+@pytest.mark.timeout(600)
+@settings(CHECKED, max_examples=200 * TIMES)
 @given(schedules(day_star=0.3), MOMENTS)
 def test_any_schedule_ticks_as_the_calendar_says(case: tuple[str, Model], start: datetime) -> None:
     text, model = case
@@ -486,7 +490,8 @@ CHANGES = [
 ]
 
 
-@settings(CHECKED, max_examples=300)
+@pytest.mark.timeout(600)
+@settings(CHECKED, max_examples=300 * TIMES)
 @given(schedules(day_star=0.8), st.sampled_from(CHANGES), st.floats(0, 1))
 def test_any_schedule_passes_a_clock_change_as_a_clock_shows(
     case: tuple[str, Model], change: tuple[str, str], part: float
@@ -506,3 +511,39 @@ def test_any_schedule_passes_a_clock_change_as_a_clock_shows(
         assert not found or tick > found[-1]
         found.append(tick)
     assert found == expected
+
+
+@pytest.mark.timeout(600)
+@settings(CHECKED, max_examples=100 * TIMES)
+@given(schedules(day_star=0.8), st.sampled_from(CHANGES), st.floats(0, 1), st.integers(1, 150))
+def test_latest_ticks_of_any_schedule_are_those_that_the_calendar_has(
+    case: tuple[str, Model], change: tuple[str, str], part: float, limit: int
+) -> None:
+    text, model = case
+    zone, middle = change[0], moment(change[1])
+    schedule = parse(text, zone, model)
+    if schedule is None:
+        return
+    around = timedelta(hours=3) if model.seconds is None else timedelta(minutes=75)
+    begin, end = middle - around, middle + around
+    start = begin + part * (end - begin)
+    expected = [tick for tick in model.ticks(zone, begin, end) if start < tick <= end]
+    assert schedule.latest(start, end, limit) == expected[-limit:]
+    assert schedule.latest(end, start, limit) == []
+
+
+def test_latest_ticks_of_ten_years_are_found_without_walking_through_them() -> None:
+    schedule = CronSchedule.parse("*/2 * * * * *", "Europe/Berlin")
+    asked = 0
+    find, end = CronSchedule.next_after, moment("2026-05-01 12:00")
+
+    def counted(schedule: CronSchedule, after: datetime) -> datetime:
+        nonlocal asked
+        asked += 1
+        return find(schedule, after)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CronSchedule, "next_after", counted)
+        ticks = schedule.latest(end - timedelta(days=3650), end, 100)
+    assert ticks == [end - timedelta(seconds=2 * number) for number in reversed(range(100))]
+    assert asked < 500

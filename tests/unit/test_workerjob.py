@@ -56,7 +56,9 @@ def test_every_field_reaches_the_job() -> None:
         "priority": -5,
         "pool": "reports",
         "timeoutSeconds": 30,
-        "retry": {"limit": 3, "initialDelaySeconds": 5, "factor": 1.5, "maxDelaySeconds": 60},
+        "catchUp": "all",
+        "concurrencyPolicy": "Replace",
+        "retry": {"limit": 3, "initialDelaySeconds": 5, "factor": 1.5, "maxDelaySeconds": 60, "jitter": 0.25},
         "autoRescheduleOnFailure": True,
         "autoRescheduleOnFailureDelaySeconds": 10,
         "removeDelaySeconds": 86_400,
@@ -74,7 +76,9 @@ def test_every_field_reaches_the_job() -> None:
         priority=-5,
         pool="reports",
         timeout_ms=30_000,
-        retry=RetryPolicy(limit=3, initial_delay_ms=5_000, factor=1.5, max_delay_ms=60_000),
+        retry=RetryPolicy(limit=3, initial_delay_ms=5_000, factor=1.5, max_delay_ms=60_000, jitter=0.25),
+        catch_up="all",
+        concurrency_policy="Replace",
         auto_reschedule_on_failure=True,
         auto_reschedule_on_failure_delay_ms=10_000,
         remove_delay_ms=86_400_000,
@@ -189,6 +193,23 @@ PROBLEMS: list[tuple[str, object, str]] = [
         {"type": "x", "timeZone": "UTC"},
         "spec.timeZone needs a cronSchedule",
     ),
+    ("catching up without a schedule", {"type": "x", "catchUp": "all"}, "spec.catchUp needs a cronSchedule"),
+    ("usual catching up without one", {"type": "x", "catchUp": "none"}, "spec.catchUp needs a cronSchedule"),
+    (
+        "policy without a schedule",
+        {"type": "x", "concurrencyPolicy": "Forbid"},
+        "spec.concurrencyPolicy needs a cronSchedule",
+    ),
+    (
+        "unknown policy",
+        {"type": "x", "cronSchedule": "@hourly", "concurrencyPolicy": "Queue"},
+        "spec.concurrencyPolicy is 'Queue': give one of Allow, Forbid, Replace",
+    ),
+    (
+        "more than all of a delay",
+        {"type": "x", "retry": {"limit": 1, "jitter": 2}},
+        "spec.retry.jitter is 2: give a number from 0 to 1",
+    ),
     (
         "unknown zone",
         {"type": "x", "cronSchedule": "@daily", "timeZone": "Europe/Berlim"},
@@ -236,8 +257,8 @@ PROBLEMS: list[tuple[str, object, str]] = [
         "field of a later time",
         {"type": "x", "zzz": 1},
         "spec.zzz: unknown field 'zzz': accepted: autoRescheduleOnFailure, autoRescheduleOnFailureDelaySeconds, "
-        "cronSchedule, data, due, persistent, pool, priority, removeDelaySeconds, retry, tag, timeZone, "
-        "timeoutSeconds, type, userId",
+        "catchUp, concurrencyPolicy, cronSchedule, data, due, persistent, pool, priority, removeDelaySeconds, retry, "
+        "tag, timeZone, timeoutSeconds, type, userId",
     ),
 ]
 

@@ -13,7 +13,15 @@ import typer
 
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, print_json, result_line
-from workerjobs.domain.job import MAX_MILLISECONDS, Job, NewJob, RetryPolicy, check_job
+from workerjobs.domain.job import (
+    MAX_MILLISECONDS,
+    CatchUp,
+    ConcurrencyPolicy,
+    Job,
+    NewJob,
+    RetryPolicy,
+    check_job,
+)
 from workerjobs.domain.parsing import parse_moment
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.jobs.registry import Registry
@@ -35,6 +43,10 @@ def submit(
     delay: Annotated[float | None, typer.Option(min=0, max=_FARTHEST_SECONDS, help="Run in so many seconds.")] = None,
     cron: Annotated[str | None, typer.Option(help="Run again and again: five or six fields, or @hourly, …")] = None,
     time_zone: Annotated[str | None, typer.Option(help="IANA zone of the cron schedule.", show_default="UTC")] = None,
+    catch_up: Annotated[CatchUp, typer.Option(help="Which missed ticks of the cron schedule to run.")] = CatchUp.NONE,
+    concurrency_policy: Annotated[
+        ConcurrencyPolicy, typer.Option(help="Whether runs of the cron schedule may overlap.", case_sensitive=False)
+    ] = ConcurrencyPolicy.FORBID,
     tag: Annotated[str | None, typer.Option(help="Cancels pending jobs of the same tag.")] = None,
     user_id: Annotated[int, typer.Option(help="The user that it is for; 0 is the system.")] = 0,
     priority: Annotated[int, typer.Option(help="Higher runs first.")] = 0,
@@ -46,6 +58,9 @@ def submit(
     retry_delay: Annotated[
         float, typer.Option(min=0, max=_LONGEST_SECONDS, help="Seconds before the first retry; doubles each time.")
     ] = 10,
+    retry_jitter: Annotated[
+        float, typer.Option(min=0, max=1, help="The part of a retry's delay that chance may take off.")
+    ] = 0,
     persistent: Annotated[bool, typer.Option("--persistent", help="Keep it for ever once finished.")] = False,
     jobs: Annotated[
         list[str] | None,
@@ -65,12 +80,16 @@ def submit(
         due=_read_due(due, delay),
         cron_schedule=cron,
         time_zone=time_zone,
+        catch_up=catch_up,
+        concurrency_policy=concurrency_policy,
         tag=tag,
         user_id=user_id,
         priority=priority,
         pool=pool,
         timeout_ms=None if timeout is None else round(timeout * 1000),
-        retry=None if retries is None else RetryPolicy(retries, initial_delay_ms=round(retry_delay * 1000)),
+        retry=None
+        if retries is None
+        else RetryPolicy(retries, initial_delay_ms=round(retry_delay * 1000), jitter=retry_jitter),
         persistent=persistent,
     )
     check_job(job, now=datetime.now(UTC))

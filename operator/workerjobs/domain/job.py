@@ -41,6 +41,28 @@ class JobState(StrEnum):
         return self not in (JobState.PENDING, JobState.RUNNING)
 
 
+class CatchUp(StrEnum):
+    """What becomes of a cron line's ticks that passed without a run, besides the row that waited meanwhile."""
+
+    NONE = "none"
+    """They are left out."""
+    LATEST = "latest"
+    """One run at once, for the latest of them."""
+    ALL = "all"
+    """One run for each, in their order, of at most the latest `workerjobs.domain.cron.MAX_CATCH_UP`."""
+
+
+class ConcurrencyPolicy(StrEnum):
+    """Whether a cron line's runs may overlap."""
+
+    ALLOW = "Allow"
+    """They may."""
+    FORBID = "Forbid"
+    """The next run waits for the last one's end; ticks that pass meanwhile are missed."""
+    REPLACE = "Replace"
+    """A run that begins asks the older ones to cancel."""
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """How often and when a failed job is tried again, as a new row each time."""
@@ -53,6 +75,9 @@ class RetryPolicy:
     """Each further delay is the last one times this, >= 1."""
     max_delay_ms: int = 3_600_000
     """No delay grows beyond this."""
+    jitter: float = 0.0
+    """Each delay is shortened by a random part of it up to this fraction, 0 to 1, so that jobs that failed together are
+    not tried again together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +109,10 @@ class NewJob:
     """IANA name that the cron schedule is read in; None means UTC."""
     cron_key: str | None = None
     """Identity of the cron line; made up where a cron job names none."""
+    catch_up: str = CatchUp.NONE
+    """Of cron jobs: one of `CatchUp`."""
+    concurrency_policy: str = ConcurrencyPolicy.FORBID
+    """Of cron jobs: one of `ConcurrencyPolicy`."""
     persistent: bool = False
     """Never removed by removeOldWorkerJobs."""
     priority: int = 0
@@ -161,6 +190,7 @@ class Job(msgspec.Struct, frozen=True):
     concurrency_limit: int | None = None
     rate_limit: int | None = None
     rate_period_ms: int | None = None
+    retry_jitter: float | None = None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -280,6 +310,9 @@ def retry_problems(retry: RetryPolicy) -> list[str]:
     factor = retry.factor
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= 1000:
         problems.append(f"retry.factor is {_shown(factor)}: give a number from 1 to 1000")
+    jitter = retry.jitter
+    if isinstance(jitter, bool) or not isinstance(jitter, int | float) or not 0 <= jitter <= 1:
+        problems.append(f"retry.jitter is {_shown(jitter)}: give a number from 0 to 1")
     return problems
 
 
@@ -386,8 +419,21 @@ def _limit_problems(job: NewJob) -> list[str]:
 
 
 def _schedule_problems(job: NewJob, now: datetime) -> list[str]:
+    problems = [
+        *_choice_problems("catchUp", job.catch_up, CatchUp),
+        *_choice_problems("concurrencyPolicy", job.concurrency_policy, ConcurrencyPolicy),
+    ]
     if job.cron_schedule is None:
-        return [] if job.time_zone is None else ["timeZone needs a cronSchedule"]
+        given = {
+            "timeZone": job.time_zone is not None,
+            "catchUp": job.catch_up != CatchUp.NONE,
+            "concurrencyPolicy": job.concurrency_policy != ConcurrencyPolicy.FORBID,
+        }
+        return problems or [f"{name} needs a cronSchedule" for name, is_given in given.items() if is_given]
+    return problems + _cron_problems(job, now)
+
+
+def _cron_problems(job: NewJob, now: datetime) -> list[str]:
     if not isinstance(job.cron_schedule, str) or not isinstance(job.time_zone, str | None):
         return [f"cronSchedule is {_shown(job.cron_schedule)} with timeZone {_shown(job.time_zone)}: give text"]
     try:
@@ -413,6 +459,12 @@ def _integer_problems(name: str, value: object, low: int, high: int) -> list[str
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         return [f"{name} is {_shown(value)}: give a whole number from {low} to {high}"]
     return []
+
+
+def _choice_problems(name: str, value: object, choices: type[StrEnum]) -> list[str]:
+    if value in list(choices):
+        return []
+    return [f"{name} is {_shown(value)}: give one of {', '.join(choices)}"]
 
 
 def _flag_problems(name: str, value: object) -> list[str]:

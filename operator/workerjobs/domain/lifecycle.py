@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
 
-from workerjobs.domain.job import MAX_NESTING, Job, encode_json, is_nested_too_deep
-from workerjobs.domain.schedule import CronSchedule
+from workerjobs.domain.cron import cron_key_of, next_tick
+from workerjobs.domain.job import MAX_NESTING, ConcurrencyPolicy, Job, encode_json, is_nested_too_deep
 from workerjobs.errors import InvalidScheduleError, ResultRefusedError
 
 MAX_RESCUES = 5
@@ -21,6 +22,8 @@ REPLACED_RESULT = '{"error": "Job cancelled due to new job being created"}'
 """What a pending job is cancelled with when a new one of its tag is stored."""
 MAX_ERROR_LENGTH = 2000
 """Characters of an error kept in the row; the whole of it, with its traceback, is in the log."""
+
+_OVERLAPPING = (ConcurrencyPolicy.ALLOW, ConcurrencyPolicy.REPLACE)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -85,6 +88,17 @@ class FollowUp:
     """Only the next run of a cron line belongs to the line; a retry does not, so one line stays one line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A run of a cron line that begins, where the line does not wait for its end."""
+
+    job_id: int
+    fencing_token: int
+    next_run: FollowUp
+    replaces: bool
+    """Whether the line's older runs are asked to cancel."""
+
+
 class Settlement(msgspec.Struct, frozen=True):
     """One finished run, ready to be stored; the fencing token refuses it where the lease was lost."""
 
@@ -96,11 +110,32 @@ class Settlement(msgspec.Struct, frozen=True):
     """Why no next cron run could be made; for the log."""
 
 
+def begin(job: Job, *, now: datetime) -> Beginning | None:
+    """Decide what is stored before a claimed job is started; None: nothing.
+
+    The runs of a cron line may overlap where its policy is Allow or Replace: the next row is there before this run
+    begins. That row may be due already, where the line catches up with missed ticks.
+
+    Args:
+        job: The claimed row, with its fencing token.
+        now: The database's clock when it was claimed.
+    """
+    if job.cron_schedule is None or job.concurrency_policy not in _OVERLAPPING or job.fencing_token is None:
+        return None
+    try:
+        next_run = _next_run(job, now)
+    except (InvalidScheduleError, ValueError):
+        # Written past every check. Settling says so.
+        return None
+    return Beginning(job.id, job.fencing_token, next_run, replaces=job.concurrency_policy == ConcurrencyPolicy.REPLACE)
+
+
 def settle(job: Job, outcome: Outcome, *, now: datetime) -> Settlement:
     """Decide what is stored for a run that ended, and which rows follow.
 
-    A cron job goes on after success and after failure. A failed job with retries left gets a new row as well: retries
-    are copies outside the cron line. A job that was cancelled while it ran is not retried.
+    A cron job goes on after success and after failure; the store leaves the next row out where `begin` brought it. A
+    failed job with retries left gets a new row as well: retries are copies outside the cron line. A job that was
+    cancelled while it ran is not retried.
 
     Args:
         job: The claimed row, with its fencing token.
@@ -116,7 +151,7 @@ def settle(job: Job, outcome: Outcome, *, now: datetime) -> Settlement:
     if job.cron_schedule is not None:
         try:
             follow_ups.append(_next_run(job, now))
-        except InvalidScheduleError as error:
+        except (InvalidScheduleError, ValueError) as error:
             problem = f"The cron job ends here, as its schedule has no next tick: {error}"
     if not outcome.success and not job.cancel_requested and (delay := retry_delay(job)) is not None:
         follow_ups.append(FollowUp(FollowUpKind.RETRY, now + delay, job.attempt + 1, cron_key=None))
@@ -143,33 +178,12 @@ def retry_delay(job: Job) -> timedelta | None:
         delay = longest
     if math.isnan(delay):  # a factor that SQL wrote
         delay = longest
+    if job.retry_jitter:
+        # Drawn from the row: the same one gives the same delay whoever asks, and each retry is a row of its own.
+        part = min(1.0, max(0.0, job.retry_jitter))
+        delay *= 1 - part * random.Random(f"{job.id}:{job.attempt}").random()  # noqa: S311  # no secret
     return timedelta(milliseconds=delay)
 
 
-def schedule_of(job: Job, *, identity: str) -> CronSchedule:
-    """The schedule of a cron job's row.
-
-    Raises:
-        InvalidScheduleError: Written past every check, for example by SQL.
-    """
-    return CronSchedule.parse(job.cron_schedule or "", job.time_zone, identity=identity)
-
-
 def _next_run(job: Job, now: datetime) -> FollowUp:
-    key = cron_key_of(job)
-    # The tick counts from the later of the two: a run that ended before its own tick's moment (a clock set back)
-    # must not make the same tick again.
-    after = max(now, job.tick or job.due)
-    return FollowUp(FollowUpKind.CRON, schedule_of(job, identity=key).next_after(after), attempt=1, cron_key=key)
-
-
-def cron_key_of(job: Job) -> str:
-    """The identity of a cron job's line, also for rows that other programs wrote without one."""
-    if job.cron_key is not None:
-        return job.cron_key
-    return tag_line(job.tag, job.cron_schedule or "") if job.tag is not None else f"job:{job.id}"
-
-
-def tag_line(tag: str, cron_schedule: str) -> str:
-    """The identity of a cron line that only its tag and schedule name, as those that QuickDapp's server writes."""
-    return f"tag:{tag}:{cron_schedule}"
+    return FollowUp(FollowUpKind.CRON, next_tick(job, now=now), attempt=1, cron_key=cron_key_of(job))

@@ -19,6 +19,8 @@ _FIELDS = {
     "due": "due",
     "cronSchedule": "cron_schedule",
     "timeZone": "time_zone",
+    "catchUp": "catch_up",
+    "concurrencyPolicy": "concurrency_policy",
     "persistent": "persistent",
     "priority": "priority",
     "pool": "pool",
@@ -38,6 +40,7 @@ _RETRY_FIELDS = {
     "initialDelay": "initial_delay_ms",
     "factor": "factor",
     "maxDelay": "max_delay_ms",
+    "jitter": "jitter",
 }
 
 

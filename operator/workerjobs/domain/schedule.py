@@ -145,6 +145,50 @@ class CronSchedule:
                 return change.replace(tzinfo=UTC)
             wall = change + second_offset - _ONE_SECOND  # to the end of what is skipped, which may be 3,600 ticks away
 
+    def latest(self, after: datetime, until: datetime, limit: int) -> list[datetime]:
+        """Find the last ticks of a span of time.
+
+        >>> schedule = CronSchedule.parse("@hourly")
+        >>> noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        >>> [tick.hour for tick in schedule.latest(noon, noon + timedelta(hours=5), 2)]
+        [16, 17]
+
+        Args:
+            after: Where the span begins, itself left out; from 1900 to 9900, as the other.
+            until: Where it ends, itself included.
+            limit: How many at most, >= 1.
+
+        Returns:
+            Whole seconds in UTC, oldest first.
+        """
+        after, until = after.astimezone(UTC), until.astimezone(UTC)
+        ticks = self._ticks(after, until, limit + 1)
+        if len(ticks) <= limit:
+            return ticks
+        # Too many to walk through all of them: a long span of a schedule that ticks every second has millions.
+        begin, ticks = until, []
+        while len(ticks) < limit:
+            begin = max(after, self._earlier(begin, limit + 1))
+            ticks = self._ticks(begin, until)
+        return ticks[-limit:]
+
+    def _ticks(self, after: datetime, until: datetime, limit: int | None = None) -> list[datetime]:
+        """List the ticks of a span of time, no more than the first ones where a limit is given."""
+        ticks: list[datetime] = []
+        tick = after
+        while (limit is None or len(ticks) < limit) and (tick := self.next_after(tick)) <= until:
+            ticks.append(tick)
+        return ticks
+
+    def _earlier(self, moment: datetime, ticks: int) -> datetime:
+        """Find a moment about so many ticks earlier, at least a second; clock changes are left out of account."""
+        local = moment.astimezone(self._zone)
+        wall = local.replace(tzinfo=None, microsecond=0)
+        walk = copy.copy(self._calendar)
+        for _ in range(ticks):
+            wall = walk.get_prev(datetime, start_time=wall)
+        return moment - max(local.replace(tzinfo=None) - wall, _ONE_SECOND)
+
     def _next_wall_time(self, wall: datetime) -> datetime:
         """Find the first matching wall time strictly after one, on a calendar without clock changes."""
         # A copy, because get_next changes the croniter and threads may share this schedule. Whole seconds, because

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from workerjobs.domain.cron import tag_line
 from workerjobs.domain.job import NewJob
-from workerjobs.domain.lifecycle import tag_line
 from workerjobs.jobs.context import JobContext
 
 BATCH = 5_000

@@ -132,6 +132,7 @@ def with_defaults(job: Job, options: JobOptions) -> Job:
             "retry_initial_delay_ms": retry.initial_delay_ms,
             "retry_factor": retry.factor,
             "retry_max_delay_ms": retry.max_delay_ms,
+            "retry_jitter": retry.jitter,
         }
     return structs.replace(job, **changes) if changes else job
 

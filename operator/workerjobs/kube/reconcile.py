@@ -98,8 +98,8 @@ def _write_rows(resource: Resource, job: NewJob, rows: Sequence[Job], actions: A
         return True
     outdated = [row for row in rows if row.state is JobState.PENDING and _is_older(row, resource)]
     if outdated:
-        # The row of the line, where a retry waits beside it.
-        row = next((row for row in outdated if row.cron_key), outdated[-1])
+        # The latest row of the line, where an earlier one or a retry waits beside it.
+        row = next((row for row in reversed(outdated) if row.cron_key), outdated[-1])
         actions.update.append(updated(job, row, rows, now))
         return True
     if job.cron_schedule is not None and not any(row.cron_key and not row.state.is_final for row in rows):

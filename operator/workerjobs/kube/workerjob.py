@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from workerjobs.domain.job import NewJob, ResourceRef, RetryPolicy, job_problems
+from workerjobs.domain.job import CatchUp, ConcurrencyPolicy, NewJob, ResourceRef, RetryPolicy, job_problems
 from workerjobs.domain.parsing import unknown_name
 from workerjobs.errors import InvalidInputError
 
@@ -35,6 +35,8 @@ _SPEC_FIELDS = (
     "due",
     "cronSchedule",
     "timeZone",
+    "catchUp",
+    "concurrencyPolicy",
     "persistent",
     "priority",
     "pool",
@@ -44,7 +46,7 @@ _SPEC_FIELDS = (
     "autoRescheduleOnFailureDelaySeconds",
     "removeDelaySeconds",
 )
-_RETRY_FIELDS = ("limit", "initialDelaySeconds", "factor", "maxDelaySeconds")
+_RETRY_FIELDS = ("limit", "initialDelaySeconds", "factor", "maxDelaySeconds", "jitter")
 
 # Kubernetes documentation, "Object Names and IDs": RFC 1123 subdomains and labels.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -111,6 +113,11 @@ def _job(spec: _Fields, resource: ResourceRef) -> NewJob:
     auto = spec.get("autoRescheduleOnFailure", False)
     if "autoRescheduleOnFailureDelaySeconds" in spec and auto is False:
         spec.problem("autoRescheduleOnFailureDelaySeconds", "needs autoRescheduleOnFailure: true")
+    of_cron_jobs = {"catchUp": CatchUp.NONE, "concurrencyPolicy": ConcurrencyPolicy.FORBID}
+    for name, usual in of_cron_jobs.items():
+        if not is_cron and spec.get(name) == usual:
+            # Of no effect, and refused all the same, as it is with the others.
+            spec.problem(name, "needs a cronSchedule")
     job = NewJob(
         type=spec.get("type", "-"),
         data=spec.get("data", {}),
@@ -120,6 +127,8 @@ def _job(spec: _Fields, resource: ResourceRef) -> NewJob:
         cron_schedule=spec.get("cronSchedule"),
         time_zone=spec.get("timeZone"),
         cron_key=f"resource:{resource.cluster_id}:{resource.uid}" if is_cron else None,
+        catch_up=spec.get("catchUp", CatchUp.NONE),
+        concurrency_policy=spec.get("concurrencyPolicy", ConcurrencyPolicy.FORBID),
         persistent=spec.get("persistent", False),
         priority=_whole(spec.get("priority", 0)),
         pool=spec.get("pool", "default"),
@@ -180,6 +189,7 @@ def _retry(spec: _Fields) -> RetryPolicy | None:
         initial_delay_ms=initial_ms,
         factor=retry.get("factor", usual.factor),
         max_delay_ms=longest_ms,
+        jitter=retry.get("jitter", usual.jitter),
     )
 
 

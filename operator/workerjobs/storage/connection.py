@@ -86,6 +86,8 @@ async def connect(url: str, application_name: str) -> psycopg.AsyncConnection[An
         try:
             if await is_pooled(connection):
                 connection.prepare_threshold = None
+            else:
+                await connection.execute(query("plan_by_index"))
         except BaseException:
             await connection.close()
             raise

@@ -17,7 +17,7 @@ from psycopg.rows import BaseRowFactory, class_row, dict_row, scalar_row
 
 from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, NewJob, check_job
-from workerjobs.domain.lifecycle import MAX_RESCUES, Settlement
+from workerjobs.domain.lifecycle import MAX_RESCUES, Beginning, Settlement
 from workerjobs.domain.limits import Admission, Candidate, Limit, LimitName, admit
 from workerjobs.domain.planning import Plan, UnplannedRun
 from workerjobs.ports import (
@@ -296,6 +296,26 @@ class PostgresJobStore:
         }
         await self._execute("save_progress", values)
 
+    async def begin(self, beginnings: Sequence[Beginning]) -> dict[int, str]:
+        """See `JobStore.begin`.
+
+        A batch that the database refuses is taken one by one.
+        """
+        if not beginnings:
+            return {}
+        try:
+            await self._execute("begin", _begin_values(beginnings))
+        except psycopg.Error as error:
+            if not is_refusal(error):
+                raise
+            if len(beginnings) > 1:
+                refused: dict[int, str] = {}
+                for each in beginnings:
+                    refused |= await self.begin([each])
+                return refused
+            return {beginnings[0].job_id: str(error).strip().splitlines()[0]}
+        return {}
+
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
         """See `JobStore.settle`.
 
@@ -474,6 +494,19 @@ def _claim_values(owner: str, pool: str, limit: int, lease: timedelta, types: Se
         "limit": limit,
         "lease": lease,
         "types": None if types is None else text_array(types),
+    }
+
+
+def _begin_values(beginnings: Sequence[Beginning]) -> dict[str, Any]:
+    next_runs = [each.next_run for each in beginnings]
+    return {
+        "ids": number_array(each.job_id for each in beginnings),
+        "tokens": number_array(each.fencing_token for each in beginnings),
+        "follow_kinds": [str(run.kind) for run in next_runs],
+        "follow_dues": [run.due for run in next_runs],
+        "follow_attempts": [run.attempt for run in next_runs],
+        "follow_cron_keys": [run.cron_key for run in next_runs],
+        "replaced_keys": [each.next_run.cron_key for each in beginnings if each.replaces],
     }
 
 

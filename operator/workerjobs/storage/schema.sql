@@ -24,6 +24,9 @@ CREATE TYPE workerjobs.new_job AS (
 	retry_initial_delay_ms integer,
 	retry_factor double precision,
 	retry_max_delay_ms integer,
+	retry_jitter double precision,
+	catch_up text,
+	concurrency_policy text,
 	concurrency_key text,
 	concurrency_limit integer,
 	rate_limit integer,
@@ -176,6 +179,8 @@ CREATE TABLE public."workerJobs" (
     traceparent text,
     "rateLimit" integer,
     "ratePeriod" integer,
+    "retryJitter" double precision,
+    "isFollowed" boolean DEFAULT false NOT NULL,
     CONSTRAINT "workerJobs_deadline_has_owner" CHECK ((("leaseDeadline" IS NULL) OR (("leaseOwner" IS NOT NULL) AND ("fencingToken" IS NOT NULL)))),
     CONSTRAINT "workerJobs_success_when_finished" CHECK (((success IS NULL) = (finished IS NULL)))
 )
@@ -330,11 +335,26 @@ begin
     if not job.retry_factor between 1 and 1000 then
         perform workerjobs.refuse(format('retry_factor is %s', job.retry_factor), 'Give a number from 1 to 1000.');
     end if;
+    if not job.retry_jitter between 0 and 1 then
+        perform workerjobs.refuse(format('retry_jitter is %s', job.retry_jitter), 'Give a number from 0 to 1.');
+    end if;
+    if job.catch_up not in ('none', 'latest', 'all') then
+        perform workerjobs.refuse(
+            format('catch_up is %s', quote_literal(job.catch_up)), 'Accepted are none, latest and all.'
+        );
+    elsif job.concurrency_policy not in ('Allow', 'Forbid', 'Replace') then
+        perform workerjobs.refuse(
+            format('concurrency_policy is %s', quote_literal(job.concurrency_policy)),
+            'Accepted are Allow, Forbid and Replace.'
+        );
+    end if;
     if job.retry_limit is not null then
         job.retry_initial_delay_ms := coalesce(job.retry_initial_delay_ms, 10000);
         job.retry_factor := coalesce(job.retry_factor, 2);
         job.retry_max_delay_ms := coalesce(job.retry_max_delay_ms, 3600000);
-    elsif coalesce(job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms) is not null then
+        job.retry_jitter := coalesce(job.retry_jitter, 0);
+    elsif coalesce(job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms, job.retry_jitter) is not null
+    then
         perform workerjobs.refuse('retry_limit is missing', 'Give it beside the other retry settings.');
     end if;
     if job.concurrency_key is null
@@ -355,16 +375,18 @@ CREATE FUNCTION workerjobs.end_line(key text, reason text) RETURNS SETOF bigint
     AS $$
 begin
     perform workerjobs.lock_names('cron', array[key]);
-    update "workerJobs" as j
-    set "cronSchedule" = null, "updatedAt" = now()
-    where j."cronKey" = key and j.started is not null and j.finished is null and j."cronSchedule" is not null;
-    return query
-    update "workerJobs" as j
-    set finished = now(), success = false, "updatedAt" = now(),
-        "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
-        result = jsonb_build_object('error', reason)
-    where j."cronKey" = key and j.started is null and j.finished is null
-    returning j.id;
+    for pass in 1 .. 2 loop
+        update "workerJobs" as j
+        set "cronSchedule" = null, "updatedAt" = now()
+        where j."cronKey" = key and j.started is not null and j.finished is null and j."cronSchedule" is not null;
+        return query
+        update "workerJobs" as j
+        set finished = now(), success = false, "updatedAt" = now(),
+            "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
+            result = jsonb_build_object('error', reason)
+        where j."cronKey" = key and j.started is null and j.finished is null
+        returning j.id;
+    end loop;
 end $$;
 
 CREATE FUNCTION workerjobs.jobs_table() RETURNS regclass
@@ -416,24 +438,36 @@ CREATE FUNCTION workerjobs.remove_at(due timestamp with time zone, "removeDelay"
     select due + interval '1 millisecond' * case "removeDelay" when 0 then 3600000 else "removeDelay" end
 $$;
 
-CREATE FUNCTION workerjobs.replace_tags(tags text[]) RETURNS void
+CREATE FUNCTION workerjobs.replace_tags(tags text[], cron_tags text[] DEFAULT '{}'::text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public'
     AS $$
 begin
     perform workerjobs.lock_names('tag', tags);
-    with target as (
-        select id from "workerJobs"
-        where tag = any(tags) and started is null and finished is null
-        order by id
-        for update
-    )
-    update "workerJobs" as j
-    set finished = now(), success = false, "updatedAt" = now(),
-        "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
-        result = '{"error": "Job cancelled due to new job being created"}'
-    from target
-    where j.id = target.id;
+    -- Twice for lines: a run that was being settled during the first pass may have left a row that the second one sees.
+    for pass in 1 .. case when cardinality(cron_tags) > 0 then 2 else 1 end loop
+        with target as (
+            select id, started is null as is_pending from "workerJobs"
+            where finished is null
+                and (
+                    (started is null and tag = any(tags))
+                    or (started is not null and "cronSchedule" is not null and tag = any(cron_tags))
+                )
+            order by id
+            for update
+        )
+        update "workerJobs" as j
+        set finished = case when target.is_pending then now() end,
+            success = case when target.is_pending then false end,
+            result = case
+                when target.is_pending then '{"error": "Job cancelled due to new job being created"}' else j.result
+            end,
+            "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
+            "cronSchedule" = case when target.is_pending then j."cronSchedule" end,
+            "updatedAt" = now()
+        from target
+        where j.id = target.id;
+    end loop;
 end $$;
 
 CREATE FUNCTION workerjobs.retry(id bigint) RETURNS bigint
@@ -487,6 +521,7 @@ begin
                     j."autoRescheduleOnFailureDelay" as auto_reschedule_on_failure_delay_ms,
                     j."retryLimit" as retry_limit, j."retryInitialDelay" as retry_initial_delay_ms,
                     j."retryFactor" as retry_factor, j."retryMaxDelay" as retry_max_delay_ms,
+                    j."retryJitter" as retry_jitter,
                     j."concurrencyKey" as concurrency_key, j."concurrencyLimit" as concurrency_limit,
                     j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms, j.traceparent,
                     j."dataFrom" as data_from, j.id as rescheduled_from_job,
@@ -502,7 +537,7 @@ begin
     ) as stored;
 end $$;
 
-CREATE FUNCTION workerjobs.schedule(type text, cron text, data json DEFAULT '{}'::json, time_zone text DEFAULT NULL::text, tag text DEFAULT NULL::text, key text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, pool text DEFAULT NULL::text, user_id integer DEFAULT NULL::integer, timeout_ms integer DEFAULT NULL::integer, remove_delay_ms integer DEFAULT NULL::integer, persistent boolean DEFAULT NULL::boolean, auto_reschedule_on_failure boolean DEFAULT NULL::boolean, auto_reschedule_on_failure_delay_ms integer DEFAULT NULL::integer, retry_limit integer DEFAULT NULL::integer, retry_initial_delay_ms integer DEFAULT NULL::integer, retry_factor double precision DEFAULT NULL::double precision, retry_max_delay_ms integer DEFAULT NULL::integer, concurrency_key text DEFAULT NULL::text, concurrency_limit integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period_ms integer DEFAULT NULL::integer) RETURNS bigint
+CREATE FUNCTION workerjobs.schedule(type text, cron text, data json DEFAULT '{}'::json, time_zone text DEFAULT NULL::text, tag text DEFAULT NULL::text, key text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, pool text DEFAULT NULL::text, user_id integer DEFAULT NULL::integer, timeout_ms integer DEFAULT NULL::integer, remove_delay_ms integer DEFAULT NULL::integer, persistent boolean DEFAULT NULL::boolean, auto_reschedule_on_failure boolean DEFAULT NULL::boolean, auto_reschedule_on_failure_delay_ms integer DEFAULT NULL::integer, retry_limit integer DEFAULT NULL::integer, retry_initial_delay_ms integer DEFAULT NULL::integer, retry_factor double precision DEFAULT NULL::double precision, retry_max_delay_ms integer DEFAULT NULL::integer, retry_jitter double precision DEFAULT NULL::double precision, concurrency_key text DEFAULT NULL::text, concurrency_limit integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period_ms integer DEFAULT NULL::integer, catch_up text DEFAULT NULL::text, concurrency_policy text DEFAULT NULL::text) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'public'
     AS $$
@@ -514,12 +549,13 @@ begin
     perform workerjobs.check_data(data);
     job := json_populate_record(null::workerjobs.new_job, json_build_object(
         'type', type, 'data', data, 'cron_schedule', cron, 'time_zone', time_zone, 'cron_key', key, 'tag', tag,
-        'priority', priority, 'pool', pool, 'user_id', user_id, 'timeout_ms', timeout_ms,
+        'catch_up', catch_up, 'concurrency_policy', concurrency_policy, 'priority', priority, 'pool', pool,
+        'user_id', user_id, 'timeout_ms', timeout_ms,
         'remove_delay_ms', remove_delay_ms, 'persistent', persistent,
         'auto_reschedule_on_failure', auto_reschedule_on_failure,
         'auto_reschedule_on_failure_delay_ms', auto_reschedule_on_failure_delay_ms, 'retry_limit', retry_limit,
         'retry_initial_delay_ms', retry_initial_delay_ms, 'retry_factor', retry_factor,
-        'retry_max_delay_ms', retry_max_delay_ms, 'concurrency_key', concurrency_key,
+        'retry_max_delay_ms', retry_max_delay_ms, 'retry_jitter', retry_jitter, 'concurrency_key', concurrency_key,
         'concurrency_limit', concurrency_limit, 'rate_limit', rate_limit, 'rate_period_ms', rate_period_ms
     ));
     perform workerjobs.check_cron(cron, time_zone);
@@ -551,7 +587,10 @@ CREATE FUNCTION workerjobs.store_jobs(jobs json, replaced_tags text[] DEFAULT '{
     AS $$
 begin
     if cardinality(replaced_tags) > 0 then
-        perform workerjobs.replace_tags(replaced_tags);
+        perform workerjobs.replace_tags(replaced_tags, array(
+            select distinct job.tag from json_populate_recordset(null::workerjobs.new_job, jobs) as job
+            where job.tag = any(replaced_tags) and job.cron_schedule is not null
+        ));
     end if;
     return query
     insert into "workerJobs" as j (
@@ -559,7 +598,7 @@ begin
         "timeoutMs", "removeDelay", "removeAt", "autoRescheduleOnFailure", "autoRescheduleOnFailureDelay", "retryLimit",
         "retryInitialDelay", "retryFactor", "retryMaxDelay", "concurrencyKey", "concurrencyLimit", "rateLimit",
         "ratePeriod", traceparent, "dataFrom", "rescheduledFromJob", "clusterId", namespace, "resourceName",
-        "resourceUid", "resourceGeneration", finished, success, result
+        "resourceUid", "resourceGeneration", finished, success, result, "retryJitter", "catchUp", "concurrencyPolicy"
     )
     select
         job.type, coalesce(job.user_id, 0), coalesce(job.data, '{}'),
@@ -573,7 +612,9 @@ begin
         job.rescheduled_from_job, job.cluster_id, job.namespace, job.resource_name, job.resource_uid,
         job.resource_generation,
         case when job.is_superseded then now() end, case when job.is_superseded then false end,
-        case when job.is_superseded then jsonb '{"error": "Job cancelled due to new job being created"}' end
+        case when job.is_superseded then jsonb '{"error": "Job cancelled due to new job being created"}' end,
+        job.retry_jitter, case when job.cron_schedule is not null then coalesce(job.catch_up, 'none') end,
+        case when job.cron_schedule is not null then coalesce(job.concurrency_policy, 'Forbid') end
     from json_populate_recordset(null::workerjobs.new_job, jobs) with ordinality as job
     order by job.ordinality
     on conflict ("cronKey", tick)
@@ -599,14 +640,15 @@ begin
             j.type, j.data::text, j."cronSchedule", j."timeZone", j.tag, j."userId", j.persistent, j.priority, j.pool,
             j."timeoutMs", j."removeDelay", j."autoRescheduleOnFailure", j."autoRescheduleOnFailureDelay",
             j."retryLimit", j."retryInitialDelay", j."retryFactor", j."retryMaxDelay", j."concurrencyKey",
-            j."concurrencyLimit", j."rateLimit", j."ratePeriod"
+            j."concurrencyLimit", j."rateLimit", j."ratePeriod", j."retryJitter", j."catchUp", j."concurrencyPolicy"
         ) is not distinct from (
             job.type, coalesce(job.data, '{}')::text, job.cron_schedule, job.time_zone, job.tag,
             coalesce(job.user_id, 0), coalesce(job.persistent, false), coalesce(job.priority, 0)::smallint,
             coalesce(job.pool, 'default'), job.timeout_ms, coalesce(job.remove_delay_ms, 0),
             coalesce(job.auto_reschedule_on_failure, false), coalesce(job.auto_reschedule_on_failure_delay_ms, 0),
             job.retry_limit, job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms, job.concurrency_key,
-            job.concurrency_limit, job.rate_limit, job.rate_period_ms
+            job.concurrency_limit, job.rate_limit, job.rate_period_ms, job.retry_jitter,
+            coalesce(job.catch_up, 'none'), coalesce(job.concurrency_policy, 'Forbid')
         )
     order by j.id desc
     limit 1;
@@ -617,7 +659,7 @@ begin
     end if;
 end $$;
 
-CREATE FUNCTION workerjobs.submit(type text, data json DEFAULT '{}'::json, due timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, tag text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, pool text DEFAULT NULL::text, user_id integer DEFAULT NULL::integer, timeout_ms integer DEFAULT NULL::integer, remove_delay_ms integer DEFAULT NULL::integer, persistent boolean DEFAULT NULL::boolean, auto_reschedule_on_failure boolean DEFAULT NULL::boolean, auto_reschedule_on_failure_delay_ms integer DEFAULT NULL::integer, retry_limit integer DEFAULT NULL::integer, retry_initial_delay_ms integer DEFAULT NULL::integer, retry_factor double precision DEFAULT NULL::double precision, retry_max_delay_ms integer DEFAULT NULL::integer, concurrency_key text DEFAULT NULL::text, concurrency_limit integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period_ms integer DEFAULT NULL::integer, traceparent text DEFAULT NULL::text) RETURNS bigint
+CREATE FUNCTION workerjobs.submit(type text, data json DEFAULT '{}'::json, due timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, tag text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, pool text DEFAULT NULL::text, user_id integer DEFAULT NULL::integer, timeout_ms integer DEFAULT NULL::integer, remove_delay_ms integer DEFAULT NULL::integer, persistent boolean DEFAULT NULL::boolean, auto_reschedule_on_failure boolean DEFAULT NULL::boolean, auto_reschedule_on_failure_delay_ms integer DEFAULT NULL::integer, retry_limit integer DEFAULT NULL::integer, retry_initial_delay_ms integer DEFAULT NULL::integer, retry_factor double precision DEFAULT NULL::double precision, retry_max_delay_ms integer DEFAULT NULL::integer, retry_jitter double precision DEFAULT NULL::double precision, concurrency_key text DEFAULT NULL::text, concurrency_limit integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period_ms integer DEFAULT NULL::integer, traceparent text DEFAULT NULL::text) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'public'
     AS $$
@@ -632,7 +674,7 @@ begin
         'auto_reschedule_on_failure', auto_reschedule_on_failure,
         'auto_reschedule_on_failure_delay_ms', auto_reschedule_on_failure_delay_ms, 'retry_limit', retry_limit,
         'retry_initial_delay_ms', retry_initial_delay_ms, 'retry_factor', retry_factor,
-        'retry_max_delay_ms', retry_max_delay_ms, 'concurrency_key', concurrency_key,
+        'retry_max_delay_ms', retry_max_delay_ms, 'retry_jitter', retry_jitter, 'concurrency_key', concurrency_key,
         'concurrency_limit', concurrency_limit, 'rate_limit', rate_limit, 'rate_period_ms', rate_period_ms,
         'traceparent', traceparent
     ));
@@ -760,8 +802,6 @@ CREATE INDEX "workerJobs_claimable" ON public."workerJobs" USING btree (pool, ty
 
 CREATE INDEX "workerJobs_keyed" ON public."workerJobs" USING btree (pool, "concurrencyKey", priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
 
-CREATE INDEX "workerJobs_pending_tag" ON public."workerJobs" USING btree (tag) WHERE ((tag IS NOT NULL) AND (started IS NULL) AND (finished IS NULL));
-
 CREATE INDEX "workerJobs_removable" ON public."workerJobs" USING btree ("removeAt", id) WHERE ((finished IS NOT NULL) AND (NOT persistent));
 
 CREATE INDEX "workerJobs_resource" ON public."workerJobs" USING btree ("clusterId", "resourceUid", id) WHERE ("resourceUid" IS NOT NULL);
@@ -773,6 +813,8 @@ CREATE UNIQUE INDEX "workerJobs_tick" ON public."workerJobs" USING btree ("cronK
 CREATE INDEX "workerJobs_unfinished_cron" ON public."workerJobs" USING btree ("cronKey") WHERE (("cronKey" IS NOT NULL) AND (finished IS NULL));
 
 CREATE INDEX "workerJobs_unfinished_key" ON public."workerJobs" USING btree ("concurrencyKey") WHERE ((finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
+
+CREATE INDEX "workerJobs_unfinished_tag" ON public."workerJobs" USING btree (tag) WHERE ((tag IS NOT NULL) AND (finished IS NULL));
 
 CREATE INDEX "workerJobs_unplanned" ON public."workerJobs" USING btree ("cronKey", id) WHERE ((due = 'infinity'::timestamp with time zone) AND (tick IS NULL) AND ("cronKey" IS NOT NULL) AND (started IS NULL) AND (finished IS NULL));
 

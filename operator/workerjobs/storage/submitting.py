@@ -137,6 +137,8 @@ class Bulk:
 
     columns: Mapping[str, Sequence[Any]]
     tags: Sequence[str]
+    cron_tags: Sequence[str]
+    """Those of cron jobs."""
     count: int
 
 
@@ -172,7 +174,8 @@ def prepare_bulk(given: Iterable[NewJob | Mapping[str, Any]]) -> Bulk:
     given_columns = {
         name: values for name, values in columns.items() if values.count(_DEFAULTS.get(name)) < len(values)
     }
-    return Bulk(given_columns, sorted(tags), len(jobs))
+    cron_tags = {job.tag for job in jobs if job.tag is not None and job.cron_schedule is not None}
+    return Bulk(given_columns, sorted(tags), sorted(cron_tags), len(jobs))
 
 
 def submitting_bulk(bulk: Bulk) -> Steps[int]:
@@ -180,7 +183,7 @@ def submitting_bulk(bulk: Bulk) -> Steps[int]:
     if bulk.count == 0:
         return 0
     if bulk.tags:
-        yield Statement("replace_tags", {"tags": bulk.tags}, dict_row)
+        yield Statement("replace_tags", {"tags": bulk.tags, "cron_tags": bulk.cron_tags}, dict_row)
     ((table, now),) = yield Statement("jobs_table", {}, tuple_row)
     columns = {column_name(name): values for name, values in bulk.columns.items() if name != "is_superseded"}
     if "due" in columns:
@@ -214,8 +217,11 @@ def _columns(jobs: Sequence[NewJob], now: datetime, replaced_tags: set[str]) -> 
         "cron_key": [cron_key for _, _, cron_key in timings],
         "is_superseded": [job.tag in replaced_tags and last[job.tag] != index for index, job in enumerate(jobs)],
     }
+    if any(job.cron_schedule for job in jobs):
+        for name in ("catch_up", "concurrency_policy"):
+            columns[name] = [None if job.cron_schedule is None else str(getattr(job, name)) for job in jobs]
     if any(job.retry for job in jobs):
-        for name in ("limit", "initial_delay_ms", "factor", "max_delay_ms"):
+        for name in ("limit", "initial_delay_ms", "factor", "max_delay_ms", "jitter"):
             columns[f"retry_{name}"] = [getattr(job.retry, name, None) for job in jobs]
     if any(job.resource for job in jobs):
         for name, column in _RESOURCE_COLUMNS.items():

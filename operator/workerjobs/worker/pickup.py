@@ -9,9 +9,11 @@ from datetime import timedelta
 from typing import Protocol
 
 from workerjobs.domain.job import Job
+from workerjobs.domain.lifecycle import begin
 from workerjobs.errors import DatabaseUnavailableError
 from workerjobs.ports import DueNotice, JobStore, Lease
 from workerjobs.worker.duty import Duty
+from workerjobs.worker.running import job_facts
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ class Pickup(Duty):
             types = self._types()
             unlimited = await self._claim_limited(wanted, types)
             jobs = await self._store.claim(self._owner, self._pool, unlimited, self._lease, types) if unlimited else []
-            self._run_jobs(jobs)
+            await self._begin(jobs)
             if jobs:
                 self._locked_seconds = LOCKED_SECONDS[0]
             if len(jobs) < unlimited:
@@ -102,6 +104,19 @@ class Pickup(Duty):
                 self._awake.clear()
         # No child wants any: the next one that does wakes this.
         return None
+
+    async def _begin(self, jobs: Sequence[Job]) -> None:
+        """Start claimed jobs; the next row of a cron line whose runs may overlap is there before its run is.
+
+        Where the connection is lost meanwhile, none of them was started, and they are given back as strays.
+        """
+        lines = {job.id: job for job in jobs if job.concurrency_policy is not None}
+        beginnings = [begun for job in lines.values() if (begun := begin(job, now=job.started or job.due)) is not None]
+        if beginnings:
+            for job_id, reason in (await self._store.begin(beginnings)).items():
+                # Tried again when it is settled.
+                log.error("The next row of this cron job was refused: %s", reason, extra=job_facts(lines[job_id]))
+        self._run_jobs(jobs)
 
     async def _wait_seconds(self, types: Sequence[str]) -> float:
         due_in = await self._store.next_due(self._pool, types)
@@ -121,7 +136,7 @@ class Pickup(Duty):
         self._look_at_limited, self._limited_at = False, 0.0
         claim = await self._store.claim_limited(self._owner, self._pool, wanted, self._lease, types, self._after)
         self._after = claim.after
-        self._run_jobs(claim.jobs)
+        await self._begin(claim.jobs)
         if claim.jobs or claim.after:
             self._look_at_limited = True
         if claim.retry_seconds is not None:

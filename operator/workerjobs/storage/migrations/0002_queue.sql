@@ -44,7 +44,15 @@ create table "workerJobLimits" (
 
 alter table "workerJobs"
     add column "rateLimit" integer,
-    add column "ratePeriod" integer;
+    add column "ratePeriod" integer,
+    -- The part of a retry's delay, 0 to 1, that chance may take off.
+    add column "retryJitter" double precision,
+    -- The next row of a run's cron line is there already: settling the run makes none.
+    add column "isFollowed" boolean not null default false;
+
+-- Who schedules a tag anew looks for its running rows too.
+create index "workerJobs_unfinished_tag" on "workerJobs" (tag) where tag is not null and finished is null;
+drop index "workerJobs_pending_tag";
 
 -- What a claim reads: pending rows of a type, so that those of paused and unknown types cost nothing, and those behind a
 -- key, which are claimed under its lock.

@@ -34,6 +34,9 @@ create type workerjobs.new_job as (
     retry_initial_delay_ms integer,
     retry_factor double precision,
     retry_max_delay_ms integer,
+    retry_jitter double precision,
+    catch_up text,
+    concurrency_policy text,
     concurrency_key text,
     concurrency_limit integer,
     rate_limit integer,
@@ -91,24 +94,36 @@ begin
     end loop;
 end $$;
 
--- Cancel what is pending under these tags, and keep others from storing jobs of them until this transaction ends;
--- running jobs go on.
-create function workerjobs.replace_tags(tags text[]) returns void
+-- Cancel what is pending under these tags, and keep others from storing jobs of them until this transaction ends.
+-- Running jobs go on; those of the cron tags are replaced by other cron jobs, and their lines get no next row.
+create function workerjobs.replace_tags(tags text[], cron_tags text[] default '{}') returns void
 language plpgsql set search_path from current as $$
 begin
     perform workerjobs.lock_names('tag', tags);
-    with target as (
-        select id from "workerJobs"
-        where tag = any(tags) and started is null and finished is null
-        order by id
-        for update
-    )
-    update "workerJobs" as j
-    set finished = now(), success = false, "updatedAt" = now(),
-        "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
-        result = '{"error": "Job cancelled due to new job being created"}'
-    from target
-    where j.id = target.id;
+    -- Twice for lines: a run that was being settled during the first pass may have left a row that the second one sees.
+    for pass in 1 .. case when cardinality(cron_tags) > 0 then 2 else 1 end loop
+        with target as (
+            select id, started is null as is_pending from "workerJobs"
+            where finished is null
+                and (
+                    (started is null and tag = any(tags))
+                    or (started is not null and "cronSchedule" is not null and tag = any(cron_tags))
+                )
+            order by id
+            for update
+        )
+        update "workerJobs" as j
+        set finished = case when target.is_pending then now() end,
+            success = case when target.is_pending then false end,
+            result = case
+                when target.is_pending then '{"error": "Job cancelled due to new job being created"}' else j.result
+            end,
+            "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
+            "cronSchedule" = case when target.is_pending then j."cronSchedule" end,
+            "updatedAt" = now()
+        from target
+        where j.id = target.id;
+    end loop;
 end $$;
 
 -- Store jobs given as a JSON array of workerjobs.new_job, in its order. What is pending under the replaced tags is
@@ -117,7 +132,10 @@ create function workerjobs.store_jobs(jobs json, replaced_tags text[] default '{
 language plpgsql set search_path from current as $$
 begin
     if cardinality(replaced_tags) > 0 then
-        perform workerjobs.replace_tags(replaced_tags);
+        perform workerjobs.replace_tags(replaced_tags, array(
+            select distinct job.tag from json_populate_recordset(null::workerjobs.new_job, jobs) as job
+            where job.tag = any(replaced_tags) and job.cron_schedule is not null
+        ));
     end if;
     return query
     insert into "workerJobs" as j (
@@ -125,7 +143,7 @@ begin
         "timeoutMs", "removeDelay", "removeAt", "autoRescheduleOnFailure", "autoRescheduleOnFailureDelay", "retryLimit",
         "retryInitialDelay", "retryFactor", "retryMaxDelay", "concurrencyKey", "concurrencyLimit", "rateLimit",
         "ratePeriod", traceparent, "dataFrom", "rescheduledFromJob", "clusterId", namespace, "resourceName",
-        "resourceUid", "resourceGeneration", finished, success, result
+        "resourceUid", "resourceGeneration", finished, success, result, "retryJitter", "catchUp", "concurrencyPolicy"
     )
     select
         job.type, coalesce(job.user_id, 0), coalesce(job.data, '{}'),
@@ -139,7 +157,9 @@ begin
         job.rescheduled_from_job, job.cluster_id, job.namespace, job.resource_name, job.resource_uid,
         job.resource_generation,
         case when job.is_superseded then now() end, case when job.is_superseded then false end,
-        case when job.is_superseded then jsonb '{"error": "Job cancelled due to new job being created"}' end
+        case when job.is_superseded then jsonb '{"error": "Job cancelled due to new job being created"}' end,
+        job.retry_jitter, case when job.cron_schedule is not null then coalesce(job.catch_up, 'none') end,
+        case when job.cron_schedule is not null then coalesce(job.concurrency_policy, 'Forbid') end
     from json_populate_recordset(null::workerjobs.new_job, jobs) with ordinality as job
     order by job.ordinality
     on conflict ("cronKey", tick)
@@ -149,22 +169,24 @@ begin
     returning j.*;
 end $$;
 
--- End a cron line, under its lock: its pending row is cancelled, its running one gets no next tick. The running one
--- comes first: where it is just being settled, the statement after it sees the row that follows.
+-- End a cron line, under its lock: its pending rows are cancelled, its running ones get no next tick. Twice, so that a
+-- row is not missed that was being claimed during the first pass, or that followed one that was being settled.
 create function workerjobs.end_line(key text, reason text) returns setof bigint
 language plpgsql set search_path from current as $$
 begin
     perform workerjobs.lock_names('cron', array[key]);
-    update "workerJobs" as j
-    set "cronSchedule" = null, "updatedAt" = now()
-    where j."cronKey" = key and j.started is not null and j.finished is null and j."cronSchedule" is not null;
-    return query
-    update "workerJobs" as j
-    set finished = now(), success = false, "updatedAt" = now(),
-        "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
-        result = jsonb_build_object('error', reason)
-    where j."cronKey" = key and j.started is null and j.finished is null
-    returning j.id;
+    for pass in 1 .. 2 loop
+        update "workerJobs" as j
+        set "cronSchedule" = null, "updatedAt" = now()
+        where j."cronKey" = key and j.started is not null and j.finished is null and j."cronSchedule" is not null;
+        return query
+        update "workerJobs" as j
+        set finished = now(), success = false, "updatedAt" = now(),
+            "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay")),
+            result = jsonb_build_object('error', reason)
+        where j."cronKey" = key and j.started is null and j.finished is null
+        returning j.id;
+    end loop;
 end $$;
 
 -- Store a cron job in place of the one that its key has now. An unfinished row that says the same stays and is returned.
@@ -182,14 +204,15 @@ begin
             j.type, j.data::text, j."cronSchedule", j."timeZone", j.tag, j."userId", j.persistent, j.priority, j.pool,
             j."timeoutMs", j."removeDelay", j."autoRescheduleOnFailure", j."autoRescheduleOnFailureDelay",
             j."retryLimit", j."retryInitialDelay", j."retryFactor", j."retryMaxDelay", j."concurrencyKey",
-            j."concurrencyLimit", j."rateLimit", j."ratePeriod"
+            j."concurrencyLimit", j."rateLimit", j."ratePeriod", j."retryJitter", j."catchUp", j."concurrencyPolicy"
         ) is not distinct from (
             job.type, coalesce(job.data, '{}')::text, job.cron_schedule, job.time_zone, job.tag,
             coalesce(job.user_id, 0), coalesce(job.persistent, false), coalesce(job.priority, 0)::smallint,
             coalesce(job.pool, 'default'), job.timeout_ms, coalesce(job.remove_delay_ms, 0),
             coalesce(job.auto_reschedule_on_failure, false), coalesce(job.auto_reschedule_on_failure_delay_ms, 0),
             job.retry_limit, job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms, job.concurrency_key,
-            job.concurrency_limit, job.rate_limit, job.rate_period_ms
+            job.concurrency_limit, job.rate_limit, job.rate_period_ms, job.retry_jitter,
+            coalesce(job.catch_up, 'none'), coalesce(job.concurrency_policy, 'Forbid')
         )
     order by j.id desc
     limit 1;
@@ -275,6 +298,7 @@ begin
                     j."autoRescheduleOnFailureDelay" as auto_reschedule_on_failure_delay_ms,
                     j."retryLimit" as retry_limit, j."retryInitialDelay" as retry_initial_delay_ms,
                     j."retryFactor" as retry_factor, j."retryMaxDelay" as retry_max_delay_ms,
+                    j."retryJitter" as retry_jitter,
                     j."concurrencyKey" as concurrency_key, j."concurrencyLimit" as concurrency_limit,
                     j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms, j.traceparent,
                     j."dataFrom" as data_from, j.id as rescheduled_from_job,
@@ -368,11 +392,26 @@ begin
     if not job.retry_factor between 1 and 1000 then
         perform workerjobs.refuse(format('retry_factor is %s', job.retry_factor), 'Give a number from 1 to 1000.');
     end if;
+    if not job.retry_jitter between 0 and 1 then
+        perform workerjobs.refuse(format('retry_jitter is %s', job.retry_jitter), 'Give a number from 0 to 1.');
+    end if;
+    if job.catch_up not in ('none', 'latest', 'all') then
+        perform workerjobs.refuse(
+            format('catch_up is %s', quote_literal(job.catch_up)), 'Accepted are none, latest and all.'
+        );
+    elsif job.concurrency_policy not in ('Allow', 'Forbid', 'Replace') then
+        perform workerjobs.refuse(
+            format('concurrency_policy is %s', quote_literal(job.concurrency_policy)),
+            'Accepted are Allow, Forbid and Replace.'
+        );
+    end if;
     if job.retry_limit is not null then
         job.retry_initial_delay_ms := coalesce(job.retry_initial_delay_ms, 10000);
         job.retry_factor := coalesce(job.retry_factor, 2);
         job.retry_max_delay_ms := coalesce(job.retry_max_delay_ms, 3600000);
-    elsif coalesce(job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms) is not null then
+        job.retry_jitter := coalesce(job.retry_jitter, 0);
+    elsif coalesce(job.retry_initial_delay_ms, job.retry_factor, job.retry_max_delay_ms, job.retry_jitter) is not null
+    then
         perform workerjobs.refuse('retry_limit is missing', 'Give it beside the other retry settings.');
     end if;
     if job.concurrency_key is null
@@ -454,6 +493,7 @@ create function workerjobs.submit(
     retry_initial_delay_ms integer default null,
     retry_factor double precision default null,
     retry_max_delay_ms integer default null,
+    retry_jitter double precision default null,
     concurrency_key text default null,
     concurrency_limit integer default null,
     rate_limit integer default null,
@@ -472,7 +512,7 @@ begin
         'auto_reschedule_on_failure', auto_reschedule_on_failure,
         'auto_reschedule_on_failure_delay_ms', auto_reschedule_on_failure_delay_ms, 'retry_limit', retry_limit,
         'retry_initial_delay_ms', retry_initial_delay_ms, 'retry_factor', retry_factor,
-        'retry_max_delay_ms', retry_max_delay_ms, 'concurrency_key', concurrency_key,
+        'retry_max_delay_ms', retry_max_delay_ms, 'retry_jitter', retry_jitter, 'concurrency_key', concurrency_key,
         'concurrency_limit', concurrency_limit, 'rate_limit', rate_limit, 'rate_period_ms', rate_period_ms,
         'traceparent', traceparent
     ));
@@ -512,10 +552,13 @@ create function workerjobs.schedule(
     retry_initial_delay_ms integer default null,
     retry_factor double precision default null,
     retry_max_delay_ms integer default null,
+    retry_jitter double precision default null,
     concurrency_key text default null,
     concurrency_limit integer default null,
     rate_limit integer default null,
-    rate_period_ms integer default null
+    rate_period_ms integer default null,
+    catch_up text default null,
+    concurrency_policy text default null
 ) returns bigint
 language plpgsql set search_path from current as $$
 declare
@@ -526,12 +569,13 @@ begin
     perform workerjobs.check_data(data);
     job := json_populate_record(null::workerjobs.new_job, json_build_object(
         'type', type, 'data', data, 'cron_schedule', cron, 'time_zone', time_zone, 'cron_key', key, 'tag', tag,
-        'priority', priority, 'pool', pool, 'user_id', user_id, 'timeout_ms', timeout_ms,
+        'catch_up', catch_up, 'concurrency_policy', concurrency_policy, 'priority', priority, 'pool', pool,
+        'user_id', user_id, 'timeout_ms', timeout_ms,
         'remove_delay_ms', remove_delay_ms, 'persistent', persistent,
         'auto_reschedule_on_failure', auto_reschedule_on_failure,
         'auto_reschedule_on_failure_delay_ms', auto_reschedule_on_failure_delay_ms, 'retry_limit', retry_limit,
         'retry_initial_delay_ms', retry_initial_delay_ms, 'retry_factor', retry_factor,
-        'retry_max_delay_ms', retry_max_delay_ms, 'concurrency_key', concurrency_key,
+        'retry_max_delay_ms', retry_max_delay_ms, 'retry_jitter', retry_jitter, 'concurrency_key', concurrency_key,
         'concurrency_limit', concurrency_limit, 'rate_limit', rate_limit, 'rate_period_ms', rate_period_ms
     ));
     perform workerjobs.check_cron(cron, time_zone);

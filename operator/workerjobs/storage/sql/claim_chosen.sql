@@ -1,7 +1,7 @@
 -- Lease rows that were chosen under the locks of their limits, where they are still to be had.
 with candidate as (
     select id from "workerJobs"
-    where id = any(%(ids)s::bigint[]) and started is null and finished is null
+    where id = any(%(ids)s::bigint[]) and num_nulls(started, finished) = 2
     order by id
     for update skip locked
 )

@@ -1,1 +1,1 @@
-select workerjobs.replace_tags(%(tags)s)
+select workerjobs.replace_tags(%(tags)s, %(cron_tags)s)

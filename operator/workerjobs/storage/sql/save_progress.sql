@@ -1,4 +1,4 @@
 update "workerJobs" as j
 set progress = report.progress::jsonb, "updatedAt" = now()
 from unnest(%(ids)s::bigint[], %(tokens)s::bigint[], %(progress)s::text[]) as report (id, token, progress)
-where j.id = report.id and j."fencingToken" = report.token and j.started is not null and j.finished is null
+where j.id = report.id and j."fencingToken" = report.token and num_nonnulls(j.started) <> 0 and num_nulls(j.finished) <> 0

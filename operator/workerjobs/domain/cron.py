@@ -1,0 +1,55 @@
+"""Cron lines: which rows belong to one, and which tick comes next."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from workerjobs.domain.job import CatchUp, Job
+from workerjobs.domain.schedule import CronSchedule
+
+MAX_CATCH_UP = 100
+"""Of more missed ticks than this only the latest are caught up with."""
+
+LONGEST_CATCH_UP = timedelta(days=3650)
+"""How far back missed ticks are looked for."""
+
+_CAUGHT_UP = {CatchUp.LATEST: 1, CatchUp.ALL: MAX_CATCH_UP}
+
+
+def cron_key_of(job: Job) -> str:
+    """The identity of a cron job's line, also for rows that other programs wrote without one."""
+    if job.cron_key is not None:
+        return job.cron_key
+    return tag_line(job.tag, job.cron_schedule or "") if job.tag is not None else f"job:{job.id}"
+
+
+def tag_line(tag: str, cron_schedule: str) -> str:
+    """The identity of a cron line that only its tag and schedule name, as those that QuickDapp's server writes."""
+    return f"tag:{tag}:{cron_schedule}"
+
+
+def next_tick(job: Job, *, now: datetime) -> datetime:
+    """Find the tick of the row that follows a cron job's row.
+
+    Missed are the ticks after the row's own, up to now. A line that catches up goes on with the first of those that
+    are wanted, which is due at once; the row of that tick is asked again, so that they are run one after the other, and
+    whoever dies meanwhile loses none.
+
+    Args:
+        job: A row of a cron line.
+        now: The database's clock.
+
+    Returns:
+        Later than the row's own tick; not later than now where it is a missed one.
+
+    Raises:
+        InvalidScheduleError: Its schedule was written past every check, for example by SQL.
+        ValueError: The moment is outside of the years 1900 to 9900.
+    """
+    schedule = CronSchedule.parse(job.cron_schedule or "", job.time_zone, identity=cron_key_of(job))
+    last = job.tick or job.due
+    wanted = _CAUGHT_UP.get(CatchUp(job.catch_up)) if job.catch_up in list(CatchUp) else None
+    if wanted is not None and (missed := schedule.latest(max(last, now - LONGEST_CATCH_UP), now, wanted)):
+        return missed[0]
+    # The later of the two: a run that ended before its own tick's moment (a clock set back) must not make it again.
+    return schedule.next_after(max(now, last))
