@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.lifecycle import Beginning, Settlement
+from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.planning import Plan, UnplannedRun
 
 
@@ -41,17 +42,22 @@ class Rescue:
     """Lost too often, or cancelled meanwhile: leased to the rescuer, who settles them."""
 
 
+LimitedPlace = tuple[str, str]
+"""A job type and a key of it: where a look at jobs under limits ended."""
+FIRST_PLACE: LimitedPlace = ("", "")
+
+
 @dataclass(frozen=True, slots=True)
 class LimitedClaim:
     """What a claim under limits found."""
 
     jobs: tuple[Job, ...]
     unlimited: int
-    """Of the rows asked for, so many belong to jobs without limits, which come before those left out here."""
+    """Of the rows asked for, so many are left to jobs without limits, as far as these come first."""
     retry_seconds: float | None
-    """When to look again without being told; None: no need."""
-    after: str
-    """The key that the next look should begin after; empty: the first one."""
+    """When to look again without being told: 0: now, more may start, or another claim was in the way; None: no need."""
+    after: LimitedPlace
+    """Where the next look should begin; `FIRST_PLACE` after all keys were seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,48 @@ class WorkerRecord:
     schemas_json: str
     """What each type's data must look like, as JSON Schema: an object of them by type."""
     is_draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A worker that lives."""
+
+    owner: str
+    pool: str
+    host: str
+    pid: int
+    version: str
+    children: int
+    types: list[str]
+    is_draining: bool
+    started: datetime
+    seen: datetime
+    """When it last showed itself."""
+    running: int
+    """Jobs that it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pool or job type whose jobs are not started for now."""
+
+    kind: PauseKind
+    name: str
+    reason: str | None
+    paused_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLimit:
+    """What was set for a job type or a key; None: without limit."""
+
+    kind: LimitKind
+    name: str
+    concurrency: int | None
+    rate_limit: int | None
+    rate_period_ms: int | None
+    running: int
+    """Jobs that run under it now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,18 +262,36 @@ class JobStore(Protocol):
         ...
 
     async def claim_limited(
-        self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str], after: str = ""
+        self,
+        owner: str,
+        pool: str,
+        limit: int,
+        lease: timedelta,
+        types: Sequence[str],
+        after: LimitedPlace = FIRST_PLACE,
+        asked: datetime | None = None,
     ) -> LimitedClaim:
         """Lease up to ``limit`` due jobs that are under the limits of a key or a type, as far as these allow.
 
-        Jobs without limits that come before them by priority, due moment and id are counted and left to `claim`.
+        Jobs without limits that come before them by priority, due moment and id are counted and left to `claim`. Of
+        very many keys one call looks at some; the next call goes on ``after`` these. Where the call comes long after
+        it was ``asked`` (the database's clock; None: now), as `rescue` has it, expired leases count as well.
         """
         ...
 
     async def claim_unknown(
-        self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str]
+        self,
+        owner: str,
+        pool: str,
+        limit: int,
+        lease: timedelta,
+        types: Sequence[str],
+        asked: datetime | None = None,
     ) -> list[Job]:
-        """Lease due jobs whose type neither is among ``types`` nor known to any live worker of the pool."""
+        """Lease due jobs whose type neither is among ``types`` nor known to any live worker of the pool.
+
+        ``asked`` as in `claim_limited`: long after it, workers count that did not show themselves for a while.
+        """
         ...
 
     async def next_due(self, pool: str, types: Sequence[str] | None = None) -> timedelta | None:
@@ -317,6 +383,45 @@ class JobStore(Protocol):
 
     async def prune(self, limit: int) -> int:
         """Remove up to ``limit`` finished rows past their time; returns how many."""
+        ...
+
+    async def workers(self, lease: timedelta) -> list[WorkerStatus]:
+        """Read the workers that showed themselves within a lease."""
+        ...
+
+    async def pause(self, kind: PauseKind, name: str, reason: str | None = None) -> Pause:
+        """Start no more jobs of a pool or type, from the next claim on; running ones go on."""
+        ...
+
+    async def resume(self, kind: PauseKind, name: str) -> bool:
+        """End a pause; workers are woken. False where there was none."""
+        ...
+
+    async def pauses(self) -> list[Pause]:
+        """Read all pauses."""
+        ...
+
+    async def set_limit(
+        self,
+        kind: LimitKind,
+        name: str,
+        concurrency: int | None = None,
+        rate_limit: int | None = None,
+        rate_period_ms: int | None = None,
+    ) -> None:
+        """Limit the jobs of a type or key, in place of what was set before.
+
+        Raises:
+            InvalidInputError: Nothing is limited, or a number is out of its range.
+        """
+        ...
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        """Remove what was set for a type or key; what jobs say of their key stays. False where nothing was set."""
+        ...
+
+    async def limits(self, lease: timedelta) -> list[StoredLimit]:
+        """Read what was set for types and keys."""
         ...
 
     async def remove_unused(self) -> None:

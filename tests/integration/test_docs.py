@@ -206,3 +206,12 @@ def test_every_metric_is_documented() -> None:
         for family in WorkerMetrics().registry.collect()
     }
     assert names == set(re.findall(r"^\| `(workerjobs_\w+)` \|", page, flags=re.MULTILINE))
+
+
+def test_the_commands_of_the_limits_page_run(database_url: str) -> None:
+    for commands in blocks("docs/limits.md", "shell"):
+        run(["bash", "-ec", commands], database_url)
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute('select count(*) from "workerJobPauses"').fetchone() == (0,)
+        left = connection.execute('select kind, name, "rateLimit" from "workerJobLimits" where "rateLimit" is not null')
+        assert left.fetchall() == [("key", "some-api", 3)]

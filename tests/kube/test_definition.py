@@ -82,6 +82,20 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("persistent is text", {"type": "x", "persistent": "yes"}, "spec.persistent in body must be of type boolean"),
     ("low priority", {"type": "x", "priority": -32769}, "should be greater than or equal to -32768"),
     ("priority is a fraction", {"type": "x", "priority": 1.5}, "spec.priority in body must be of type integer"),
+    ("empty key", {"type": "x", "concurrencyKey": ""}, "concurrencyKey must not be empty: leave it out"),
+    ("key with a line end", {"type": "x", "concurrencyKey": "a\nb"}, "concurrencyKey must not hold control characters"),
+    ("limit without a key", {"type": "x", "concurrencyLimit": 1}, "concurrencyLimit needs a concurrencyKey"),
+    ("limit of none", {"type": "x", "concurrencyKey": "k", "concurrencyLimit": 0}, "greater than or equal to 1"),
+    (
+        "rate without a key",
+        {"type": "x", "rateLimit": {"starts": 1, "periodSeconds": 1}},
+        "rateLimit needs a concurrencyKey",
+    ),
+    (
+        "rate without its period",
+        {"type": "x", "concurrencyKey": "k", "rateLimit": {"starts": 1}},
+        "spec.rateLimit.periodSeconds: Required value",
+    ),
     ("no time at all", {"type": "x", "timeoutSeconds": 0}, "should be greater than or equal to 1"),
     ("too much time", {"type": "x", "timeoutSeconds": 2147484}, "should be less than or equal to 2147483"),
     ("timeout is text", {"type": "x", "timeoutSeconds": "5s"}, "spec.timeoutSeconds in body must be of type integer"),
@@ -142,6 +156,8 @@ ACCEPTED: list[dict[str, Any]] = [
         {"type": "x", "cronSchedule": "@daily", "catchUp": catch_up, "concurrencyPolicy": policy}
         for catch_up, policy in (("none", "Allow"), ("latest", "Forbid"), ("all", "Replace"))
     ),
+    {"type": "x", "pool": "gpu", "concurrencyKey": "customer 7", "concurrencyLimit": 1},
+    {"type": "x", "concurrencyKey": "k", "rateLimit": {"starts": 10, "periodSeconds": 60}},
     {"type": "x", "autoRescheduleOnFailure": True, "autoRescheduleOnFailureDelaySeconds": 2147483},
     {"type": "x", "autoRescheduleOnFailure": False, "timeoutSeconds": 1, "removeDelaySeconds": 0, "tag": None},
 ]

@@ -54,7 +54,10 @@ def test_every_field_reaches_the_job() -> None:
         "timeZone": "Europe/Berlin",
         "persistent": True,
         "priority": -5,
-        "pool": "reports",
+        "pool": "gpu",
+        "concurrencyKey": "customer 7",
+        "concurrencyLimit": 2,
+        "rateLimit": {"starts": 10, "periodSeconds": 60},
         "timeoutSeconds": 30,
         "catchUp": "all",
         "concurrencyPolicy": "Replace",
@@ -74,7 +77,11 @@ def test_every_field_reaches_the_job() -> None:
         cron_key="resource:here:u-1",
         persistent=True,
         priority=-5,
-        pool="reports",
+        pool="gpu",
+        concurrency_key="customer 7",
+        concurrency_limit=2,
+        rate_limit=10,
+        rate_period_ms=60_000,
         timeout_ms=30_000,
         retry=RetryPolicy(limit=3, initial_delay_ms=5_000, factor=1.5, max_delay_ms=60_000, jitter=0.25),
         catch_up="all",
@@ -146,6 +153,38 @@ PROBLEMS: list[tuple[str, object, str]] = [
         "priority is a fraction",
         {"type": "x", "priority": 1.5},
         "spec.priority is 1.5: give a whole number from -32768 to 32767",
+    ),
+    ("blank pool", {"type": "x", "pool": " "}, "spec.pool is ' ': give a text that is not empty"),
+    ("key is a number", {"type": "x", "concurrencyKey": 7}, "spec.concurrencyKey is 7: give a text that is not empty"),
+    (
+        "limit without a key",
+        {"type": "x", "concurrencyLimit": 1},
+        "spec.concurrencyLimit needs a concurrencyKey: the jobs that share a key share its limits",
+    ),
+    (
+        "rate without a key",
+        {"type": "x", "rateLimit": {"starts": 1, "periodSeconds": 1}},
+        "spec.rateLimit needs a concurrencyKey: the jobs that share a key share its limits",
+    ),
+    (
+        "rate without starts",
+        {"type": "x", "concurrencyKey": "k", "rateLimit": {"periodSeconds": 1}},
+        "spec.rateLimit.starts is missing: give the number of starts",
+    ),
+    (
+        "rate in words",
+        {"type": "x", "concurrencyKey": "k", "rateLimit": "10/1m"},
+        "spec.rateLimit is '10/1m': give an object such as {starts: 10, periodSeconds: 60}",
+    ),
+    (
+        "rate without a period",
+        {"type": "x", "concurrencyKey": "k", "rateLimit": {"starts": 1, "periodSeconds": 0}},
+        "spec.rateLimit.periodSeconds is 0: give a whole number of seconds from 1 to 2147483",
+    ),
+    (
+        "limit of none",
+        {"type": "x", "concurrencyKey": "k", "concurrencyLimit": 0},
+        "spec.concurrencyLimit is 0: give a whole number from 1 to 1000000",
     ),
     ("persistent is text", {"type": "x", "persistent": "yes"}, "spec.persistent is 'yes': give true or false"),
     (
@@ -257,8 +296,8 @@ PROBLEMS: list[tuple[str, object, str]] = [
         "field of a later time",
         {"type": "x", "zzz": 1},
         "spec.zzz: unknown field 'zzz': accepted: autoRescheduleOnFailure, autoRescheduleOnFailureDelaySeconds, "
-        "catchUp, concurrencyPolicy, cronSchedule, data, due, persistent, pool, priority, removeDelaySeconds, retry, "
-        "tag, timeZone, timeoutSeconds, type, userId",
+        "catchUp, concurrencyKey, concurrencyLimit, concurrencyPolicy, cronSchedule, data, due, persistent, pool, "
+        "priority, rateLimit, removeDelaySeconds, retry, tag, timeZone, timeoutSeconds, type, userId",
     ),
 ]
 

@@ -13,6 +13,7 @@ from workerjobs.cli.dev import dev
 from workerjobs.cli.doctor import doctor
 from workerjobs.cli.job_types import list_types
 from workerjobs.cli.jobs import cancel, list_jobs, retry, show
+from workerjobs.cli.limits import limit, pause, pauses, resume, workers
 from workerjobs.cli.roles import migrate, operate, worker
 from workerjobs.cli.submit import submit
 
@@ -54,3 +55,8 @@ commands.command("show")(show)
 commands.command("cancel")(cancel)
 commands.command("retry")(retry)
 commands.command("types")(list_types)
+commands.command("workers")(workers)
+commands.command("pause")(pause)
+commands.command("resume")(resume)
+commands.command("pauses")(pauses)
+commands.add_typer(limit, name="limit")

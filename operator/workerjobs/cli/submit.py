@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from workerjobs import app
+from workerjobs.cli.limits import read_rate
 from workerjobs.cli.output import Format, FormatOption, print_json, result_line
 from workerjobs.domain.job import (
     MAX_MILLISECONDS,
@@ -61,6 +62,11 @@ def submit(
     retry_jitter: Annotated[
         float, typer.Option(min=0, max=1, help="The part of a retry's delay that chance may take off.")
     ] = 0,
+    concurrency_key: Annotated[str | None, typer.Option(help="Jobs of one key share the limits that follow.")] = None,
+    concurrency_limit: Annotated[int | None, typer.Option(min=1, help="So many jobs of the key run at once.")] = None,
+    rate: Annotated[
+        str | None, typer.Option(metavar="STARTS/PERIOD", help="So many jobs of the key start in a period: 10/1m.")
+    ] = None,
     persistent: Annotated[bool, typer.Option("--persistent", help="Keep it for ever once finished.")] = False,
     jobs: Annotated[
         list[str] | None,
@@ -74,6 +80,7 @@ def submit(
     """Submit a job."""
     if due is not None and delay is not None:
         raise InvalidInputError("--due and --delay exclude each other")
+    rate_limit, rate_period_ms = read_rate(rate)
     job = NewJob(
         type=job_type,
         data=_read_data(data),
@@ -90,6 +97,10 @@ def submit(
         retry=None
         if retries is None
         else RetryPolicy(retries, initial_delay_ms=round(retry_delay * 1000), jitter=retry_jitter),
+        concurrency_key=concurrency_key,
+        concurrency_limit=concurrency_limit,
+        rate_limit=rate_limit,
+        rate_period_ms=rate_period_ms,
         persistent=persistent,
     )
     check_job(job, now=datetime.now(UTC))

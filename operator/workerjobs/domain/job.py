@@ -22,6 +22,8 @@ MAX_NESTING = 100
 Python's among them, stop earlier."""
 MAX_MILLISECONDS = 2**31 - 1
 """Durations are Postgres ints of milliseconds: 24.8 days."""
+MAX_LIMIT = 1_000_000
+"""Largest limit, of jobs at once or of starts in a period."""
 MAX_NAME = 250
 """Longest type, tag or pool name, in characters."""
 
@@ -129,7 +131,7 @@ class NewJob:
     concurrency_limit: int | None = None
     """At most so many jobs of the key run at once, >= 1."""
     rate_limit: int | None = None
-    """At most so many jobs of the key start in each ``rate_period_ms``, >= 1, spread evenly after a first burst."""
+    """So many jobs of the key start in each ``rate_period_ms`` in the long run, >= 1: as many at once, then evenly."""
     rate_period_ms: int | None = None
     traceparent: str | None = None
     resource: ResourceRef | None = None
@@ -316,6 +318,36 @@ def retry_problems(retry: RetryPolicy) -> list[str]:
     return problems
 
 
+def limit_problems(name: object, concurrency: object, rate_limit: object, rate_period_ms: object) -> list[str]:
+    """Say what keeps a limit from being set for a type or a key; sentences as in `job_problems`.
+
+    Args:
+        name: Of the type or key.
+        concurrency: Jobs at once; 0 lets none start.
+        rate_limit: Starts in a period.
+        rate_period_ms: The period.
+    """
+    problems = _name_problems("name", name, required=True)
+    if concurrency is None and rate_limit is None:
+        problems.append("no limit is given: give jobs at once, starts in a period, or both")
+    if concurrency is not None:
+        problems += _integer_problems("concurrency", concurrency, 0, MAX_LIMIT)
+    if rate_limit is not None:
+        problems += _integer_problems("rate's starts", rate_limit, 1, MAX_LIMIT)
+        problems += _integer_problems("rate's period (milliseconds)", rate_period_ms, 1, MAX_MILLISECONDS)
+    return problems
+
+
+def check_name(name: str) -> None:
+    """See that a type's or pool's name could be one.
+
+    Raises:
+        InvalidInputError: It could not.
+    """
+    if problems := _name_problems("name", name, required=True):
+        raise InvalidInputError(problems)
+
+
 def check_job(job: NewJob, *, now: datetime) -> None:
     """Raise all of `job_problems` at once.
 
@@ -410,8 +442,8 @@ def encode_data(data: object) -> str:
 def _limit_problems(job: NewJob) -> list[str]:
     problems = _name_problems("concurrencyKey", job.concurrency_key)
     limits = {
-        "concurrencyLimit": (job.concurrency_limit, 1_000_000),
-        "rateLimit": (job.rate_limit, 1_000_000),
+        "concurrencyLimit": (job.concurrency_limit, MAX_LIMIT),
+        "rateLimit": (job.rate_limit, MAX_LIMIT),
         "ratePeriod": (job.rate_period_ms, MAX_MILLISECONDS),
     }
     for name, (value, highest) in limits.items():

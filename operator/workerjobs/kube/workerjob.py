@@ -40,12 +40,16 @@ _SPEC_FIELDS = (
     "persistent",
     "priority",
     "pool",
+    "concurrencyKey",
+    "concurrencyLimit",
+    "rateLimit",
     "timeoutSeconds",
     "retry",
     "autoRescheduleOnFailure",
     "autoRescheduleOnFailureDelaySeconds",
     "removeDelaySeconds",
 )
+_RATE_FIELDS = ("starts", "periodSeconds")
 _RETRY_FIELDS = ("limit", "initialDelaySeconds", "factor", "maxDelaySeconds", "jitter")
 
 # Kubernetes documentation, "Object Names and IDs": RFC 1123 subdomains and labels.
@@ -118,6 +122,7 @@ def _job(spec: _Fields, resource: ResourceRef) -> NewJob:
         if not is_cron and spec.get(name) == usual:
             # Of no effect, and refused all the same, as it is with the others.
             spec.problem(name, "needs a cronSchedule")
+    rate_limit, rate_period_ms = _rate(spec)
     job = NewJob(
         type=spec.get("type", "-"),
         data=spec.get("data", {}),
@@ -132,6 +137,10 @@ def _job(spec: _Fields, resource: ResourceRef) -> NewJob:
         persistent=spec.get("persistent", False),
         priority=_whole(spec.get("priority", 0)),
         pool=spec.get("pool", "default"),
+        concurrency_key=spec.get("concurrencyKey"),
+        concurrency_limit=_whole(spec.get("concurrencyLimit")),
+        rate_limit=rate_limit,
+        rate_period_ms=rate_period_ms,
         timeout_ms=spec.milliseconds("timeoutSeconds", None, low=1),
         remove_delay_ms=spec.milliseconds("removeDelaySeconds", 0) or 0,
         auto_reschedule_on_failure=auto,
@@ -191,6 +200,20 @@ def _retry(spec: _Fields) -> RetryPolicy | None:
         max_delay_ms=longest_ms,
         jitter=retry.get("jitter", usual.jitter),
     )
+
+
+def _rate(spec: _Fields) -> tuple[Any, Any]:
+    given = spec.get("rateLimit")
+    if given is None:
+        return None, None
+    if not isinstance(given, Mapping):
+        spec.problem("rateLimit", f"is {_shown(given)}: give an object such as {{starts: 10, periodSeconds: 60}}")
+        return None, None
+    rate = _Fields("spec.rateLimit", given, _RATE_FIELDS, spec.problems)
+    for name, meaning in (("starts", "number of starts"), ("periodSeconds", "period in seconds")):
+        if name not in rate:
+            rate.problem(name, f"is missing: give the {meaning}")
+    return _whole(rate.get("starts", 1)), rate.milliseconds("periodSeconds", 1000, low=1)
 
 
 class _Fields:

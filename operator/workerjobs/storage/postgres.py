@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import heapq
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import BaseRowFactory, class_row, dict_row, scalar_row
 
 from workerjobs.domain.data_schema import Schema
-from workerjobs.domain.job import Job, NewJob, check_job
+from workerjobs.domain.job import Job, NewJob, check_job, check_name, limit_problems
 from workerjobs.domain.lifecycle import MAX_RESCUES, Beginning, Settlement
-from workerjobs.domain.limits import Admission, Candidate, Limit, LimitName, admit
+from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.planning import Plan, UnplannedRun
+from workerjobs.errors import InvalidInputError
 from workerjobs.ports import (
+    FIRST_PLACE,
     JobFilter,
     Lease,
     LimitedClaim,
+    LimitedPlace,
+    Pause,
     Progress,
     Renewal,
     Rescue,
     Settled,
+    StoredLimit,
     StoredResource,
     WorkerRecord,
+    WorkerStatus,
 )
 from workerjobs.storage.arrays import flag_array, number_array, text_array
 from workerjobs.storage.connection import connect, connection_errors, is_refusal
+from workerjobs.storage.limited import claim_limited
 from workerjobs.storage.migrate import check_version
 from workerjobs.storage.queries import query
 from workerjobs.storage.rows import struct_row
@@ -46,11 +51,6 @@ from workerjobs.storage.submitting import (
     submitting,
     submitting_bulk,
 )
-
-KEYS = 1000
-"""Concurrency keys looked at in one claim; more of them take turns."""
-JOBS_OF_A_KEY = 20
-"""Jobs of one key and priority that one claim looks at."""
 
 Row = TypeVar("Row")
 
@@ -195,40 +195,31 @@ class PostgresJobStore:
         return _in_order(await self._rows("claim", values, struct_row(Job)))
 
     async def claim_limited(
-        self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str], after: str = ""
+        self,
+        owner: str,
+        pool: str,
+        limit: int,
+        lease: timedelta,
+        types: Sequence[str],
+        after: LimitedPlace = FIRST_PLACE,
+        asked: datetime | None = None,
     ) -> LimitedClaim:
         """See `JobStore.claim_limited`."""
-        values = _claim_values(owner, pool, limit, lease, types) | {
-            "after": after,
-            "keys": KEYS,
-            "each": min(limit, JOBS_OF_A_KEY),
-        }
-        # Without a lock: most looks find nothing that could start.
-        candidates = await self._rows("limited_candidates", values, class_row(Candidate))
-        keys = sorted({candidate.concurrency_key for candidate in candidates if candidate.concurrency_key is not None})
-        next_after = keys[-1] if len(keys) >= KEYS else ""
-        if not candidates:
-            return LimitedClaim((), limit, 0.0 if after else None, "")
-        async with self._transaction() as connection:
-            decide, heads = await _lock_limits(connection, candidates, keys, values)
-            admission = decide(candidates)
-            # Both in one order: as many as belong to jobs without limits are left to them.
-            merged = heapq.merge(
-                ((-each.priority, each.due, each.id, True) for each in admission.candidates),
-                ((-head["priority"], head["due"], head["id"], False) for head in heads),
-            )
-            first = builtins.list(islice(merged, limit))
-            chosen = {job_id for *_, job_id, is_limited in first if is_limited}
-            # Again without those that come too late: only what starts counts for its rate.
-            starting = decide([each for each in candidates if each.id in chosen])
-            jobs = await _claim_chosen(connection, chosen, starting.next_starts, values)
-        return LimitedClaim(tuple(jobs), len(first) - len(chosen), admission.retry_seconds, next_after)
+        values = _claim_values(owner, pool, limit, lease, types) | {"asked": asked}
+        async with self._connected() as connection:
+            return await claim_limited(connection, values, after)
 
     async def claim_unknown(
-        self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str]
+        self,
+        owner: str,
+        pool: str,
+        limit: int,
+        lease: timedelta,
+        types: Sequence[str],
+        asked: datetime | None = None,
     ) -> builtins.list[Job]:
         """See `JobStore.claim_unknown`."""
-        values = _claim_values(owner, pool, limit, lease, types)
+        values = _claim_values(owner, pool, limit, lease, types) | {"asked": asked}
         return await self._rows("claim_unknown", values, struct_row(Job))
 
     async def next_due(self, pool: str, types: Sequence[str] | None = None) -> timedelta | None:
@@ -389,6 +380,53 @@ class PostgresJobStore:
         """See `JobStore.prune`."""
         return len(await self._rows("prune", {"limit": limit}, dict_row))
 
+    async def workers(self, lease: timedelta) -> builtins.list[WorkerStatus]:
+        """See `JobStore.workers`."""
+        return await self._rows("workers", {"lease": lease}, class_row(WorkerStatus))
+
+    async def pause(self, kind: PauseKind, name: str, reason: str | None = None) -> Pause:
+        """See `JobStore.pause`."""
+        check_name(name)
+        values = {"kind": str(kind), "name": name, "reason": reason}
+        (paused,) = await self._rows("pause", values, class_row(Pause))
+        return paused
+
+    async def resume(self, kind: PauseKind, name: str) -> bool:
+        """See `JobStore.resume`."""
+        return bool(await self._rows("resume", {"kind": str(kind), "name": name}, scalar_row))
+
+    async def pauses(self) -> builtins.list[Pause]:
+        """See `JobStore.pauses`."""
+        return await self._rows("pauses", {}, class_row(Pause))
+
+    async def set_limit(
+        self,
+        kind: LimitKind,
+        name: str,
+        concurrency: int | None = None,
+        rate_limit: int | None = None,
+        rate_period_ms: int | None = None,
+    ) -> None:
+        """See `JobStore.set_limit`."""
+        if problems := limit_problems(name, concurrency, rate_limit, rate_period_ms):
+            raise InvalidInputError(problems)
+        values = {
+            "kind": str(kind),
+            "name": name,
+            "concurrency": concurrency,
+            "rate_limit": rate_limit,
+            "rate_period_ms": rate_period_ms,
+        }
+        await self._execute("set_limit", values)
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        """See `JobStore.remove_limit`."""
+        return bool(await self._rows("remove_limit", {"kind": str(kind), "name": name}, scalar_row))
+
+    async def limits(self, lease: timedelta) -> builtins.list[StoredLimit]:
+        """See `JobStore.limits`."""
+        return await self._rows("limits", {"lease": lease, "asked": None}, class_row(StoredLimit))
+
     async def remove_unused(self) -> None:
         """See `JobStore.remove_unused`."""
         await self._execute("remove_unused", {})
@@ -513,47 +551,3 @@ def _begin_values(beginnings: Sequence[Beginning]) -> dict[str, Any]:
 def _in_order(jobs: builtins.list[Job]) -> builtins.list[Job]:
     """Sort as claims do; what an UPDATE returns has no order."""
     return sorted(jobs, key=lambda job: (-job.priority, job.due, job.id))
-
-
-async def _lock_limits(
-    connection: psycopg.AsyncConnection[Any],
-    candidates: Sequence[Candidate],
-    keys: Sequence[str],
-    values: Mapping[str, Any],
-) -> tuple[Callable[[Sequence[Candidate]], Admission], builtins.list[dict[str, Any]]]:
-    """Lock the limits of candidates; returns what decides which may start, and the first rows without limits."""
-    names = {"keys": text_array(keys), "types": text_array(sorted({candidate.type for candidate in candidates}))}
-    await connection.execute(query("make_limits"), names)
-    lines = await _fetch(connection, "lock_limits", names, dict_row)
-    limits = {
-        (line["kind"], line["name"]): Limit(
-            line["concurrency"], line["rate_limit"], line["rate_period_ms"], line["next_start"]
-        )
-        for line in lines
-    }
-    # A statement of its own: it sees what those who held the locks before have claimed.
-    counts = await _fetch(connection, "count_running", {**names, "lease": values["lease"]}, dict_row)
-    running = {(count["kind"], count["name"]): count["running"] for count in counts}
-    heads = await _fetch(connection, "plain_heads", values, dict_row)
-    (now,) = await _fetch(connection, "now", {}, dict_row)
-    return lambda some: admit(some, limits, running, values["limit"], now=now["now"]), heads
-
-
-async def _claim_chosen(
-    connection: psycopg.AsyncConnection[Any],
-    chosen: Collection[int],
-    starts: Mapping[LimitName, datetime],
-    values: Mapping[str, Any],
-) -> builtins.list[Job]:
-    """Claim admitted rows, and note the starts that count for rates."""
-    if not chosen:
-        return []
-    jobs = await _fetch(connection, "claim_chosen", {**values, "ids": number_array(chosen)}, struct_row(Job))
-    if starts:
-        noted = {
-            "kinds": text_array(kind for kind, _ in starts),
-            "names": text_array(name for _, name in starts),
-            "next_starts": [*starts.values()],
-        }
-        await connection.execute(query("save_next_starts"), noted)
-    return _in_order(jobs)

@@ -52,13 +52,17 @@ end $$;
 
 CREATE FUNCTION workerjobs.announce_inserted() RETURNS trigger
     LANGUAGE plpgsql
+    SET search_path TO 'public'
     AS $$
 declare
     earliest record;
 begin
     for earliest in
         select pool, min(due) as due, case when min(type) = max(type) then min(type) end as type,
-            bool_or("concurrencyKey" is not null) as is_limited
+            bool_or(
+                "concurrencyKey" is not null
+                or type in (select own.name from "workerJobLimits" as own where own.kind = 'type')
+            ) as is_limited
         from inserted
         where started is null and finished is null
         group by pool
@@ -74,23 +78,58 @@ begin
     return null;
 end $$;
 
-CREATE FUNCTION workerjobs.announce_limited() RETURNS trigger
+CREATE FUNCTION workerjobs.announce_key(key text) RETURNS void
     LANGUAGE plpgsql
+    SET search_path TO 'public'
     AS $$
 begin
-    perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', new.pool)::text);
+    perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', waiting.pool)::text)
+    from (
+        with recursive pools (pool) as (
+            (
+                select first.pool from "workerJobs" as first
+                where first.started is null and first.finished is null and first."leaseDeadline" is null
+                    and first."concurrencyKey" = key
+                order by first.pool
+                limit 1
+            )
+            union all
+            select (
+                select following.pool from "workerJobs" as following
+                where following.started is null and following.finished is null and following."leaseDeadline" is null
+                    and following."concurrencyKey" = key and following.pool > pools.pool
+                order by following.pool
+                limit 1
+            )
+            from pools
+            where pools.pool is not null
+        )
+        select pools.pool from pools where pools.pool is not null
+    ) as waiting;
+end $$;
+
+CREATE FUNCTION workerjobs.announce_limited() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+begin
+    perform workerjobs.announce_key(new."concurrencyKey");
     return null;
 end $$;
 
 CREATE FUNCTION workerjobs.announce_pending() RETURNS trigger
     LANGUAGE plpgsql
+    SET search_path TO 'public'
     AS $$
 begin
     perform pg_notify('workerJobs', json_build_object(
         'kind', 'due', 'pool', new.pool, 'seconds', workerjobs.seconds_until(new.due), 'type', new.type
     )::text);
     if new."concurrencyKey" is not null then
-        perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', new.pool)::text);
+        perform workerjobs.announce_key(new."concurrencyKey");
+    end if;
+    if exists (select from "workerJobLimits" as own where own.kind = 'type' and own.name = new.type) then
+        perform workerjobs.announce_type(new.type);
     end if;
     return null;
 end $$;
@@ -111,6 +150,65 @@ CREATE FUNCTION workerjobs.announce_settings() RETURNS trigger
 begin
     perform pg_notify('workerJobs', '{"kind": "settings"}');
     return null;
+end $$;
+
+CREATE FUNCTION workerjobs.announce_type(type text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+begin
+    perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', waiting.pool)::text)
+    from (
+        with recursive pools (pool) as (
+            select (
+                select first.pool from "workerJobs" as first
+                where first.started is null and first.finished is null and first."concurrencyKey" is null
+                order by first.pool
+                limit 1
+            )
+            union all
+            select (
+                select following.pool from "workerJobs" as following
+                where following.started is null and following.finished is null and following."concurrencyKey" is null
+                    and following.pool > pools.pool
+                order by following.pool
+                limit 1
+            )
+            from pools
+            where pools.pool is not null
+        ),
+        keyed_pools (pool) as (
+            select (
+                select first.pool from "workerJobs" as first
+                where first.started is null and first.finished is null and first."concurrencyKey" is not null
+                order by first.pool
+                limit 1
+            )
+            union all
+            select (
+                select following.pool from "workerJobs" as following
+                where following.started is null and following.finished is null
+                    and following."concurrencyKey" is not null and following.pool > keyed_pools.pool
+                order by following.pool
+                limit 1
+            )
+            from keyed_pools
+            where keyed_pools.pool is not null
+        )
+        select pools.pool from pools
+        where exists (
+            select from "workerJobs" as pending
+            where pending.started is null and pending.finished is null and pending."concurrencyKey" is null
+                and pending.pool = pools.pool and pending.type = announce_type.type
+        )
+        union
+        select keyed_pools.pool from keyed_pools
+        where exists (
+            select from "workerJobs" as pending
+            where pending.started is null and pending.finished is null and pending."concurrencyKey" is not null
+                and pending.pool = keyed_pools.pool and pending.type = announce_type.type
+        )
+    ) as waiting;
 end $$;
 
 CREATE FUNCTION workerjobs.cancel(id bigint DEFAULT NULL::bigint, tag text DEFAULT NULL::text, reason text DEFAULT 'Job cancelled'::text) RETURNS integer
@@ -800,7 +898,7 @@ ALTER TABLE ONLY public."workerJobs"
 
 CREATE INDEX "workerJobs_claimable" ON public."workerJobs" USING btree (pool, type, priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NULL));
 
-CREATE INDEX "workerJobs_keyed" ON public."workerJobs" USING btree (pool, "concurrencyKey", priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
+CREATE INDEX "workerJobs_keyed" ON public."workerJobs" USING btree (pool, type, "concurrencyKey", priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
 
 CREATE INDEX "workerJobs_removable" ON public."workerJobs" USING btree ("removeAt", id) WHERE ((finished IS NOT NULL) AND (NOT persistent));
 
@@ -808,21 +906,23 @@ CREATE INDEX "workerJobs_resource" ON public."workerJobs" USING btree ("clusterI
 
 CREATE INDEX "workerJobs_running" ON public."workerJobs" USING btree ("leaseDeadline") WHERE ((started IS NOT NULL) AND (finished IS NULL));
 
+CREATE INDEX "workerJobs_running_key" ON public."workerJobs" USING btree ("concurrencyKey", "leaseDeadline") WHERE ((started IS NOT NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
+
 CREATE UNIQUE INDEX "workerJobs_tick" ON public."workerJobs" USING btree ("cronKey", tick) WHERE (("cronKey" IS NOT NULL) AND (NOT ((finished IS NOT NULL) AND (success = false) AND ((started IS NULL) OR "cancelRequested"))));
 
 CREATE INDEX "workerJobs_unfinished_cron" ON public."workerJobs" USING btree ("cronKey") WHERE (("cronKey" IS NOT NULL) AND (finished IS NULL));
-
-CREATE INDEX "workerJobs_unfinished_key" ON public."workerJobs" USING btree ("concurrencyKey") WHERE ((finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
 
 CREATE INDEX "workerJobs_unfinished_tag" ON public."workerJobs" USING btree (tag) WHERE ((tag IS NOT NULL) AND (finished IS NULL));
 
 CREATE INDEX "workerJobs_unplanned" ON public."workerJobs" USING btree ("cronKey", id) WHERE ((due = 'infinity'::timestamp with time zone) AND (tick IS NULL) AND ("cronKey" IS NOT NULL) AND (started IS NULL) AND (finished IS NULL));
 
+CREATE INDEX "workerJobs_waiting_key" ON public."workerJobs" USING btree ("concurrencyKey", pool) WHERE ((started IS NULL) AND (finished IS NULL) AND ("leaseDeadline" IS NULL) AND ("concurrencyKey" IS NOT NULL));
+
 CREATE TRIGGER "announceCancel" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN ((new."cancelRequested" AND (NOT old."cancelRequested") AND (new.started IS NOT NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.announce_cancel();
 
 CREATE TRIGGER "announceInserted" AFTER INSERT ON public."workerJobs" REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION workerjobs.announce_inserted();
 
-CREATE TRIGGER "announceLimited" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."concurrencyKey" IS NOT NULL) AND (new.finished IS NOT NULL) AND (old.finished IS NULL))) EXECUTE FUNCTION workerjobs.announce_limited();
+CREATE TRIGGER "announceLimited" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."concurrencyKey" IS NOT NULL) AND (new.finished IS NOT NULL) AND (old.finished IS NULL) AND (old.started IS NOT NULL))) EXECUTE FUNCTION workerjobs.announce_limited();
 
 CREATE TRIGGER "announceLimits" AFTER DELETE OR UPDATE OF concurrency, "rateLimit", "ratePeriod" ON public."workerJobLimits" FOR EACH STATEMENT EXECUTE FUNCTION workerjobs.announce_settings();
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from workerjobs.domain.job import Job
@@ -13,6 +13,7 @@ from workerjobs.domain.lifecycle import begin
 from workerjobs.errors import DatabaseUnavailableError
 from workerjobs.ports import DueNotice, JobStore, Lease
 from workerjobs.worker.duty import Duty
+from workerjobs.worker.looks import LimitedLooks
 from workerjobs.worker.running import job_facts
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Pickup(Duty):
         lease: How long a claim holds without a renewal.
         takers: Who wants jobs.
         types: The job types that are known here.
+        asked: The moment of asking, as the store wants it of those who judge others by their leases.
         leases: What this owner's claims have brought it and it still holds.
         run: Starts claimed jobs.
     """
@@ -55,6 +57,7 @@ class Pickup(Duty):
         lease: timedelta,
         takers: Takers,
         types: Callable[[], Sequence[str]],
+        asked: Callable[[], datetime | None],
         leases: Callable[[], Sequence[Lease]],
         run: Callable[[Sequence[Job]], None],
     ) -> None:
@@ -65,14 +68,11 @@ class Pickup(Duty):
         self._lease = lease
         self._takers = takers
         self._types = types
+        self._asked = asked
         self._leases = leases
         self._run_jobs = run
         self._locked_seconds = LOCKED_SECONDS[0]
-        self._look_at_limited = True
-        """Whether jobs under limits may be free to start."""
-        self._limited_at = 0.0
-        """When some may be without anyone's saying so, on the loop's clock; 0: never."""
-        self._after = ""
+        self._looks = LimitedLooks()
         self._may_have_strays = False
         """A claim's answer was lost: it may have leased rows."""
 
@@ -97,8 +97,9 @@ class Pickup(Duty):
             await self._begin(jobs)
             if jobs:
                 self._locked_seconds = LOCKED_SECONDS[0]
+                self._looks.claimed(self._now())
             if len(jobs) < unlimited:
-                return self._until_limited(await self._wait_seconds(types))
+                return min(await self._wait_seconds(types), self._looks.seconds(self._now()))
             if self._awake.is_set():
                 # Told while it claimed: what that was about is seen in the next round.
                 self._awake.clear()
@@ -130,26 +131,18 @@ class Pickup(Duty):
 
     async def _claim_limited(self, wanted: int, types: Sequence[str]) -> int:
         """Claim jobs under limits, where some may start; returns how many others to claim."""
-        now = asyncio.get_running_loop().time()
-        if not self._look_at_limited and not (0 < self._limited_at <= now):
+        if self._looks.seconds(self._now()) > 0:
             return wanted
-        self._look_at_limited, self._limited_at = False, 0.0
-        claim = await self._store.claim_limited(self._owner, self._pool, wanted, self._lease, types, self._after)
-        self._after = claim.after
+        after = self._looks.begin(self._now())
+        claim = await self._store.claim_limited(
+            self._owner, self._pool, wanted, self._lease, types, after, self._asked()
+        )
+        self._looks.end(claim, self._now())
         await self._begin(claim.jobs)
-        if claim.jobs or claim.after:
-            self._look_at_limited = True
-        if claim.retry_seconds is not None:
-            self._limited_at = now + max(claim.retry_seconds, LOCKED_SECONDS[0])
         return claim.unlimited
 
-    def _until_limited(self, seconds: float) -> float:
-        """Shorten a sleep to the moment at which a limit frees a job."""
-        if self._look_at_limited:
-            return 0.0
-        if self._limited_at:
-            return max(0.0, min(seconds, self._limited_at - asyncio.get_running_loop().time()))
-        return seconds
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def notice(self, notice: DueNotice) -> None:
         """Something is or becomes due."""
@@ -162,5 +155,5 @@ class Pickup(Duty):
 
     def limits_changed(self) -> None:
         """Jobs under limits may have become free to start."""
-        self._look_at_limited = True
+        self._looks.want()
         self.wake()

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 
 from workerjobs.domain.data_schema import ANY_OBJECT
@@ -134,6 +134,7 @@ class UnknownTypes(Duty):
         pool: Whose jobs.
         lease: How long a worker counts as alive that does not show itself.
         known: The types known here.
+        asked: The moment of asking, as the store wants it of those who judge others by their leases.
         settle: Takes jobs that end here.
     """
 
@@ -145,6 +146,7 @@ class UnknownTypes(Duty):
         pool: str,
         lease: timedelta,
         known: KnownTypes,
+        asked: Callable[[], datetime | None],
         settle: Callable[[Job, Outcome], None],
     ) -> None:
         super().__init__()
@@ -153,13 +155,14 @@ class UnknownTypes(Duty):
         self._pool = pool
         self._lease = lease
         self._known = known
+        self._asked = asked
         self._settle = settle
 
     async def step(self) -> float | None:
         """Look once, as long as there are more."""
         while self._known.is_ready and not self._is_stopping:
             types: Sequence[str] = self._known.types
-            jobs = await self._store.claim_unknown(self._owner, self._pool, BATCH, self._lease, types)
+            jobs = await self._store.claim_unknown(self._owner, self._pool, BATCH, self._lease, types, self._asked())
             for job in jobs:
                 why = f" ({'; '.join(self._known.problems)})" if self._known.problems else ""
                 self._settle(job, Outcome.failure(f"Unknown job type: {job.type}{why}"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import MAX_RESCUES, Outcome
@@ -23,6 +23,7 @@ from workerjobs.worker.running import job_facts
 log = logging.getLogger(__name__)
 
 BATCH = 500
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class RescueDuty(Duty):
@@ -61,6 +62,10 @@ class RescueDuty(Duty):
         """Whether the database's answers have come steadily for a whole lease."""
         self._answered: datetime | None = None
         self._steady_since: datetime | None = None
+
+    def asked(self) -> datetime:
+        """Now, for statements that judge other workers by their leases; long ago while this worker may not."""
+        return self._clock.now() if self.is_steady and not self.is_troubled else LONG_AGO
 
     async def step(self) -> float | None:
         """Rescue once; the rows given back announce themselves to all workers."""

@@ -112,6 +112,7 @@ class Supervisor:
             lease=options.lease,
             takers=self._dispatch,
             types=lambda: self._known.types,
+            asked=lambda: self._rescue.asked(),
             leases=lambda: [running.lease for running in self._running],
             run=self._run_jobs,
         )
@@ -132,6 +133,7 @@ class Supervisor:
             pool=options.pool,
             lease=options.lease,
             known=self._known,
+            asked=lambda: self._rescue.asked(),
             settle=self._settle_taken,
         )
         self._rescue = RescueDuty(
@@ -305,6 +307,7 @@ class Supervisor:
         if self._known.learn(ready):
             self._presence.wake()
             self._unknown.wake()
+            self._pickup.limits_changed()
 
     def child_failed(self) -> None:
         """A child ended before it was ready."""

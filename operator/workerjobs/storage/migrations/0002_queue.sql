@@ -54,29 +54,123 @@ alter table "workerJobs"
 create index "workerJobs_unfinished_tag" on "workerJobs" (tag) where tag is not null and finished is null;
 drop index "workerJobs_pending_tag";
 
--- What a claim reads: pending rows of a type, so that those of paused and unknown types cost nothing, and those behind a
--- key, which are claimed under its lock.
+-- What a claim reads: pending rows of a type, so that those of paused and unknown types cost nothing. Those behind a key
+-- are claimed under its lock, and found one key after the other.
 create index "workerJobs_claimable" on "workerJobs" (pool, type, priority desc, due, id)
     where started is null and finished is null and "concurrencyKey" is null;
-create index "workerJobs_keyed" on "workerJobs" (pool, "concurrencyKey", priority desc, due, id)
+create index "workerJobs_keyed" on "workerJobs" (pool, type, "concurrencyKey", priority desc, due, id)
     where started is null and finished is null and "concurrencyKey" is not null;
-create index "workerJobs_unfinished_key" on "workerJobs" ("concurrencyKey")
-    where finished is null and "concurrencyKey" is not null;
+-- Live leases of a key are counted, and the pools found in which rows wait for it, without reading all its pending rows.
+-- The second one says of the deadline what is true of every pending row: no claim is planned over it by mistake.
+create index "workerJobs_running_key" on "workerJobs" ("concurrencyKey", "leaseDeadline")
+    where started is not null and finished is null and "concurrencyKey" is not null;
+create index "workerJobs_waiting_key" on "workerJobs" ("concurrencyKey", pool)
+    where started is null and finished is null and "leaseDeadline" is null and "concurrencyKey" is not null;
 drop index "workerJobs_pending";
 
 -- Announcements, over the same channel as before:
 --   due       also says the job type, where all rows are of one: "type"; workers that do not know it sleep on
---   limited   {"kind": "limited", "pool": text}: rows under a limit may have become free to start
+--   limited   {"kind": "limited", "pool": text}: rows of the pool that are under a limit may have become free to start
 --   settings  {"kind": "settings"}: pauses or limits changed
 
+-- Tells the pools that have pending rows of a key: one of them may start.
+create function workerjobs.announce_key(key text) returns void
+language plpgsql set search_path from current as $$
+begin
+    perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', waiting.pool)::text)
+    from (
+        with recursive pools (pool) as (
+            (
+                select first.pool from "workerJobs" as first
+                where first.started is null and first.finished is null and first."leaseDeadline" is null
+                    and first."concurrencyKey" = key
+                order by first.pool
+                limit 1
+            )
+            union all
+            select (
+                select following.pool from "workerJobs" as following
+                where following.started is null and following.finished is null and following."leaseDeadline" is null
+                    and following."concurrencyKey" = key and following.pool > pools.pool
+                order by following.pool
+                limit 1
+            )
+            from pools
+            where pools.pool is not null
+        )
+        select pools.pool from pools where pools.pool is not null
+    ) as waiting;
+end $$;
+
+-- The same for a type with limits of its own.
+create function workerjobs.announce_type(type text) returns void
+language plpgsql set search_path from current as $$
+begin
+    perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', waiting.pool)::text)
+    from (
+        with recursive pools (pool) as (
+            select (
+                select first.pool from "workerJobs" as first
+                where first.started is null and first.finished is null and first."concurrencyKey" is null
+                order by first.pool
+                limit 1
+            )
+            union all
+            select (
+                select following.pool from "workerJobs" as following
+                where following.started is null and following.finished is null and following."concurrencyKey" is null
+                    and following.pool > pools.pool
+                order by following.pool
+                limit 1
+            )
+            from pools
+            where pools.pool is not null
+        ),
+        keyed_pools (pool) as (
+            select (
+                select first.pool from "workerJobs" as first
+                where first.started is null and first.finished is null and first."concurrencyKey" is not null
+                order by first.pool
+                limit 1
+            )
+            union all
+            select (
+                select following.pool from "workerJobs" as following
+                where following.started is null and following.finished is null
+                    and following."concurrencyKey" is not null and following.pool > keyed_pools.pool
+                order by following.pool
+                limit 1
+            )
+            from keyed_pools
+            where keyed_pools.pool is not null
+        )
+        select pools.pool from pools
+        where exists (
+            select from "workerJobs" as pending
+            where pending.started is null and pending.finished is null and pending."concurrencyKey" is null
+                and pending.pool = pools.pool and pending.type = announce_type.type
+        )
+        union
+        select keyed_pools.pool from keyed_pools
+        where exists (
+            select from "workerJobs" as pending
+            where pending.started is null and pending.finished is null and pending."concurrencyKey" is not null
+                and pending.pool = keyed_pools.pool and pending.type = announce_type.type
+        )
+    ) as waiting;
+end $$;
+
 create or replace function workerjobs.announce_inserted() returns trigger
-language plpgsql as $$
+language plpgsql set search_path from current as $$
 declare
     earliest record;
 begin
     for earliest in
         select pool, min(due) as due, case when min(type) = max(type) then min(type) end as type,
-            bool_or("concurrencyKey" is not null) as is_limited
+            bool_or(
+                "concurrencyKey" is not null
+                or type in (select own.name from "workerJobLimits" as own where own.kind = 'type')
+            ) as is_limited
         from inserted
         where started is null and finished is null
         group by pool
@@ -92,28 +186,35 @@ begin
     return null;
 end $$;
 
+-- A row that is pending again, or is another one now, may also have freed a permit.
 create or replace function workerjobs.announce_pending() returns trigger
-language plpgsql as $$
+language plpgsql set search_path from current as $$
 begin
     perform pg_notify('workerJobs', json_build_object(
         'kind', 'due', 'pool', new.pool, 'seconds', workerjobs.seconds_until(new.due), 'type', new.type
     )::text);
     if new."concurrencyKey" is not null then
-        perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', new.pool)::text);
+        perform workerjobs.announce_key(new."concurrencyKey");
+    end if;
+    if exists (select from "workerJobLimits" as own where own.kind = 'type' and own.name = new.type) then
+        perform workerjobs.announce_type(new.type);
     end if;
     return null;
 end $$;
 
 create function workerjobs.announce_limited() returns trigger
-language plpgsql as $$
+language plpgsql set search_path from current as $$
 begin
-    perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', new.pool)::text);
+    perform workerjobs.announce_key(new."concurrencyKey");
     return null;
 end $$;
 
--- A permit of a key became free.
+-- A permit of a key became free. Of types with limits, which are few, the settling statement says it.
 create trigger "announceLimited" after update on "workerJobs"
-    for each row when (new."concurrencyKey" is not null and new.finished is not null and old.finished is null)
+    for each row when (
+        new."concurrencyKey" is not null and new.finished is not null and old.finished is null
+        and old.started is not null
+    )
     execute function workerjobs.announce_limited();
 
 create function workerjobs.announce_settings() returns trigger

@@ -8,8 +8,13 @@ using (
     where candidate.kind = 'key' and candidate.concurrency is null and candidate."rateLimit" is null
         and ("nextStart" is null or "nextStart" < now())
         and not exists (
-            select from "workerJobs" as j
-            where j.finished is null and j."concurrencyKey" is not null and j."concurrencyKey" = candidate.name
+            select from "workerJobs" as running
+            where running.started is not null and running.finished is null and running."concurrencyKey" = candidate.name
+        )
+        and not exists (
+            select from "workerJobs" as waiting
+            where waiting.started is null and waiting.finished is null and waiting."leaseDeadline" is null
+                and waiting."concurrencyKey" = candidate.name
         )
     for update skip locked
 ) as candidate

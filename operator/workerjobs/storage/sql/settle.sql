@@ -57,8 +57,8 @@ followed as (
 ),
 freed as (
     -- Types with limits of their own have permits free now; for keys a trigger says it.
-    select pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', ended.pool)::text)
-    from (select distinct pool, type from settled) as ended
+    select workerjobs.announce_type(own.name)
+    from (select distinct type from settled) as ended
     join "workerJobLimits" as own on own.kind = 'type' and own.name = ended.type
 )
 select settled.id from settled cross join (select count(*) from freed) as told

@@ -1,0 +1,1 @@
+select kind, name, reason, "pausedAt" as paused_at from "workerJobPauses" order by kind, name

@@ -1,0 +1,1 @@
+delete from "workerJobPauses" where kind = %(kind)s and name = %(name)s returning name
