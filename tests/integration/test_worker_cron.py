@@ -239,6 +239,7 @@ async def test_pickup_sleeps_exactly_until_the_next_job_is_due(database_url: str
             lease=timedelta(seconds=15),
             takers=OneTaker(),
             types=lambda: ["report"],
+            asked=lambda: None,
             leases=lambda: leases,
             run=claimed.extend,
         )
@@ -265,6 +266,7 @@ async def test_announcement_of_a_job_to_come_sets_a_timer_for_that_very_moment(d
             lease=timedelta(seconds=15),
             takers=OneTaker(),
             types=lambda: ["report"],
+            asked=lambda: None,
             leases=list,
             run=lambda jobs: None,
         )
