@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from enum import StrEnum
@@ -79,7 +80,7 @@ class Child:
         self.queue: deque[RunningJob] = deque()
         """What it was sent and has not finished, in order: the first one runs."""
         self.head_since = 0.0
-        """When the first one became the first, on the loop's clock."""
+        """When the first one became the first, on the clock of `time.monotonic`, which is the loop's."""
         self.is_recalling = False
         """Jobs were recalled and it has not said yet that it forgot them; it gets no others before."""
         self.jobs_done = 0
@@ -553,7 +554,7 @@ class Children:
         if child.jobs_done == child.max_jobs:
             self.replace(child, f"it has run {child.jobs_done} jobs")
         if child.queue:
-            child.head_since = asyncio.get_running_loop().time()
+            child.head_since = time.monotonic()
             self._listener.job_finished(running, finished, child.queue[0])
             return
         if child.state is ChildState.BUSY:

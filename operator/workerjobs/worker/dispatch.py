@@ -22,8 +22,8 @@ FRAME_CHARACTERS = 1_000_000
 """Of data, in one frame; a single job may have more."""
 RECALL_SECONDS = 0.05
 """Jobs behind one that runs longer are given to others."""
-_NEW_WEIGHT = 0.05
-"""How much a run shorter than expected changes what is expected; a longer one counts half."""
+LEARN_RUNS = 16
+"""After so many runs what is expected of others is corrected."""
 
 
 class Dispatch:
@@ -48,14 +48,14 @@ class Dispatch:
         self._backlog: deque[RunningJob] = deque()
         self._pace: float | None = None
         """Seconds that a run is expected to take."""
-        self._recall_timer: asyncio.TimerHandle | None = None
-
-    @property
-    def depth(self) -> int:
+        self.depth = 1
         """How many jobs a child is given at once."""
-        if self._pace is None:
-            return 1
-        return max(1, min(FRAME_JOBS, int(FRAME_SECONDS / max(self._pace, 1e-6))))
+        self._new_runs = 0
+        self._new_seconds = 0.0
+        """Runs that are not in the pace yet."""
+        self._has_asked = False
+        """More jobs were asked for, and none came since."""
+        self._recall_timer: asyncio.TimerHandle | None = None
 
     def count_wanted(self) -> int:
         """How many jobs to claim now."""
@@ -69,12 +69,16 @@ class Dispatch:
         # Not for every place that gets free: what a claim costs is shared by the jobs it finds.
         return wanted if depth == 1 or 2 * wanted >= takers * depth else 0
 
-    def is_low(self, child: Child | None) -> bool:
-        """Whether a child has run half of what it may have; asked after every job, so it has to be cheap."""
-        return child is not None and 2 * len(child.queue) <= self.depth
+    def wants_more(self, child: Child | None) -> bool:
+        """Whether it is time to claim again, after a run of a child; asked after every job, so it has to be cheap."""
+        if self._has_asked or child is None or 2 * len(child.queue) > self.depth:
+            return False
+        self._has_asked = self.count_wanted() > 0
+        return self._has_asked
 
     def add(self, runs: Sequence[RunningJob]) -> None:
         """Take claimed jobs."""
+        self._has_asked = False
         self._backlog.extend(runs)
         self.assign()
 
@@ -101,13 +105,18 @@ class Dispatch:
             self._recall_timer = asyncio.get_running_loop().call_later(RECALL_SECONDS / 2, self._watch)
 
     def ran(self, seconds: float) -> None:
-        """Learn how long a run took."""
-        if self._pace is None:
-            self._pace = seconds
-        elif seconds > self._pace:
-            self._pace = (self._pace + seconds) / 2 if seconds > RECALL_SECONDS else self._pace * 0.9 + seconds * 0.1
-        else:
-            self._pace += (seconds - self._pace) * _NEW_WEIGHT
+        """Learn how long a run took; called after every job, so it has to be cheap."""
+        self._new_runs += 1
+        self._new_seconds += seconds
+        if self._new_runs >= LEARN_RUNS or self._pace is None or seconds > RECALL_SECONDS:
+            self._learn()
+
+    def _learn(self) -> None:
+        seconds = self._new_seconds / self._new_runs
+        self._new_runs, self._new_seconds = 0, 0.0
+        # As slow as the latest runs at once, and faster step by step.
+        self._pace = seconds if self._pace is None or seconds > self._pace else (self._pace + seconds) / 2
+        self.depth = max(1, min(FRAME_JOBS, int(FRAME_SECONDS / max(self._pace, 1e-6))))
 
     def recall(self, child: Child) -> None:
         """Take back what a child has not begun, and put it before what waits; call `Child.hear` before."""
@@ -163,6 +172,7 @@ class Dispatch:
         if is_slow:
             # Expect no more tiny jobs until runs show again that they are.
             self._pace = max(self._pace or 0.0, RECALL_SECONDS)
+            self.depth = 1
             self.assign()
             if surplus := [self._backlog.pop() for _ in range(len(self._backlog))][::-1]:
                 self._on_surplus(surplus)

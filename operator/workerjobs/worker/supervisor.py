@@ -245,10 +245,9 @@ class Supervisor:
 
     def _begun(self, running: RunningJob) -> None:
         """It is a job's turn: it has as long as its timeout says, and as much memory as its limit says."""
-        loop = asyncio.get_running_loop()
-        running.began = loop.time()
+        running.began = time.monotonic()
         if running.job.timeout_ms is not None:
-            running.timer = loop.call_later(
+            running.timer = asyncio.get_running_loop().call_later(
                 running.job.timeout_ms / 1000, self._stop_job, running, StopReason.TIMED_OUT
             )
         self._memory.begin(running.job)
@@ -348,7 +347,7 @@ class Supervisor:
             self._settle(job, Outcome.failure(finished.error, started, ended))
         if next_one is not None:
             self._begun(next_one)
-            if self._dispatch.is_low(next_one.child) and self._dispatch.count_wanted():
+            if self._dispatch.wants_more(next_one.child):
                 self._pickup.wake()
 
     def job_lost(self, running: RunningJob, how: str) -> None:
@@ -376,7 +375,7 @@ class Supervisor:
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         running = self._running.get(job.id)
-        if running is None or running.lease.fencing_token != job.fencing_token:
+        if running is None or running.job.fencing_token != job.fencing_token:
             return
         running.is_over = True
         if running.timer is not None:
