@@ -74,7 +74,7 @@ def test_job_that_ends_its_process_in_a_frame_costs_itself_alone(
             new = [NewJob(type="tiny", data={"n": n} | ({"how": how} if n == 90 else {})) for n in range(200)]
             jobs = await run_jobs(running.store, *new, seconds=60)
             assert behind(frames, jobs[90]) > 0
-            assert [job.data["n"] for job in jobs if job.state is not JobState.SUCCEEDED] == [90]
+            assert {job.data["n"]: job.error for job in jobs if not job.success} == {90: jobs[90].error}
             assert (jobs[90].error or "").startswith(error)
             assert {(job.attempt, job.rescues) for job in jobs} == {(1, 0)}
             assert running.metric("workerjobs_jobs_running") == 0
@@ -84,7 +84,7 @@ def test_job_that_ends_its_process_in_a_frame_costs_itself_alone(
     check()
 
 
-@pytest.mark.parametrize(("reason", "error"), [("cancel", "Job cancelled"), ("timeout", "Job timed out after 0.5 s")])
+@pytest.mark.parametrize(("reason", "error"), [("cancel", "Job cancelled"), ("timeout", "Job timed out after 3 s")])
 def test_job_that_is_stopped_in_a_frame_stops_alone(
     database_url: str, frames: list[list[int]], reason: str, error: str
 ) -> None:
@@ -93,7 +93,7 @@ def test_job_that_is_stopped_in_a_frame_stops_alone(
         sql(database_url, RUNS)
         async with worker(database_url, children=2, modules=[JOBS, PROCESS_JOBS]) as running:
             await warm_up(running, frames)
-            timeout = 500 if reason == "timeout" else None
+            timeout = 3000 if reason == "timeout" else None
             stored = await running.store.submit(
                 [
                     NewJob(
@@ -110,7 +110,7 @@ def test_job_that_is_stopped_in_a_frame_stops_alone(
                 await running.store.cancel([stored[90].id])
             jobs = [await finished(running.store, job, seconds=60) for job in stored]
             assert behind(frames, jobs[90]) > 0
-            assert [job.data["n"] for job in jobs if job.state is not JobState.SUCCEEDED] == [90]
+            assert {job.data["n"]: job.error for job in jobs if not job.success} == {90: jobs[90].error}
             assert jobs[90].error == error
             assert {(job.attempt, job.rescues) for job in jobs} == {(1, 0)}
         assert sql(database_url, "select count(*) from runs") == [(200,)]

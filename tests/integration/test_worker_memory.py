@@ -126,8 +126,8 @@ async def test_child_that_keeps_too_much_is_replaced_and_no_job_is_lost(
     caplog.set_level("INFO", logger="workerjobs")
     monkeypatch.setattr(memory_watch, "CHILDREN_EVERY_SECONDS", 0.05)
     async with worker(database_url, modules=[PROCESS_JOBS], child_max_mib=100) as running:
+        (old,) = map(process, await until(lambda: running.supervisor.child_pids))
         first = await run_one(running.store, "take", {"how": "slowly", "mib": 120, "keep": True})
-        old = process(first.result["pid"])
         await gone([old])
         after = await run_jobs(running.store, *(NewJob(type="who") for _ in range(3)))
         (new,) = running.supervisor.child_pids
