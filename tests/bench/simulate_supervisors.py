@@ -187,6 +187,7 @@ async def simulate(url: str, options: argparse.Namespace) -> str:
         done, _ = await asyncio.wait(tasks, timeout=options.seconds, return_when=asyncio.FIRST_EXCEPTION)
         took, cpu = time.perf_counter() - began, time.process_time() - cpu
         simulation.is_over = True
+        await asyncio.wait(tasks[-2:])  # What is being copied is not cut off.
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
