@@ -241,7 +241,9 @@ def make_jobs(count: int, rng: random.Random) -> list[NewJob]:
 
 async def submit(url: str, jobs: list[NewJob]) -> set[int]:
     async with open_store(url) as store:
-        tick = NewJob(type="effect", data={"n": -1, "milliseconds": 1}, cron_schedule="* * * * * *", cron_key=CRON_KEY)
+        tick = NewJob(
+            type="effect", data={"n": -1, "milliseconds": 1}, cron_schedule="* * * * * *", cron_key=CRON_KEY, priority=2
+        )
         await store.submit([tick])
         stored = await store.submit(jobs)
     return {job.id for job in stored}

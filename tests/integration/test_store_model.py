@@ -33,7 +33,7 @@ from hypothesis.stateful import (
 
 from tests.support.queue_model import HOURLY, QueueModel, Row, Run
 from workerjobs.domain.job import Job, NewJob, RetryPolicy, encode_json
-from workerjobs.domain.lifecycle import Outcome, settle
+from workerjobs.domain.lifecycle import Outcome, Settlement, settle
 from workerjobs.ports import JobFilter, Lease, Progress
 from workerjobs.storage.postgres import PostgresJobStore
 
@@ -117,11 +117,17 @@ class StoreMachine(RuleBasedStateMachine):
         self.owner_of: dict[Run, str] = {}
         self.newest_token = 0
 
-    @initialize()
-    def empty_tables(self) -> None:
+    @initialize(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
         self.sql('truncate "workerJobs", "workerJobLimits", "workerJobPauses" restart identity')
         self.sql("select setval('workerjobs.fencing_token', 1, false)")
         self.set_clock()
+        # Many of one kind, so that the order among them decides who gets which.
+        dues = st.sampled_from([-3600, -60, -5, 0, 20])
+        seconds = data.draw(st.lists(dues, min_size=5, max_size=8), label="seconds until due")
+        jobs = [NewJob(type="mail", due=START + timedelta(seconds=each), **FAILING[2]) for each in seconds]
+        self.wait(self.store.submit(jobs))
+        self.model.submit(jobs)
 
     def teardown(self) -> None:
         self.connection.close()
@@ -223,6 +229,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert [job.id for job in jobs] == [row.id for row in rows]
         self.take(jobs, rows, owner)
 
+    @rule(owner=OWNERS, limit=st.sampled_from([1, 2]))
+    def claim_a_few(self, owner: str, limit: int) -> None:
+        self.claim(owner, "default", limit, TYPES)
+
     @rule(pool=POOLS, types=KNOWN)
     def claim_at_once(self, pool: str, types: list[str]) -> None:
         async def both() -> list[list[Job]]:
@@ -292,6 +302,12 @@ class StoreMachine(RuleBasedStateMachine):
             if key is None or key not in lines:
                 runs.append(run)
                 lines |= {key} if key is not None else set()
+        settlements = self.end(runs, success)
+        if is_answer_lost:
+            self.compare()
+            assert not self.wait(self.store.settle(settlements)).stored
+
+    def end(self, runs: Sequence[Run], success: bool) -> list[Settlement]:
         result = {"n": 1} if success else {"error": "no paper"}
         outcome = Outcome(True, encode_json(result)) if success else Outcome.failure("no paper")
         settlements = [settle(self.jobs[run], outcome, now=self.model.now) for run in runs]
@@ -301,9 +317,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert not settled.without_follow_up
         assert settled.stored == stored
         assert settled.stale == {run.id for run in runs} - stored
-        if is_answer_lost:
-            self.compare()
-            assert not self.wait(self.store.settle(settlements)).stored
+        return settlements
 
     @precondition(lambda self: self.stale())
     @rule(data=st.data(), success=st.booleans(), what=st.sampled_from(["settle", "settle", "renew", "release"]))
@@ -319,6 +333,9 @@ class StoreMachine(RuleBasedStateMachine):
             assert not self.wait(self.store.renew(self.leases(runs), LEASE)).held
         else:
             assert not self.wait(self.store.release(self.leases(runs)))
+
+    def held(self) -> list[Run]:
+        return [run for run in self.jobs if self.model.holds(run) is not None]
 
     def stale(self) -> list[Run]:
         return [run for run in self.jobs if self.model.holds(run) is None]
@@ -353,14 +370,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.compare()
         self.claim(owner, "default", 100, TYPES)
 
-    @precondition(lambda self: self.jobs)
-    @rule(data=st.data(), times=st.sampled_from([3, 4]))
-    def have_been_rescued(self, data: st.DataObject, times: int) -> None:
-        """Some of a job's workers were lost before: it would take too many steps to come here by themselves."""
-        (run,) = self.choose_runs(data, 1)
-        if (row := self.model.holds(run)) is not None:
-            row.rescues = times
-            self.sql('update "workerJobs" set rescues = %s where id = %s', times, row.id)
+    @precondition(lambda self: self.held())
+    @rule(data=st.data(), times=st.sampled_from([3, 4]), owner=OWNERS)
+    def lose_the_workers_of_one_job(self, data: st.DataObject, times: int, owner: str) -> None:
+        """A job lost so many workers before that it takes too many steps to come here, and loses one more."""
+        run = data.draw(st.sampled_from(self.held()), label="run")
+        self.model.rows[run.id].rescues = times
+        self.sql('update "workerJobs" set rescues = %s where id = %s', times, run.id)
+        self.lose_workers_and_claim_again(owner)
 
     # --- managing
 
@@ -369,6 +386,14 @@ class StoreMachine(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         ids = data.draw(st.lists(st.sampled_from([*self.model.rows]), min_size=1, max_size=3), label="ids")
         assert {job.id for job in self.wait(self.store.cancel(ids))} == self.model.cancel(set(ids))
+
+    @precondition(lambda self: self.held())
+    @rule(data=st.data(), success=st.booleans())
+    def cancel_a_run_and_settle_it(self, data: st.DataObject, success: bool) -> None:
+        """It may have ended before its worker heard of the cancel."""
+        run = data.draw(st.sampled_from(self.held()), label="run")
+        assert {job.id for job in self.wait(self.store.cancel([run.id]))} == self.model.cancel([run.id])
+        self.end([run], success)
 
     @rule(job_type=st.sampled_from(TYPES))
     def pause_or_resume(self, job_type: str) -> None:
@@ -446,7 +471,7 @@ def test_random_steps_leave_the_table_as_the_model_says(database_url: str) -> No
             run_state_machine_as_test(
                 lambda: StoreMachine(database_url, loop, stores, steps),  # type: ignore[arg-type]  # any callable does
                 settings=settings(
-                    max_examples=EXAMPLES or 60,
+                    max_examples=EXAMPLES or 80,
                     stateful_step_count=STEPS,
                     derandomize=not EXAMPLES,
                     database=None,
