@@ -275,7 +275,7 @@ class QueueModel:
                 start = self._start(row, self.next_starts.get(row.concurrency_key))
                 assert start is not None
                 self.next_starts[row.concurrency_key] = start
-        return chosen, len(first) - len(chosen)
+        return chosen, limit - len(chosen)
 
     def _start(self, row: Row, noted: datetime | None) -> datetime | None:
         """What a start under a rate leaves noted; None where it comes too early."""
