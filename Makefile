@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev test lint format schema bench bench-smoke clean
+.PHONY: help install demo dev test lint format schema bench bench-smoke chaos-smoke clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -53,6 +53,9 @@ bench: $(INSTALLED) ## Ours and its peers side by side into docs/benchmarks.md; 
 
 bench-smoke: $(INSTALLED) ## Pickup latency and throughput in brief
 	$(BIN)/python -m tests.bench.smoke
+
+chaos-smoke: $(INSTALLED) ## 20,000 jobs while workers are killed and Postgres crashes; all are accounted for
+	$(BIN)/python -m tests.chaos.smoke
 
 clean: ## Remove what was built here; caches in ~/.cache/workerjobs stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

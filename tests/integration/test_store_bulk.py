@@ -87,6 +87,30 @@ async def test_bulk_cancels_what_is_pending_under_its_tags(database_url: str) ->
 
 
 @in_loop
+async def test_jobs_that_a_later_one_of_the_bulk_replaces_are_removed_in_time(database_url: str) -> None:
+    """They were finished from the start and had no moment to be removed at: they stayed for ever."""
+    long_ago, last_moment = datetime(2020, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    async with open_store(database_url) as store:
+        await store.submit_bulk(
+            [
+                NewJob(type="x", tag="a", due=long_ago),
+                NewJob(type="x", tag="a", due=long_ago, remove_delay_ms=1000),
+                NewJob(type="x", tag="a"),
+                NewJob(type="x", tag="a", due=last_moment),
+                NewJob(type="x", tag="a"),
+            ]
+        )
+        *replaced, last = await all_jobs(store, database_url)
+        assert [(job.remove_at or job.due) - job.due for job in replaced[:3]] == [
+            timedelta(hours=1),
+            timedelta(seconds=1),
+            timedelta(hours=1),
+        ]
+        assert (replaced[3].remove_at is not None, last.remove_at) == (True, None)
+        assert await store.prune(100) == 2
+
+
+@in_loop
 async def test_moments_that_bulk_leaves_to_the_database_are_its_own(database_url: str) -> None:
     async with open_store(database_url) as store:
         before = await store.now()

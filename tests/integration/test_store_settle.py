@@ -468,3 +468,17 @@ def reads_of_running_index(url: str) -> int:
         """select idx_tup_read from pg_stat_user_indexes where indexrelname = 'workerJobs_running'""",
     )
     return int(count)
+
+
+@in_loop
+async def test_stale_end_in_the_batch_of_the_valid_one_makes_no_second_follow_up(database_url: str) -> None:
+    """A worker that was cut off had ended a run, was rescued from, and claimed and ended the row again."""
+    async with open_store(database_url) as store:
+        first = await claim_one(store)
+        await store.release([lease_of(first)])
+        (second,) = await claim_all(store)
+        retry = FollowUp(FollowUpKind.RETRY, await store.now(), attempt=2, cron_key=None)
+        failure = Outcome.failure("no paper")
+        settled = await store.settle([settlement(first, failure, retry), settlement(second, failure, retry)])
+        assert settled.stored == {first.id}
+    assert count_rows(database_url, f'"rescheduledFromJob" = {first.id}') == 1

@@ -336,7 +336,7 @@ class PostgresJobStore:
 
     async def _settle_batch(self, batch: Sequence[Settlement], stored: set[int]) -> str | None:
         """Settle a batch in one statement; returns the database's reason where it refuses."""
-        follow_ups = [(each.job_id, follow_up) for each in batch for follow_up in each.follow_ups]
+        follow_ups = [(each, follow_up) for each in batch for follow_up in each.follow_ups]
         values = {
             "ids": number_array(each.job_id for each in batch),
             "tokens": number_array(each.fencing_token for each in batch),
@@ -344,7 +344,8 @@ class PostgresJobStore:
             "results": text_array(each.outcome.result_json for each in batch),
             "starteds": number_array(each.outcome.started for each in batch),
             "finisheds": number_array(each.outcome.finished for each in batch),
-            "follow_ids": [job_id for job_id, _ in follow_ups],
+            "follow_ids": [each.job_id for each, _ in follow_ups],
+            "follow_tokens": [each.fencing_token for each, _ in follow_ups],
             "follow_kinds": [str(follow_up.kind) for _, follow_up in follow_ups],
             "follow_dues": [follow_up.due for _, follow_up in follow_ups],
             "follow_attempts": [follow_up.attempt for _, follow_up in follow_ups],

@@ -10,8 +10,8 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from itertools import chain, islice
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice, repeat
 from typing import Any
 
 from psycopg.rows import dict_row, tuple_row
@@ -193,8 +193,21 @@ def submitting_bulk(bulk: Bulk) -> Steps[int]:
         columns["finished"] = [now if each else None for each in superseded]
         columns["success"] = [False if each else None for each in superseded]
         columns["result"] = [REPLACED_RESULT if each else None for each in superseded]
+        # Rows that are settled or cancelled get it then; these are finished from the start.
+        dues, delays = columns.get("due", repeat(now)), columns.get("removeDelay", repeat(0))
+        columns["removeAt"] = [
+            _remove_at(due, delay) if each else None for each, due, delay in zip(superseded, dues, delays, strict=False)
+        ]
     yield CopyIn(table, list(columns), _copy_blocks(list(columns.values())))
     return bulk.count
+
+
+def _remove_at(due: datetime, delay_ms: int) -> datetime:
+    """When a job may be removed, as ``workerjobs.remove_at`` says."""
+    try:
+        return due + timedelta(milliseconds=delay_ms or 3_600_000)
+    except OverflowError:
+        return due
 
 
 def jobs_json(jobs: Sequence[NewJob], now: datetime, replaced_tags: set[str]) -> str:

@@ -24,9 +24,11 @@ followed as (
     select {follow_up_values}
     from settled as s
     join unnest(
-        %(follow_ids)s::bigint[], %(follow_kinds)s::text[], %(follow_dues)s::timestamptz[], %(follow_attempts)s::int[],
-        %(follow_cron_keys)s::text[]
-    ) as f (id, kind, due, attempt, cron_key) on f.id = s.id
+        %(follow_ids)s::bigint[], %(follow_tokens)s::bigint[], %(follow_kinds)s::text[], %(follow_dues)s::timestamptz[],
+        %(follow_attempts)s::int[], %(follow_cron_keys)s::text[]
+    ) as f (id, token, kind, due, attempt, cron_key)
+        -- The token as well: the same batch may hold a stale end of the same row, whose follow-ups are not wanted.
+        on f.id = s.id and f.token = s."fencingToken"
     where
         -- A resource that was deleted while its job ran gets no further rows.
         not exists (
