@@ -51,8 +51,8 @@ begin
 end $$;
 
 CREATE FUNCTION workerjobs.announce_inserted() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO 'public'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
     earliest record;
@@ -109,8 +109,8 @@ begin
 end $$;
 
 CREATE FUNCTION workerjobs.announce_limited() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO 'public'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 begin
     perform workerjobs.announce_key(new."concurrencyKey");
@@ -118,8 +118,8 @@ begin
 end $$;
 
 CREATE FUNCTION workerjobs.announce_pending() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO 'public'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 begin
     perform pg_notify('workerJobs', json_build_object(

@@ -217,6 +217,18 @@ create trigger "announceLimited" after update on "workerJobs"
     )
     execute function workerjobs.announce_limited();
 
+-- Who may insert jobs need not be allowed to read limits: these look with the rights of the tables' owner, and in the
+-- tables' schema before any of the caller's temporary tables.
+do $$
+declare
+    announcer text;
+begin
+    foreach announcer in array array['announce_inserted()', 'announce_pending()', 'announce_limited()'] loop
+        execute format('alter function workerjobs.%s security definer', announcer);
+        execute format('alter function workerjobs.%s set search_path = %I, pg_temp', announcer, current_schema());
+    end loop;
+end $$;
+
 create function workerjobs.announce_settings() returns trigger
 language plpgsql as $$
 begin
