@@ -401,6 +401,10 @@ class JobStore(Protocol):
         """Read all pauses."""
         ...
 
+    async def declare_limits(self, concurrency: Mapping[str, int]) -> None:
+        """Limit how many jobs of types run at once, as their code says; limits that were set by hand stay."""
+        ...
+
     async def set_limit(
         self,
         kind: LimitKind,

@@ -160,3 +160,41 @@ async def test_workers_of_two_pools_share_a_table_and_no_job(
         owners = {job.id: (await finished(ours.store, job, seconds=SOON)).lease_owner for job in stored}
         assert list(owners.values()) == [ours.supervisor.owner] * 2 + [theirs.supervisor.owner] * 2
         assert (await read(ours.store, nobodys)).state is JobState.PENDING
+
+
+LIMITED_JOBS = """
+from tests.support.jobs import hold
+from workerjobs import job
+
+@job("few", concurrency=2)
+def few(data, context):
+    return hold(data, context)
+"""
+
+
+@in_loop
+async def test_type_runs_as_many_at_once_as_its_code_says_unless_a_person_said_another_number(
+    database_url: str, told: Told, tmp_path: Path
+) -> None:
+    module = tmp_path / "few_jobs.py"
+    module.write_text(LIMITED_JOBS)
+    async with (
+        worker(database_url, children=2, modules=[str(module)]) as one,
+        worker(database_url, children=2, modules=[str(module)]),
+    ):
+        stored = await one.store.submit([NewJob(type="few", data=told.data()) for _ in range(4)])
+        running = await until(lambda: [job for job in stored if told.runs(job)][1:], seconds=SOON)
+        assert running
+        # Both know the limit; with it gone, the two that wait would have begun before this one, due later, ends.
+        assert [await is_running(one.store, job) for job in stored].count(True) == 2
+        await one.store.set_limit(LimitKind.TYPE, "few", 3, None, None)
+        await until(lambda: len([job for job in stored if told.runs(job)]) == 3, seconds=SOON)
+        assert [await is_running(one.store, job) for job in stored].count(True) == 3
+        told.go()
+        for job in stored:
+            assert (await finished(one.store, job, seconds=SOON)).success
+    # Another worker of that code leaves the number alone.
+    async with worker(database_url, modules=[str(module)]) as later:
+        (job,) = await later.store.submit([NewJob(type="few", data=told.data())])
+        assert (await finished(later.store, job, seconds=SOON)).success
+    assert sql(database_url, 'select concurrency, "isDeclared" from "workerJobLimits"') == [(3, False)]

@@ -400,6 +400,11 @@ class PostgresJobStore:
         """See `JobStore.pauses`."""
         return await self._rows("pauses", {}, class_row(Pause))
 
+    async def declare_limits(self, concurrency: Mapping[str, int]) -> None:
+        """See `JobStore.declare_limits`."""
+        values = {"names": text_array(concurrency), "concurrencies": number_array(concurrency.values())}
+        await self._execute("declare_limits", values)
+
     async def set_limit(
         self,
         kind: LimitKind,

@@ -815,6 +815,7 @@ CREATE TABLE public."workerJobLimits" (
     "rateLimit" integer,
     "ratePeriod" integer,
     "nextStart" timestamp with time zone,
+    "isDeclared" boolean DEFAULT false NOT NULL,
     "updatedAt" timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT "workerJobLimits_concurrency_check" CHECK ((concurrency >= 0)),
     CONSTRAINT "workerJobLimits_kind_check" CHECK ((kind = ANY (ARRAY['type'::text, 'key'::text]))),

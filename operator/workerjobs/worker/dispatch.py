@@ -16,12 +16,14 @@ from workerjobs.worker.running import RunningJob
 
 FRAME_SECONDS = 0.03
 """About how long the jobs take that a child is given at once."""
-FRAME_JOBS = 500
+FRAME_JOBS = 2000
 """A child is given at most so many."""
 FRAME_CHARACTERS = 1_000_000
 """Of data, in one frame; a single job may have more."""
 RECALL_SECONDS = 0.05
 """Jobs behind one that runs longer are given to others."""
+CLAIM_CHARACTERS = 8_000_000
+"""About so much data is claimed at once."""
 LEARN_RUNS = 16
 """After so many runs what is expected of others is corrected."""
 
@@ -53,6 +55,8 @@ class Dispatch:
         self._new_runs = 0
         self._new_seconds = 0.0
         """Runs that are not in the pace yet."""
+        self._data_characters = 0.0
+        """Of a job's data, as the largest average of a claim lately."""
         self._has_asked = False
         """More jobs were asked for, and none came since."""
         self._recall_timer: asyncio.TimerHandle | None = None
@@ -66,8 +70,10 @@ class Dispatch:
                 takers += 1
                 queued += len(child.queue)
         wanted = takers * depth - queued - len(self._backlog)
+        if self._data_characters and wanted > takers:
+            wanted = max(takers, min(wanted, int(CLAIM_CHARACTERS / self._data_characters)))
         # Not for every place that gets free: what a claim costs is shared by the jobs it finds.
-        return wanted if depth == 1 or 2 * wanted >= takers * depth else 0
+        return wanted if depth == 1 or 2 * (queued + len(self._backlog)) <= takers * depth else 0
 
     def wants_more(self, child: Child | None) -> bool:
         """Whether it is time to claim again, after a run of a child; asked after every job, so it has to be cheap."""
@@ -79,6 +85,9 @@ class Dispatch:
     def add(self, runs: Sequence[RunningJob]) -> None:
         """Take claimed jobs."""
         self._has_asked = False
+        if runs:
+            average = sum(len(running.job.data_json) for running in runs) / len(runs)
+            self._data_characters = max(average, 0.9 * self._data_characters)
         self._backlog.extend(runs)
         self.assign()
 

@@ -32,6 +32,8 @@ class KnownTypes:
         self.types: tuple[str, ...] = ()
         self.descriptions: dict[str, JobDescription] = {}
         """What is known of the types, by name."""
+        self.limits: dict[str, int] = {}
+        """How many jobs of a type run at once, for those whose code says it."""
         self.problems: tuple[str, ...] = ()
         self.is_ready = False
         """The first child has told."""
@@ -73,6 +75,11 @@ class KnownTypes:
     def _describe(self, news: Mapping[str, JobDescription]) -> None:
         self.descriptions = {**self.descriptions, **news}
         self.types = tuple(sorted(self.descriptions))
+        self.limits = {
+            name: description.options.concurrency
+            for name, description in self.descriptions.items()
+            if description.options.concurrency is not None
+        }
 
 
 class Presence(Duty):
@@ -86,6 +93,7 @@ class Presence(Duty):
         known: The types it knows.
         every: How often to show that it lives.
         is_draining: Whether it takes no more jobs.
+        on_declared: Told once the table knows the limits of types that were new here.
     """
 
     def __init__(
@@ -98,6 +106,7 @@ class Presence(Duty):
         known: KnownTypes,
         every: timedelta,
         is_draining: Callable[[], bool],
+        on_declared: Callable[[], None],
     ) -> None:
         super().__init__()
         self._store = store
@@ -107,6 +116,8 @@ class Presence(Duty):
         self._known = known
         self._every = every
         self._is_draining = is_draining
+        self._on_declared = on_declared
+        self._declared: dict[str, int] = {}
 
     async def step(self) -> float | None:
         """Show once."""
@@ -121,8 +132,20 @@ class Presence(Duty):
             schemas_json=self._known.schemas_json,
             is_draining=self._is_draining(),
         )
+        if self._known.limits != self._declared:
+            limits = dict(self._known.limits)
+            await self._store.declare_limits(limits)
+            self._declared = limits
+            self._on_declared()
         await self._store.show_worker(record)
         return self._every.total_seconds()
+
+    @property
+    def claimable_types(self) -> Sequence[str]:
+        """The types known here whose own limits the table knows: jobs of others could be claimed as without limits."""
+        if self._known.limits == self._declared:
+            return self._known.types
+        return [name for name in self._known.types if self._known.limits.get(name) == self._declared.get(name)]
 
 
 class UnknownTypes(Duty):

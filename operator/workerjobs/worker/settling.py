@@ -15,8 +15,10 @@ from workerjobs.worker.running import RunningJobs, job_facts
 
 log = logging.getLogger(__name__)
 
-BATCH = 500
-"""Settlements a statement."""
+BATCH = 2000
+"""Settlements a statement, at most."""
+BATCH_CHARACTERS = 4_000_000
+"""Of results, in one statement; a single one may have more."""
 
 
 class Settling(Duty):
@@ -38,7 +40,7 @@ class Settling(Duty):
     async def step(self) -> float | None:
         """Settle what waits; what the database could not take because it was away stays."""
         while self._waiting:
-            batch = self._waiting[:BATCH]
+            batch = self._next_batch()
             await self._save_last_progress([job for job, _ in batch])
             now = self._clock.now()
             settlements = [_decide(job, outcome, now) for job, outcome in batch]
@@ -52,6 +54,15 @@ class Settling(Duty):
                 if reason := settled.without_follow_up.get(job.id):
                     log.error("The row that should follow this job was refused: %s", reason, extra=job_facts(job))
         return None
+
+    def _next_batch(self) -> list[tuple[Job, Outcome]]:
+        batch = self._waiting[:BATCH]
+        characters = 0
+        for number, (_, outcome) in enumerate(batch):
+            characters += len(outcome.result_json)
+            if characters > BATCH_CHARACTERS and number:
+                return batch[:number]
+        return batch
 
     def _finish(self, job: Job, outcome: Outcome, refusal: str | None, is_stale: bool) -> None:
         if refusal is not None and outcome.success:

@@ -111,7 +111,7 @@ class Supervisor:
             pool=options.pool,
             lease=options.lease,
             takers=self._dispatch,
-            types=lambda: self._known.types,
+            types=lambda: self._presence.claimable_types,
             asked=lambda: self._rescue.asked(),
             leases=lambda: [running.lease for running in self._running],
             run=self._run_jobs,
@@ -124,6 +124,7 @@ class Supervisor:
             known=self._known,
             every=options.renew_every,
             is_draining=self._stopping.is_set,
+            on_declared=lambda: self._pickup.limits_changed(),
         )
         # Under another name than what is claimed to be run: pickup gives back what it does not know of.
         taker = f"{self.owner}:taken"

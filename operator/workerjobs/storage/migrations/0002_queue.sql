@@ -37,6 +37,8 @@ create table "workerJobLimits" (
     "ratePeriod" integer check ("ratePeriod" > 0),
     -- The moment at which the starts so far would have happened, had they come evenly at the allowed rate.
     "nextStart" timestamptz,
+    -- Workers wrote it, as the type's code says it; what a person sets stays as it is.
+    "isDeclared" boolean not null default false,
     "updatedAt" timestamptz not null default now(),
     primary key (kind, name),
     constraint "workerJobLimits_rate_is_whole" check (("rateLimit" is null) = ("ratePeriod" is null))

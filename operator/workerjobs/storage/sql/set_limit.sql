@@ -7,4 +7,4 @@ set concurrency = excluded.concurrency, "rateLimit" = excluded."rateLimit", "rat
         when (earlier."rateLimit", earlier."ratePeriod") is not distinct from (excluded."rateLimit", excluded."ratePeriod")
             then earlier."nextStart"
     end,
-    "updatedAt" = now()
+    "isDeclared" = false, "updatedAt" = now()
