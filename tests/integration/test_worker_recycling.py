@@ -45,20 +45,33 @@ async def test_child_that_never_has_nothing_to_do_is_replaced_too(database_url: 
     assert len(each) > 2
 
 
+WAITING_MODULE = """
+import pathlib, time
+
+while pathlib.Path({gate!r}).exists():
+    time.sleep(0.01)
+"""
+
+
 @in_loop
 async def test_child_that_is_replaced_ends_its_job_before_the_other_begins(database_url: str, tmp_path: Path) -> None:
     told = Told(tmp_path)
-    async with worker(database_url, modules=[JOBS, PROCESS_JOBS], child_max_jobs=1) as running:
+    gate, module = tmp_path / "gate", tmp_path / "waiting_module.py"
+    module.write_text(WAITING_MODULE.format(gate=str(gate)))
+    async with worker(database_url, modules=[JOBS, PROCESS_JOBS, str(module)], child_max_jobs=1) as running:
+        await until(lambda: running.metric("workerjobs_children", state="idle") == 1)
+        # The one that takes its place can't be ready before the next job is running.
+        gate.touch()
         first = await run_one(running.store, "who")
-        # The other one is on its way, and takes longer to import its modules than this job to begin.
         (held,) = await running.store.submit([NewJob(type="hold", data=told.data())])
         run = await told.run(held)
+        assert run["pid"] == first.result["pid"]
         old = process(run["pid"])
-        if run["pid"] == first.result["pid"]:
-            await until(lambda: running.metric("workerjobs_children", state="starting") == 1)
-            await until(lambda: any(child.was_ready and child.replaces for child in running.supervisor._children))
-            # The old one is given no frames behind its job, or it might never end; the new one's turn has not come.
-            assert [child.can_take for child in running.supervisor._children] == [False, False]
+        assert running.metric("workerjobs_children", state="starting") == 1
+        gate.unlink()
+        await until(lambda: any(child.was_ready and child.replaces for child in running.supervisor._children))
+        # The old one is given no frames behind its job, or it might never end; the new one's turn has not come.
+        assert [child.can_take for child in running.supervisor._children] == [False, False]
         (waiting,) = await running.store.submit([NewJob(type="who")])
         told.go()
         assert (await finished(running.store, held)).state is JobState.SUCCEEDED
