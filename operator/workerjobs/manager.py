@@ -122,7 +122,7 @@ class WorkerManager:
         """Store very many jobs in one go, all or none; returns how many.
 
         Args:
-            jobs: As in `submit_job`; 100,000 of them take about a second.
+            jobs: As in `submit_job`; 100,000 of them take about two seconds.
 
         Raises:
             InvalidInputError: Some are not valid; each is named by its index, from 0.
