@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from enum import StrEnum
-from typing import Protocol, cast
+from typing import Protocol
 
 import msgspec
 
 from workerjobs.domain.job import Job
+from workerjobs.worker.channel import Channel
 from workerjobs.worker.child import CONFIGURATION_VARIABLE, Configuration
 from workerjobs.worker.memory import resident_bytes
 from workerjobs.worker.messages import (
@@ -28,7 +29,6 @@ from workerjobs.worker.messages import (
     Finished,
     Fork,
     Forked,
-    FrameReader,
     FromChild,
     Logged,
     Ready,
@@ -41,10 +41,8 @@ from workerjobs.worker.messages import (
     ToNursery,
     encode,
     frame,
-    from_child_decoder,
     from_nursery_decoder,
     how_it_ended,
-    read_child_frame,
 )
 from workerjobs.worker.nursery import PACKET_BYTES
 from workerjobs.worker.output import Output
@@ -52,7 +50,6 @@ from workerjobs.worker.results import Results, make_memory
 from workerjobs.worker.running import RunningJob, job_facts
 
 log = logging.getLogger(__name__)
-job_log = logging.getLogger("workerjobs.job")
 
 KILL_SECONDS = 5.0
 """From SIGTERM to SIGKILL."""
@@ -175,84 +172,6 @@ class Child:
         return count
 
 
-class Channel(asyncio.Protocol):
-    """A child's stream of frames, and the results that it puts beside it."""
-
-    def __init__(
-        self,
-        results: Results,
-        on_data: Callable[[], None],
-        on_message: Callable[[FromChild], None],
-        on_closed: Callable[[], None],
-    ) -> None:
-        self._results = results
-        self._result_frames = FrameReader()
-        self._is_taking = False
-        self._on_data = on_data
-        self._on_message = on_message
-        self._on_closed = on_closed
-        self._frames = FrameReader()
-        self._transport: asyncio.Transport | None = None
-        self.closed = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Take the messages that are complete now."""
-        self._on_data()
-        try:
-            for body in self._frames.feed(data):
-                position, message = read_child_frame(body)
-                self._take_results(position)
-                self._on_message(message)
-        except (msgspec.MsgspecError, ValueError) as error:
-            log.error("A child's channel was disturbed: %s", error)
-            self.close()
-
-    def take_results(self) -> None:
-        """Take what results there are."""
-        if self._is_taking:
-            # Whoever takes them now is telling of one, and goes on with the others in their order.
-            return
-        self._on_data()
-        try:
-            self._take_results(self._results.written)
-        except (msgspec.MsgspecError, ValueError) as error:
-            log.error("A child's results were disturbed: %s", error)
-            self.close()
-
-    def _take_results(self, until: int) -> None:
-        self._is_taking = True
-        try:
-            for body in self._result_frames.feed(self._results.take(until)):
-                self._on_message(from_child_decoder.decode(body))
-        finally:
-            self._is_taking = False
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The child is gone, or closed its end."""
-        self.closed.set()
-        self._on_closed()
-
-    def write(self, data: bytes) -> None:
-        """Send; what the child does not take now waits in this process."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def end(self) -> None:
-        """Say that nothing more comes: the child ends once it has nothing left to do."""
-        if self._transport is not None and not self._transport.is_closing():
-            with contextlib.suppress(OSError):
-                self._transport.write_eof()
-
-    def close(self) -> None:
-        """Close this end."""
-        if self._transport is not None:
-            self._transport.abort()
-
-
 class Listener(Protocol):
     """Who is told what the children say."""
 
@@ -345,8 +264,7 @@ class Children:
         child.state = ChildState.STOPPING
         self._signal(child, signal.SIGKILL if at_once else signal.SIGTERM)
         if not at_once:
-            loop = asyncio.get_running_loop()
-            child.kill_timer = loop.call_later(KILL_SECONDS, self._signal, child, signal.SIGKILL)
+            self._kill_later(child)
 
     def replace(self, child: Child, why: str) -> None:
         """Have another child take a child's place: once that is ready, and this one has nothing left to do.
@@ -364,8 +282,7 @@ class Children:
         assert child.channel is not None
         child.state = ChildState.STOPPING
         child.channel.end()
-        loop = asyncio.get_running_loop()
-        child.kill_timer = loop.call_later(KILL_SECONDS, self._signal, child, signal.SIGKILL)
+        self._kill_later(child)
 
     async def close(self) -> None:
         """End all children and the nursery; jobs that still run are reported lost."""
@@ -573,6 +490,10 @@ class Children:
 
     def _signal(self, child: Child, signum: signal.Signals) -> None:
         self._spawn(self._tell_nursery(SendSignal(child.number, signum)))
+
+    def _kill_later(self, child: Child) -> None:
+        loop = asyncio.get_running_loop()
+        child.kill_timer = loop.call_later(KILL_SECONDS, self._signal, child, signal.SIGKILL)
 
     def _bury(self, child: Child, how: str, *, refork: bool = True) -> None:
         """Take a dead child from the books, report its job, and start another one in its place."""

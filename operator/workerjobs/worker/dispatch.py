@@ -124,8 +124,11 @@ class Dispatch:
         seconds = self._new_seconds / self._new_runs
         self._new_runs, self._new_seconds = 0, 0.0
         # As slow as the latest runs at once, and faster step by step.
-        self._pace = seconds if self._pace is None or seconds > self._pace else (self._pace + seconds) / 2
-        self.depth = max(1, min(FRAME_JOBS, int(FRAME_SECONDS / max(self._pace, 1e-6))))
+        self._expect(seconds if self._pace is None or seconds > self._pace else (self._pace + seconds) / 2)
+
+    def _expect(self, seconds: float) -> None:
+        self._pace = seconds
+        self.depth = max(1, min(FRAME_JOBS, int(FRAME_SECONDS / max(seconds, 1e-6))))
 
     def recall(self, child: Child) -> None:
         """Take back what a child has not begun, and put it before what waits; call `Child.hear` before."""
@@ -180,8 +183,7 @@ class Dispatch:
                 is_slow = True
         if is_slow:
             # Expect no more tiny jobs until runs show again that they are.
-            self._pace = max(self._pace or 0.0, RECALL_SECONDS)
-            self.depth = 1
+            self._expect(max(self._pace or 0.0, RECALL_SECONDS))
             self.assign()
             if surplus := [self._backlog.pop() for _ in range(len(self._backlog))][::-1]:
                 self._on_surplus(surplus)

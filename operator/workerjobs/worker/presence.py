@@ -118,6 +118,8 @@ class Presence(Duty):
         self._is_draining = is_draining
         self._on_declared = on_declared
         self._declared: dict[str, int] = {}
+        # Read from files: once, and not at every step.
+        self._version = version("workerjobs")
 
     async def step(self) -> float | None:
         """Show once."""
@@ -126,7 +128,7 @@ class Presence(Duty):
             pool=self._pool,
             host=socket.gethostname(),
             pid=os.getpid(),
-            version=version("workerjobs"),
+            version=self._version,
             children=self._children,
             types=() if self._is_draining() else self._known.types,
             schemas_json=self._known.schemas_json,
