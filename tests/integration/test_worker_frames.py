@@ -16,6 +16,7 @@ from tests.support.table import count_rows, read, sql
 from tests.support.workers import JOBS, PROCESS_JOBS, Told, Worker, finished, run_jobs, worker
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.worker.children import Child
+from workerjobs.worker.dispatch import FRAME_SECONDS, Dispatch
 from workerjobs.worker.output import LIMIT_BYTES, LINE_BYTES, Output, mark
 from workerjobs.worker.running import RunningJob
 
@@ -23,11 +24,15 @@ RUNS = "create table runs (n int primary key, pid int)"
 """A job that runs twice violates the key and fails."""
 
 
+RUN_SECONDS = FRAME_SECONDS / 120
+
+
 @pytest.fixture
 def frames(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The ids of the jobs of every frame that is sent."""
+    """The ids of the jobs of every frame that is sent; on any machine frames grow to about 120 jobs."""
     sent: list[list[int]] = []
-    send = Child.send
+    send, ran = Child.send, Dispatch.ran
+    monkeypatch.setattr(Dispatch, "ran", lambda dispatch, seconds: ran(dispatch, RUN_SECONDS))
 
     def note(child: Child, runs: Sequence[RunningJob], now: float) -> None:
         sent.append([running.job.id for running in runs])
@@ -37,16 +42,18 @@ def frames(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return sent
 
 
-async def warm_up(running: Worker, frames: list[list[int]]) -> None:
-    """Let a worker learn that jobs are tiny."""
-    await run_jobs(running.store, NewJob(type="who"))
+async def warm_up(running: Worker, frames: list[list[int]], database_url: str) -> None:
+    """Let every child connect, and the worker learn that jobs are tiny."""
+    sql(database_url, RUNS)
+    numbers = itertools.count()
 
     async def is_warm() -> bool:
-        await run_jobs(running.store, *(NewJob(type="who") for _ in range(100)))
-        return max(map(len, frames[-20:])) > 5
+        await run_jobs(running.store, *(NewJob(type="tiny", data={"n": next(numbers)}) for _ in range(250)))
+        return max(map(len, frames[-20:])) >= 100
 
     await until(is_warm)
     frames.clear()
+    sql(database_url, "truncate runs")
 
 
 def behind(frames: list[list[int]], job: Job) -> int:
@@ -68,9 +75,8 @@ def test_job_that_ends_its_process_in_a_frame_costs_itself_alone(
 ) -> None:
     @in_loop
     async def check() -> None:
-        sql(database_url, RUNS)
         async with worker(database_url, children=2, modules=[JOBS, PROCESS_JOBS]) as running:
-            await warm_up(running, frames)
+            await warm_up(running, frames, database_url)
             new = [NewJob(type="tiny", data={"n": n} | ({"how": how} if n == 90 else {})) for n in range(200)]
             jobs = await run_jobs(running.store, *new, seconds=60)
             assert behind(frames, jobs[90]) > 0
@@ -90,9 +96,8 @@ def test_job_that_is_stopped_in_a_frame_stops_alone(
 ) -> None:
     @in_loop
     async def check() -> None:
-        sql(database_url, RUNS)
         async with worker(database_url, children=2, modules=[JOBS, PROCESS_JOBS]) as running:
-            await warm_up(running, frames)
+            await warm_up(running, frames, database_url)
             timeout = 3000 if reason == "timeout" else None
             stored = await running.store.submit(
                 [
@@ -122,9 +127,8 @@ def test_job_that_is_stopped_in_a_frame_stops_alone(
 async def test_jobs_of_a_frame_that_are_cancelled_before_their_turn_never_begin(
     database_url: str, frames: list[list[int]]
 ) -> None:
-    sql(database_url, RUNS)
     async with worker(database_url, modules=[JOBS, PROCESS_JOBS]) as running:
-        await warm_up(running, frames)
+        await warm_up(running, frames, database_url)
         stored = await running.store.submit(
             [NewJob(type="tiny", data={"n": n} | ({"how": "hold"} if n == 0 else {})) for n in range(5)]
         )
@@ -141,7 +145,7 @@ async def test_row_of_each_job_of_a_frame_says_when_that_job_started(
     database_url: str, frames: list[list[int]]
 ) -> None:
     async with worker(database_url, children=2, modules=[JOBS, PROCESS_JOBS]) as running:
-        await warm_up(running, frames)
+        await warm_up(running, frames, database_url)
         jobs = await run_jobs(running.store, *(NewJob(type="who") for _ in range(300)))
     assert max(map(len, frames)) > 5
     by_process = defaultdict(list)
@@ -160,9 +164,8 @@ async def test_slow_job_at_the_head_of_a_frame_does_not_hold_up_those_behind_it(
     database_url: str, frames: list[list[int]], tmp_path: Path
 ) -> None:
     told = Told(tmp_path)
-    sql(database_url, RUNS)
     async with worker(database_url, children=2, modules=[JOBS, PROCESS_JOBS]) as running:
-        await warm_up(running, frames)
+        await warm_up(running, frames, database_url)
         slow, *tiny = await running.store.submit(
             [
                 NewJob(type="hold", data=told.data(), priority=1),
@@ -186,9 +189,8 @@ async def test_jobs_behind_a_slow_one_are_run_by_another_worker_where_there_is_n
     database_url: str, frames: list[list[int]], tmp_path: Path
 ) -> None:
     told = Told(tmp_path)
-    sql(database_url, RUNS)
     async with worker(database_url, modules=[JOBS, PROCESS_JOBS], grace=0) as first:
-        await warm_up(first, frames)
+        await warm_up(first, frames, database_url)
         slow, *tiny = await first.store.submit(
             [
                 NewJob(type="hold", data=told.data(), priority=1),
@@ -212,7 +214,7 @@ async def test_what_each_job_of_a_frame_prints_is_logged_as_its_own(
 ) -> None:
     caplog.set_level(logging.INFO, logger="workerjobs.output")
     async with worker(database_url, children=2, modules=[JOBS, PROCESS_JOBS]) as running:
-        await warm_up(running, frames)
+        await warm_up(running, frames, database_url)
         lengths = {50: 16_370, 51: 16_380, 52: 16_384, 53: 16_390, 100: 3_000_000, 101: 65_536, 150: 1_100_000}
         jobs = await run_jobs(
             running.store,
