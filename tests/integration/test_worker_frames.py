@@ -32,7 +32,7 @@ def frames(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The ids of the jobs of every frame that is sent; on any machine frames grow to about 120 jobs."""
     sent: list[list[int]] = []
     send, ran = Child.send, Dispatch.ran
-    monkeypatch.setattr(Dispatch, "ran", lambda dispatch, seconds: ran(dispatch, RUN_SECONDS))
+    monkeypatch.setattr(Dispatch, "ran", lambda dispatch, seconds: ran(dispatch, [RUN_SECONDS] * len(seconds)))
 
     def note(child: Child, runs: Sequence[RunningJob], now: float) -> None:
         sent.append([running.job.id for running in runs])

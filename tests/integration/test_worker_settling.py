@@ -12,7 +12,7 @@ from workerjobs.errors import DatabaseUnavailableError
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.metrics import WorkerMetrics
-from workerjobs.worker.running import RunningJobs
+from workerjobs.worker.running import RunningJob, RunningJobs
 from workerjobs.worker.settling import Settling
 
 
@@ -28,6 +28,13 @@ async def claimed(store: PostgresJobStore, count: int) -> tuple[list[Job], Settl
     return jobs, Settling(store, running, clock, WorkerMetrics()), running
 
 
+def of(running: RunningJobs, job: Job) -> RunningJob:
+    """The run of a job."""
+    found = running.get(job.id)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("result", ['"\\u0000"', '["\\ud800"]', "[NaN]", "[" * 50_000 + "]" * 50_000], ids=range(4))
 def test_of_a_hundred_outcomes_the_refused_one_fails_with_its_reason(database_url: str, result: str) -> None:
     @in_loop
@@ -35,7 +42,7 @@ def test_of_a_hundred_outcomes_the_refused_one_fails_with_its_reason(database_ur
         async with open_store(database_url) as store:
             jobs, settling, running = await claimed(store, 100)
             for job in jobs:
-                settling.add(job, Outcome(True, result if job is jobs[61] else "1"))
+                settling.add(of(running, job), Outcome(True, result if job is jobs[61] else "1"))
             assert await settling.step() is None
             assert len(running) == 0
             refused = await read(store, jobs[61])
@@ -67,7 +74,7 @@ async def test_row_written_past_every_check_holds_up_nobody(
         sql(database_url, insert)
         jobs, settling, running = await claimed(store, 4)
         for job in jobs:
-            settling.add(job, Outcome.failure("no paper"))
+            settling.add(of(running, job), Outcome.failure("no paper"))
         await settling.step()
         assert len(running) == 0
     assert count_rows(database_url, "success = false") == len(jobs) == 11
@@ -82,7 +89,7 @@ async def test_outcomes_are_kept_while_the_database_is_away(database_url: str) -
     async with open_store(database_url) as store:
         jobs, settling, running = await claimed(store, 3)
         for job in jobs:
-            settling.add(job, Outcome(True, "1"))
+            settling.add(of(running, job), Outcome(True, "1"))
         allow_connections(database_url, False)
         try:
             for _ in range(2):
@@ -101,7 +108,7 @@ async def test_more_outcomes_than_a_batch_are_settled_in_one_step(database_url: 
     async with open_store(database_url) as store:
         jobs, settling, running = await claimed(store, 1000)
         for job in jobs:
-            settling.add(job, Outcome(True, str(job.id)))
+            settling.add(of(running, job), Outcome(True, str(job.id)))
         await settling.step()
         assert len(running) == 0
         assert ids(jobs) == [row for (row,) in sql(database_url, 'select result from "workerJobs" order by id')]

@@ -11,7 +11,7 @@ from workerjobs.domain.lifecycle import Outcome
 from workerjobs.ports import JobStore
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.metrics import WorkerMetrics
-from workerjobs.worker.running import RunningJobs
+from workerjobs.worker.running import RunningJob, RunningJobs
 from workerjobs.worker.settling import BATCH, BATCH_CHARACTERS, Settling
 
 
@@ -29,5 +29,5 @@ from workerjobs.worker.settling import BATCH, BATCH_CHARACTERS, Settling
 def test_batch_is_bounded_in_number_and_in_size(lengths: list[int], count: int) -> None:
     settling = Settling(cast(JobStore, None), RunningJobs(), DatabaseClock(), WorkerMetrics())
     for length in lengths:
-        settling.add(running_job(), Outcome(True, "x" * length))
+        settling.add(RunningJob(running_job()), Outcome(True, "x" * length))
     assert len(settling._next_batch()) == count

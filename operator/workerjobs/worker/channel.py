@@ -10,7 +10,7 @@ from typing import cast
 
 import msgspec
 
-from workerjobs.worker.messages import FrameReader, FromChild, from_child_decoder, read_child_frame
+from workerjobs.worker.messages import Finished, FrameReader, FromChild, read_child_frame, result_decoder
 from workerjobs.worker.results import Results
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ class Channel(asyncio.Protocol):
         self,
         results: Results,
         on_data: Callable[[], None],
+        on_results: Callable[[list[Finished]], None],
         on_message: Callable[[FromChild], None],
         on_closed: Callable[[], None],
     ) -> None:
@@ -30,6 +31,7 @@ class Channel(asyncio.Protocol):
         self._result_frames = FrameReader()
         self._is_taking = False
         self._on_data = on_data
+        self._on_results = on_results
         self._on_message = on_message
         self._on_closed = on_closed
         self._frames = FrameReader()
@@ -47,7 +49,10 @@ class Channel(asyncio.Protocol):
             for body in self._frames.feed(data):
                 position, message = read_child_frame(body)
                 self._take_results(position)
-                self._on_message(message)
+                if isinstance(message, Finished):
+                    self._on_results([message])
+                else:
+                    self._on_message(message)
         except (msgspec.MsgspecError, ValueError) as error:
             log.error("A child's channel was disturbed: %s", error)
             self.close()
@@ -65,11 +70,14 @@ class Channel(asyncio.Protocol):
             self.close()
 
     def _take_results(self, until: int) -> None:
+        results: list[Finished] = []
         self._is_taking = True
         try:
-            for body in self._result_frames.feed(self._results.take(until)):
-                self._on_message(from_child_decoder.decode(body))
+            # What came before something that is no result counts.
+            results.extend(result_decoder.decode(body) for body in self._result_frames.feed(self._results.take(until)))
         finally:
+            if results:
+                self._on_results(results)
             self._is_taking = False
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -195,8 +195,8 @@ class Listener(Protocol):
         """A running job's progress."""
         ...
 
-    def job_finished(self, running: RunningJob, finished: Finished, next_one: RunningJob | None) -> None:
-        """A job's function came to its end, and its child went on to the next one."""
+    def jobs_finished(self, child: Child, ended: Sequence[tuple[RunningJob, Finished]]) -> None:
+        """The functions of jobs came to their ends, one after another, and the child went on to its next job."""
         ...
 
     def job_lost(self, running: RunningJob, how: str) -> None:
@@ -404,6 +404,7 @@ class Children:
                 child.results,
                 # What jobs printed before they said that they ended is logged before that.
                 output.drain,
+                lambda results: self._take_results(child, results),
                 lambda message: self._take(child, message),
                 lambda: self._channel_closed(child),
             ),
@@ -417,8 +418,6 @@ class Children:
 
     def _take(self, child: Child, message: FromChild) -> None:
         match message:
-            case Finished():
-                self._take_result(child, message)
             case Reported(job_id=job_id):
                 if child.queue and child.queue[0].job.id == job_id:
                     self._listener.job_reported(message)
@@ -459,24 +458,30 @@ class Children:
     def _successor_of(self, child: Child) -> Child | None:
         return next((each for each in self._children.values() if each.replaces is child), None)
 
-    def _take_result(self, child: Child, finished: Finished) -> None:
-        if not child.queue or child.queue[0].job.id != finished.job_id:
+    def _take_results(self, child: Child, results: Sequence[Finished]) -> None:
+        ended = []
+        rest = iter(child.queue)
+        running = next(rest, None)
+        for finished in results:
+            if running is not None and running.job.id == finished.job_id:
+                ended.append((running, finished))
+                running = next(rest, None)
+        if not ended:
             return
-        running = child.queue[0]
-        if len(child.queue) == 1 and child.output is not None:
+        if running is None and child.output is not None:
+            # While the job is known here: what it printed last is logged with its id.
             child.output.finish()
-        child.queue.popleft()
-        running.child = None
-        child.jobs_done += 1
-        if child.jobs_done == child.max_jobs:
-            self.replace(child, f"it has run {child.jobs_done} jobs")
-        if child.queue:
+        for done, _ in ended:
+            child.queue.popleft()
+            done.child = None
+        if child.jobs_done < child.max_jobs <= child.jobs_done + len(ended):
+            self.replace(child, f"it has run {child.jobs_done + len(ended)} jobs")
+        child.jobs_done += len(ended)
+        if running is not None:
             child.head_since = time.monotonic()
-            self._listener.job_finished(running, finished, child.queue[0])
-            return
-        if child.state is ChildState.BUSY:
+        elif child.state is ChildState.BUSY:
             child.state = ChildState.IDLE
-        self._listener.job_finished(running, finished, None)
+        self._listener.jobs_finished(child, ended)
         self._free(child)
 
     def _free(self, child: Child) -> None:

@@ -16,8 +16,9 @@ class DatabaseClock:
 
     def __init__(self) -> None:
         self._offset = timedelta(0)
-        self._epoch = time.time() - time.monotonic()
-        """What `time.monotonic` has to be put to, to be seconds since the epoch on the database's clock."""
+        self.epoch = time.time() - time.monotonic()
+        """What to add to what a process of this machine reads from `time.monotonic`, for seconds since the epoch on the
+        database's clock."""
 
     async def synchronise(self, store: JobStore) -> None:
         """Measure the difference by the quickest of some answers; half a round trip is its error."""
@@ -29,12 +30,8 @@ class DatabaseClock:
             if quickest is None or took < quickest:
                 quickest = took
                 self._offset = there - (before + took / 2)
-        self._epoch = time.time() - time.monotonic() + self._offset.total_seconds()
+        self.epoch = time.time() - time.monotonic() + self._offset.total_seconds()
 
     def now(self) -> datetime:
         """The moment on the database's clock."""
         return datetime.now(UTC) + self._offset
-
-    def epoch_of(self, monotonic: float) -> float:
-        """A moment that a process of this machine read from `time.monotonic`, in seconds since the epoch."""
-        return monotonic + self._epoch

@@ -75,9 +75,9 @@ class Dispatch:
         # Not for every place that gets free: what a claim costs is shared by the jobs it finds.
         return wanted if depth == 1 or 2 * (queued + len(self._backlog)) <= takers * depth else 0
 
-    def wants_more(self, child: Child | None) -> bool:
-        """Whether it is time to claim again, after a run of a child; asked after every job, so it has to be cheap."""
-        if self._has_asked or child is None or 2 * len(child.queue) > self.depth:
+    def wants_more(self, child: Child) -> bool:
+        """Whether it is time to claim again, after runs of a child."""
+        if self._has_asked or 2 * len(child.queue) > self.depth:
             return False
         self._has_asked = self.count_wanted() > 0
         return self._has_asked
@@ -113,11 +113,11 @@ class Dispatch:
         if depth > 1 and self._recall_timer is None:
             self._recall_timer = asyncio.get_running_loop().call_later(RECALL_SECONDS / 2, self._watch)
 
-    def ran(self, seconds: float) -> None:
-        """Learn how long a run took; called after every job, so it has to be cheap."""
-        self._new_runs += 1
-        self._new_seconds += seconds
-        if self._new_runs >= LEARN_RUNS or self._pace is None or seconds > RECALL_SECONDS:
+    def ran(self, seconds: Sequence[float]) -> None:
+        """Learn how long runs took."""
+        self._new_runs += len(seconds)
+        self._new_seconds += sum(seconds)
+        if self._new_runs >= LEARN_RUNS or self._pace is None or max(seconds) > RECALL_SECONDS:
             self._learn()
 
     def _learn(self) -> None:

@@ -47,7 +47,7 @@ class Heartbeat(Duty):
             renewal = await self._store.renew(leases, self._lease)
             for lease in leases:
                 running = self._running.get(lease.job_id)
-                if running is None or running.lease != lease or running.is_over:
+                if running is None or running.lease != lease or running.outcome is not None:
                     continue
                 if lease.job_id not in renewal.held:
                     log.error("The lease of a running job was lost; it is stopped here", extra={"job_id": lease.job_id})

@@ -38,7 +38,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
     fencing_token: int
 
 
-class Run(msgspec.Struct, tag=True, frozen=True):
+class Run(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Supervisor to child: run these jobs, one after another, each once there is a permit for it."""
 
     tasks: list[Task]
@@ -46,11 +46,11 @@ class Run(msgspec.Struct, tag=True, frozen=True):
     """The child has other jobs before these; each job but the first one follows another in any case."""
 
 
-class Recall(msgspec.Struct, tag=True, frozen=True):
+class Recall(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Supervisor to child: forget the jobs that were not begun; their permits are gone already."""
 
 
-class Ready(msgspec.Struct, tag=True, frozen=True):
+class Ready(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Child to supervisor: job modules are imported, jobs may come."""
 
     types: dict[str, JobDescription]
@@ -59,21 +59,21 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     """Sentences about job modules that can't be imported."""
 
 
-class Described(msgspec.Struct, tag=True, frozen=True):
+class Described(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Child to supervisor: a type whose module was imported for its first job."""
 
     description: JobDescription
 
 
-class Bell(msgspec.Struct, tag=True, frozen=True):
+class Bell(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Child to supervisor: there are results (`workerjobs.worker.results`)."""
 
 
-class Recalled(msgspec.Struct, tag=True, frozen=True):
+class Recalled(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Child to supervisor: the jobs that were not begun are forgotten; new ones may come."""
 
 
-class Finished(msgspec.Struct, tag=True, frozen=True):
+class Finished(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Child to supervisor: the job's function returned or raised."""
 
     job_id: int
@@ -87,14 +87,14 @@ class Finished(msgspec.Struct, tag=True, frozen=True):
     """When it ended, likewise."""
 
 
-class Reported(msgspec.Struct, tag=True, frozen=True):
+class Reported(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Child to supervisor: progress of the running job."""
 
     job_id: int
     progress_json: str
 
 
-class Logged(msgspec.Struct, tag=True, frozen=True):
+class Logged(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Child to supervisor: a log record."""
 
     logger: str
@@ -141,6 +141,7 @@ FromNursery = Forked | Exited
 encode = msgspec.msgpack.Encoder().encode
 to_child_decoder = msgspec.msgpack.Decoder(ToChild)
 from_child_decoder = msgspec.msgpack.Decoder(FromChild)
+result_decoder = msgspec.msgpack.Decoder(Finished)
 to_nursery_decoder = msgspec.msgpack.Decoder(ToNursery)
 from_nursery_decoder = msgspec.msgpack.Decoder(FromNursery)
 

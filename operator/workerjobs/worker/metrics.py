@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from workerjobs.domain.job import Job
+from workerjobs.domain.lifecycle import Outcome
 
 _DURATION_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 3600)
 _PICKUP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300)
@@ -48,7 +50,7 @@ class _Runs(Collector):
 
     def __init__(self) -> None:
         self.settled: Tally[tuple[str, bool]] = Tally()
-        self.durations: dict[str, _Distribution] = {}
+        self.durations: defaultdict[str, _Distribution] = defaultdict(lambda: _Distribution(_DURATION_BUCKETS))
         self.pickups = _Distribution(_PICKUP_BUCKETS)
 
     def collect(self) -> Iterator[Metric]:
@@ -108,19 +110,18 @@ class WorkerMetrics:
         """Read whether the database answers when metrics are asked for."""
         self._database_up.set_function(lambda: float(is_up()))
 
-    def claimed(self, job: Job) -> None:
-        """Count a claim, by how long the job had waited."""
-        assert job.started is not None
-        waited = job.started - (max(job.created_at, job.due))
-        self._runs.pickups.add(max(0.0, waited.total_seconds()))
+    def claimed(self, jobs: Sequence[Job]) -> None:
+        """Count claims, by how long the jobs had waited."""
+        add = self._runs.pickups.add
+        for job in jobs:
+            assert job.started is not None
+            waited = job.started - (max(job.due, job.created_at))
+            add(max(0.0, waited.total_seconds()))
 
-    def settled(self, job: Job, success: bool, seconds: float) -> None:
+    def settled(self, job: Job, outcome: Outcome) -> None:
         """Count the end of a run, and how long it took."""
-        self._runs.settled[job.type, success] += 1
-        distribution = self._runs.durations.get(job.type)
-        if distribution is None:
-            distribution = self._runs.durations[job.type] = _Distribution(_DURATION_BUCKETS)
-        distribution.add(seconds)
+        self._runs.settled[job.type, outcome.success] += 1
+        self._runs.durations[job.type].add(outcome.seconds)
 
     def released(self, job: Job) -> None:
         """Count a run given back."""

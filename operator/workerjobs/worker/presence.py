@@ -13,7 +13,7 @@ from importlib.metadata import version
 from workerjobs.domain.data_schema import ANY_OBJECT
 from workerjobs.domain.job import Job, encode_json
 from workerjobs.domain.lifecycle import Outcome
-from workerjobs.jobs.registry import JobDescription, with_defaults
+from workerjobs.jobs.registry import JobDescription, JobOptions, with_defaults
 from workerjobs.ports import DueNotice, JobStore, WorkerRecord
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.messages import Ready
@@ -34,6 +34,8 @@ class KnownTypes:
         """What is known of the types, by name."""
         self.limits: dict[str, int] = {}
         """How many jobs of a type run at once, for those whose code says it."""
+        self._options_with_defaults: dict[str, JobOptions] = {}
+        """Of the types that say something for jobs that do not."""
         self.problems: tuple[str, ...] = ()
         self.is_ready = False
         """The first child has told."""
@@ -69,12 +71,17 @@ class KnownTypes:
 
     def with_defaults(self, job: Job) -> Job:
         """Give a job its type's timeout and retry policy where it names none of its own."""
-        description = self.descriptions.get(job.type)
-        return job if description is None else with_defaults(job, description.options)
+        options = self._options_with_defaults.get(job.type)
+        return job if options is None else with_defaults(job, options)
 
     def _describe(self, news: Mapping[str, JobDescription]) -> None:
         self.descriptions = {**self.descriptions, **news}
         self.types = tuple(sorted(self.descriptions))
+        self._options_with_defaults = {
+            name: description.options
+            for name, description in self.descriptions.items()
+            if description.options.timeout_seconds is not None or description.options.retry is not None
+        }
         self.limits = {
             name: description.options.concurrency
             for name, description in self.descriptions.items()

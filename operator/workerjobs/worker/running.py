@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from workerjobs.domain.job import Job
+from workerjobs.domain.lifecycle import Outcome
 from workerjobs.ports import Lease
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class StopReason(StrEnum):
 class RunningJob:
     """A claimed job and what is known of its run."""
 
-    __slots__ = ("began", "child", "is_over", "job", "peak_mib", "stop_reason", "timer", "unsaved_progress")
+    __slots__ = ("began", "child", "job", "outcome", "peak_mib", "stop_reason", "timer", "unsaved_progress")
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -39,8 +40,8 @@ class RunningJob:
         self.stop_reason: StopReason | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.unsaved_progress: str | None = None
-        self.is_over = False
-        """Its function came to an end; only settling it is left."""
+        self.outcome: Outcome | None = None
+        """How its function ended; only settling it is left."""
         self.peak_mib: int | None = None
         """The most memory that it was seen to take, where that is watched."""
 
@@ -81,13 +82,12 @@ class RunningJobs:
         self._empty.clear()
         return running
 
-    def remove(self, job_id: int, fencing_token: int) -> None:
+    def remove(self, running: RunningJob) -> None:
         """Forget a job whose lease ended; another lease on the same row, claimed since, stays."""
-        running = self._jobs.get(job_id)
-        if running is not None and running.job.fencing_token == fencing_token:
-            del self._jobs[job_id]
-            if running.timer is not None:
-                running.timer.cancel()
+        if running.timer is not None:
+            running.timer.cancel()
+        if self._jobs.get(running.job.id) is running:
+            del self._jobs[running.job.id]
             if not self._jobs:
                 self._empty.set()
 

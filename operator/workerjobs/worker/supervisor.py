@@ -226,14 +226,13 @@ class Supervisor:
     # --- starting and stopping jobs
 
     def _run_jobs(self, jobs: Sequence[Job]) -> None:
+        self.metrics.claimed(jobs)
         runs = []
-        for claimed in jobs:
-            self.metrics.claimed(claimed)
-            job = self._known.with_defaults(claimed)
+        for job in jobs:
             running = self._hold(job)
             if job.cancel_requested:
                 # Given back by a worker that did so before it heard of the cancel.
-                self._settle(job, Outcome.failure("Job cancelled"))
+                self._settle(running, Outcome.failure("Job cancelled"))
             else:
                 runs.append(running)
         self._dispatch.add(runs)
@@ -242,7 +241,7 @@ class Supervisor:
         """Note a lease. A run under an earlier one of the row, which ran out unnoticed, ends here."""
         if (earlier := self._running.get(job.id)) is not None:
             self._stop_job(earlier, StopReason.LEASE_LOST)
-        return self._running.add(job)
+        return self._running.add(self._known.with_defaults(job))
 
     def _begun(self, running: RunningJob) -> None:
         """It is a job's turn: it has as long as its timeout says, and as much memory as its limit says."""
@@ -266,7 +265,7 @@ class Supervisor:
     def _stop_job(self, running: RunningJob, reason: StopReason) -> None:
         if running.child is not None:
             running.child.hear()
-        if running.is_over or running.stop_reason is not None:
+        if running.outcome is not None or running.stop_reason is not None:
             return
         child = running.child
         if child is not None:
@@ -296,7 +295,7 @@ class Supervisor:
                 log.error("%s", error, extra=job_facts(job))
                 self._fail(running, error)
             case StopReason.LEASE_LOST:
-                self._running.remove(job.id, job.fencing_token or 0)
+                self._running.remove(running)
             case _:
                 self._give_back([running])
 
@@ -333,22 +332,24 @@ class Supervisor:
             running.unsaved_progress = report.progress_json
             self._reporting.wake()
 
-    def job_finished(self, running: RunningJob, finished: Finished, next_one: RunningJob | None) -> None:
-        """A job's function came to its end."""
-        job = running.job
-        self._dispatch.ran(finished.finished - finished.started)
-        started, ended = self._clock.epoch_of(finished.started), self._clock.epoch_of(finished.finished)
-        if finished.success:
-            if log.isEnabledFor(logging.INFO):
-                log.info("Succeeded", extra=job_facts(job))
-            self._settle(job, Outcome(True, finished.result_json, started, ended))
-        else:
-            trace = f"\n{finished.traceback}" if finished.traceback else ""
-            log.error("Failed: %s%s", finished.error, trace, extra=job_facts(job))
-            self._settle(job, Outcome.failure(finished.error, started, ended))
-        if next_one is not None:
-            self._begun(next_one)
-            if self._dispatch.wants_more(next_one.child):
+    def jobs_finished(self, child: Child, ended: Sequence[tuple[RunningJob, Finished]]) -> None:
+        """The functions of jobs came to their ends; for tiny jobs this is called with many."""
+        self._dispatch.ran([finished.finished - finished.started for _, finished in ended])
+        epoch = self._clock.epoch
+        says_more = log.isEnabledFor(logging.INFO)
+        for running, finished in ended:
+            started, moment = finished.started + epoch, finished.finished + epoch
+            if finished.success:
+                if says_more:
+                    log.info("Succeeded", extra=job_facts(running.job))
+                self._settle(running, Outcome(True, finished.result_json, started, moment))
+            else:
+                trace = f"\n{finished.traceback}" if finished.traceback else ""
+                log.error("Failed: %s%s", finished.error, trace, extra=job_facts(running.job))
+                self._settle(running, Outcome.failure(finished.error, started, moment))
+        if child.queue:
+            self._begun(child.queue[0])
+            if self._dispatch.wants_more(child):
                 self._pickup.wake()
 
     def job_lost(self, running: RunningJob, how: str) -> None:
@@ -371,25 +372,21 @@ class Supervisor:
 
     def _fail(self, running: RunningJob, error: str) -> None:
         """Settle a job that could not tell how it ended."""
-        started = None if running.began is None else self._clock.epoch_of(running.began)
-        self._settle(running.job, Outcome.failure(error, started))
+        started = None if running.began is None else running.began + self._clock.epoch
+        self._settle(running, Outcome.failure(error, started))
 
-    def _settle(self, job: Job, outcome: Outcome) -> None:
-        running = self._running.get(job.id)
-        if running is None or running.job.fencing_token != job.fencing_token:
+    def _settle(self, running: RunningJob, outcome: Outcome) -> None:
+        if self._running.get(running.job.id) is not running:
             return
-        running.is_over = True
+        if running.stop_reason is StopReason.LEASE_LOST:
+            self._running.remove(running)
+            return
         if running.timer is not None:
             running.timer.cancel()
-        if running.stop_reason is StopReason.LEASE_LOST:
-            self._running.remove(job.id, job.fencing_token or 0)
-            return
-        self._settling.add(job, outcome)
+        self._settling.add(running, outcome)
 
     def _settle_taken(self, job: Job, outcome: Outcome) -> None:
-        job = self._known.with_defaults(job)
-        self._hold(job)
-        self._settle(job, outcome)
+        self._settle(self._hold(job), outcome)
 
     # --- stopping the worker
 
@@ -428,7 +425,7 @@ class Supervisor:
                 log.error("%s jobs were not given back, their leases have to run out: %s", len(runs), error)
             finally:
                 for running in runs:
-                    self._running.remove(running.job.id, running.lease.fencing_token)
+                    self._running.remove(running)
 
         task = asyncio.get_running_loop().create_task(release())
         self._releases.add(task)

@@ -10,10 +10,11 @@ with settled as (
         success = outcome.success, result = outcome.result::jsonb, "leaseDeadline" = null,
         "removeAt" = coalesce(j."removeAt", workerjobs.remove_at(j.due, j."removeDelay"))
     from (
-        select id, token, success, result, to_timestamp(started) as started, to_timestamp(finished) as finished
+        select id, token, success, result, to_timestamp(started / 1e6::double precision) as started,
+            to_timestamp(finished / 1e6::double precision) as finished
         from unnest(
             %(ids)s::bigint[], %(tokens)s::bigint[], %(successes)s::boolean[], %(results)s::text[],
-            %(starteds)s::double precision[], %(finisheds)s::double precision[]
+            %(starteds)s::bigint[], %(finisheds)s::bigint[]
         ) as outcome (id, token, success, result, started, finished)
     ) as outcome
     where j.id = outcome.id and j."fencingToken" = outcome.token and num_nonnulls(j.started) <> 0 and num_nulls(j.finished) <> 0
