@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.factories import NOON, running_job
 from workerjobs.domain.job import (
@@ -18,6 +20,7 @@ from workerjobs.domain.job import (
     NewJob,
     RetryPolicy,
     check_job,
+    decode_json,
     encode_json,
     job_problems,
 )
@@ -163,6 +166,22 @@ def test_all_problems_are_raised_at_once() -> None:
 
 def test_json_keeps_key_order_and_characters() -> None:
     assert encode_json({"z": 1, "a": "Zürich 🚀", "m": None}) == '{"z":1,"a":"Zürich 🚀","m":null}'
+
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+scalars = st.none() | st.booleans() | st.integers() | texts
+
+
+@given(scalars | st.dictionaries(texts, scalars | st.floats(allow_nan=False, allow_infinity=False) | st.lists(scalars)))
+def test_json_is_what_the_standard_library_writes_and_reads(value: Any) -> None:
+    text = encode_json(value)
+    assert text == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    assert decode_json(text) == value
+
+
+@pytest.mark.parametrize("text", ["1e400", "12345678901234567890123", '"\\ud800"', '{"a":1,"a":2}', "-0.0", " [1] "])
+def test_unusual_json_is_read_as_the_standard_library_reads_it(text: str) -> None:
+    assert repr(decode_json(text)) == repr(json.loads(text))
 
 
 @pytest.mark.parametrize("value", ["\\u0000", {"\\u0000": ["\\u0000"]}, nested(500, "\\u0000")], ids=type)

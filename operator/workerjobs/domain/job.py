@@ -370,8 +370,11 @@ def encode_json(value: object) -> str:
             surrogates; the message says which.
     """
     try:
-        text = _ENCODER.encode(value)
-        text.encode()
+        if _is_flat(value):
+            text = _encode_flat(value).decode()
+        else:
+            text = _ENCODER.encode(value)
+            text.encode()
     except UnicodeEncodeError:
         raise ValueError("a string holds half of a surrogate pair, which is no Unicode text") from None
     except (TypeError, RecursionError) as error:
@@ -381,13 +384,36 @@ def encode_json(value: object) -> str:
     return text
 
 
-_SCALARS = frozenset({str, int, float, bool, type(None)})
+def decode_json(text: str) -> Any:
+    """Read JSON as `json.loads` does, at a fraction of the time.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    try:
+        return _decode_quickly(text)
+    except msgspec.MsgspecError:
+        # What only the standard library reads: a number too large for a float, half of a surrogate pair.
+        return json.loads(text)
+
+
+_decode_quickly = msgspec.json.Decoder().decode
+_encode_flat = msgspec.json.Encoder().encode
+_STRING = frozenset({str})
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""What both encoders write alike; not floats, of which the quick one makes null where they are no JSON."""
+
+
+def _is_flat(value: object) -> bool:
+    """Whether a value is a plain one, or an object of plain ones: most data and results are."""
+    if type(value) is dict:
+        return _PLAIN.issuperset(map(type, value.values())) and _STRING.issuperset(map(type, value))
+    return type(value) in _PLAIN
 
 
 def is_nested_too_deep(value: object) -> bool:
     """Whether a value has more than `MAX_NESTING` lists and objects inside each other."""
-    if type(value) in _SCALARS or (type(value) is dict and all(type(item) in _SCALARS for item in value.values())):
-        # Nearly all results, and quickly.
+    if _is_flat(value):
         return False
     level = [value]
     for _ in range(MAX_NESTING + 1):
