@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from workerjobs.ports import JobStore
 
 SAMPLES = 5
-"""Answers that are waited for; the first one of a connection is slow."""
+"""The quickest of so many answers counts; the first one of a connection is slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    offset: timedelta
+    """The database's clock less this machine's."""
+    error: timedelta
+    """At most: half a round trip."""
 
 
 class DatabaseClock:
     """This machine's clock, corrected by its difference to the database's: due moments are the database's."""
 
     def __init__(self) -> None:
+        self._samples: deque[_Sample] = deque(maxlen=SAMPLES)
         self._offset = timedelta(0)
         self.epoch = time.time() - time.monotonic()
         """What to add to what a process of this machine reads from `time.monotonic`, for seconds since the epoch on the
         database's clock."""
 
-    async def synchronise(self, store: JobStore) -> None:
-        """Measure the difference by the quickest of some answers; half a round trip is its error."""
-        quickest: timedelta | None = None
-        for _ in range(SAMPLES):
-            before = datetime.now(UTC)
+    async def synchronise(self, store: JobStore, samples: int = SAMPLES) -> None:
+        """Measure the difference, some times anew."""
+        for _ in range(samples):
+            before, began = datetime.now(UTC), time.monotonic()
             there = await store.now()
-            took = datetime.now(UTC) - before
-            if quickest is None or took < quickest:
-                quickest = took
-                self._offset = there - (before + took / 2)
+            error = timedelta(seconds=time.monotonic() - began) / 2
+            self._take(_Sample(there - (before + error), error))
+        self._offset = min(self._samples, key=lambda sample: sample.error).offset
         self.epoch = time.time() - time.monotonic() + self._offset.total_seconds()
+
+    def _take(self, sample: _Sample) -> None:
+        if any(abs(sample.offset - earlier.offset) > sample.error + earlier.error for earlier in self._samples):
+            # Both can't be right: one of the clocks was set.
+            self._samples.clear()
+        self._samples.append(sample)
 
     def now(self) -> datetime:
         """The moment on the database's clock."""
