@@ -450,7 +450,7 @@ def encode_data(data: object) -> str:
     Raises:
         InvalidInputError: It is no object, too large, nested too deep, or not JSON that Postgres stores.
     """
-    if not isinstance(data, Mapping):
+    if type(data) is not dict and not isinstance(data, Mapping):
         raise InvalidInputError(f"data is {_shown(data)}: give an object, such as {{}}")
     too_deep = f"data is nested deeper than {MAX_NESTING} levels"
     try:
@@ -460,7 +460,8 @@ def encode_data(data: object) -> str:
         raise InvalidInputError(too_deep if is_nested_too_deep(data) else f"data can't be stored: {error}") from None
     if text.count("{") + text.count("[") > MAX_NESTING and is_nested_too_deep(data):
         raise InvalidInputError(too_deep)
-    if (size := len(text.encode())) > DATA_LIMIT_BYTES:
+    # A character has four bytes at most.
+    if len(text) > DATA_LIMIT_BYTES // 4 and (size := len(text.encode())) > DATA_LIMIT_BYTES:
         raise InvalidInputError(f"data has {size:,} bytes of JSON: at most {DATA_LIMIT_BYTES:,} are accepted (1 MiB)")
     return text
 

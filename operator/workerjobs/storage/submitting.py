@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice, repeat
+from operator import attrgetter, is_
 from typing import Any
 
 from psycopg.rows import dict_row, tuple_row
@@ -49,6 +50,9 @@ _SAME_NAMES = (
     "traceparent",
 )
 """Fields of `NewJob` that ``workerjobs.new_job`` has under the same name."""
+
+_same_fields = attrgetter(*_SAME_NAMES)
+_fields_but_data = attrgetter(*(each.name for each in fields(NewJob) if each.name != "data"))
 
 _RESOURCE_COLUMNS = {
     "cluster_id": "cluster_id",
@@ -152,11 +156,17 @@ def prepare_bulk(given: Iterable[NewJob | Mapping[str, Any]]) -> Bulk:
     jobs: list[NewJob] = []
     data: list[str] = []
     problems: list[str] = []
+    accepted: Sequence[object] = [object()]
     for index, each in enumerate(given):
         found = []
         try:
             job = as_new_job(each)
-            found = field_problems(job, now=now)
+            fields_but_data = _fields_but_data(job)
+            # Jobs of a bulk mostly differ in their data alone. Whether a value is the same one, and not whether it
+            # equals: True is equal to 1 and no number here.
+            if not all(map(is_, fields_but_data, accepted)):
+                found = field_problems(job, now=now)
+                accepted = [object()] if found else fields_but_data
             data.append(encode_data(job.data))
             jobs.append(job)
         except InvalidInputError as error:
@@ -219,18 +229,15 @@ def jobs_json(jobs: Sequence[NewJob], now: datetime, replaced_tags: set[str]) ->
     return "[" + ",".join(written) + "]"
 
 
-def _columns(jobs: Sequence[NewJob], now: datetime, replaced_tags: set[str]) -> dict[str, list[Any]]:
+def _columns(jobs: Sequence[NewJob], now: datetime, replaced_tags: set[str]) -> dict[str, Sequence[Any]]:
     """The values of jobs but for their data, by the names of ``workerjobs.new_job``."""
-    timings = [_timing(job, now) for job in jobs]
-    last = {job.tag: index for index, job in enumerate(jobs)}
-    columns: dict[str, list[Any]] = {name: [getattr(job, name) for job in jobs] for name in _SAME_NAMES}
-    columns |= {
-        "due": [due for due, _, _ in timings],
-        "tick": [tick for _, tick, _ in timings],
-        "cron_key": [cron_key for _, _, cron_key in timings],
-        "is_superseded": [job.tag in replaced_tags and last[job.tag] != index for index, job in enumerate(jobs)],
-    }
-    if any(job.cron_schedule for job in jobs):
+    last = {job.tag: index for index, job in enumerate(jobs)} if replaced_tags else {}
+    columns: dict[str, Sequence[Any]] = dict(zip(_SAME_NAMES, zip(*map(_same_fields, jobs), strict=True), strict=False))
+    columns["due"] = [job.due for job in jobs]
+    columns["is_superseded"] = [job.tag in replaced_tags and last[job.tag] != index for index, job in enumerate(jobs)]
+    if any(columns.get("cron_schedule", ())):
+        timings = [_timing(job, now) for job in jobs]
+        columns |= dict(zip(("due", "tick", "cron_key"), zip(*timings, strict=True), strict=True))
         for name in ("catch_up", "concurrency_policy"):
             columns[name] = [None if job.cron_schedule is None else str(getattr(job, name)) for job in jobs]
     if any(job.retry for job in jobs):
