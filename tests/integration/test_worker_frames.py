@@ -15,9 +15,9 @@ from tests.support.loop import in_loop, until
 from tests.support.table import count_rows, read, sql
 from tests.support.workers import JOBS, PROCESS_JOBS, Told, Worker, finished, run_jobs, worker
 from workerjobs.domain.job import Job, JobState, NewJob
-from workerjobs.worker.children import Child
 from workerjobs.worker.dispatch import FRAME_SECONDS, Dispatch
 from workerjobs.worker.output import LIMIT_BYTES, LINE_BYTES, Output, mark
+from workerjobs.worker.process import Child
 from workerjobs.worker.running import RunningJob
 
 RUNS = "create table runs (n int primary key, pid int)"

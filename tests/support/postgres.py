@@ -1,7 +1,8 @@
 """Fixtures with a real Postgres: one server and one migrated template per run, one database per test.
 
 The server is the embedded one, shared by all xdist workers and gone with the last of them (also when the run is
-killed), or the one of ``WORKERJOBS_TEST_DATABASE_URL``, whose account has to be allowed to create databases.
+killed), with ``WORKERJOBS_TEST_POSTGRES=14`` of the oldest version that is supported; or the one of
+``WORKERJOBS_TEST_DATABASE_URL``, whose account has to be allowed to create databases.
 
 A test's database costs about 30 ms (two idle cores, 8 MB template in memory): CREATE DATABASE 20 ms, DROP 10 ms.
 """
@@ -23,6 +24,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.bench.environments import postgres_14
 from workerjobs.storage.embedded import EmbeddedPostgres
 
 SETTINGS = {
@@ -80,7 +82,8 @@ def postgres_server(testrun_uid: str) -> Iterator[PostgresServer]:
     in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
     # Not below pytest's folder: its mode 0700 keeps out the account that Postgres runs as in a run by root.
     folder = (MEMORY if in_memory else Path(tempfile.gettempdir())) / f"workerjobs-test-{testrun_uid}"
-    with EmbeddedPostgres(folder, settings=SETTINGS, temporary=True) as server:
+    programs = postgres_14() if os.environ.get("WORKERJOBS_TEST_POSTGRES") == "14" else None
+    with EmbeddedPostgres(folder, settings=SETTINGS, temporary=True, programs=programs) as server:
         yield from _connected(server.url_for("127.0.0.1", "postgres"))
     if not (folder / "data").exists():  # The last one; the locks are left.
         shutil.rmtree(folder, ignore_errors=True)

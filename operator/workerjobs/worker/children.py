@@ -12,14 +12,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Coroutine, Iterator, Sequence
-from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
-from workerjobs.domain.job import Job
 from workerjobs.worker.channel import Channel
 from workerjobs.worker.child import CONFIGURATION_VARIABLE, Configuration
 from workerjobs.worker.memory import resident_bytes
@@ -32,21 +29,18 @@ from workerjobs.worker.messages import (
     FromChild,
     Logged,
     Ready,
-    Recall,
     Recalled,
     Reported,
-    Run,
     SendSignal,
-    Task,
     ToNursery,
     encode,
-    frame,
     from_nursery_decoder,
     how_it_ended,
 )
 from workerjobs.worker.nursery import PACKET_BYTES
 from workerjobs.worker.output import Output
-from workerjobs.worker.results import Results, make_memory
+from workerjobs.worker.process import Child, ChildState
+from workerjobs.worker.results import make_memory
 from workerjobs.worker.running import RunningJob, job_facts
 
 log = logging.getLogger(__name__)
@@ -55,121 +49,6 @@ KILL_SECONDS = 5.0
 """From SIGTERM to SIGKILL."""
 _RESTART_BACKOFF_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0)
 """Before a child is started again that died before it was ready; one that died in a job is replaced at once."""
-
-
-class ChildState(StrEnum):
-    """What a child is doing; also the label of its metric."""
-
-    STARTING = "starting"
-    IDLE = "idle"
-    BUSY = "busy"
-    STOPPING = "stopping"
-
-
-class Child:
-    """One child, from the request to fork it until it is gone."""
-
-    def __init__(self, number: int, permits: int, results: int) -> None:
-        self.number = number
-        self.state = ChildState.STARTING
-        self.was_ready = False
-        self.pid: int | None = None
-        self.queue: deque[RunningJob] = deque()
-        """What it was sent and has not finished, in order: the first one runs."""
-        self.head_since = 0.0
-        """When the first one became the first, on the clock of `time.monotonic`, which is the loop's."""
-        self.is_recalling = False
-        """Jobs were recalled and it has not said yet that it forgot them; it gets no others before."""
-        self.jobs_done = 0
-        self.max_jobs = 0
-        """After so many it is replaced; 0: never."""
-        self.ready_bytes = 0
-        """Memory that it had when it was ready."""
-        self.replaces: Child | None = None
-        """Whose place it takes, as soon as it is ready and that one has nothing left to do."""
-        self.is_replaced = False
-        """Another one is to take its place."""
-        self.is_leaving = False
-        """The other one is ready."""
-        self.channel: Channel | None = None
-        self.output: Output | None = None
-        self.kill_timer: asyncio.TimerHandle | None = None
-        self._permits = permits
-        self.results = Results(results)
-
-    @property
-    def job(self) -> Job | None:
-        """The job that it runs."""
-        return self.queue[0].job if self.queue else None
-
-    @property
-    def can_take(self) -> bool:
-        """Whether jobs may be sent to it."""
-        return (
-            self.state in (ChildState.IDLE, ChildState.BUSY)
-            and not self.is_recalling
-            and not self.is_leaving
-            and self.channel is not None
-        )
-
-    def facts_of(self, job_id: int | None) -> dict[str, object]:
-        """What log records about one of its jobs carry."""
-        return job_facts(next((running.job for running in self.queue if running.job.id == job_id), None))
-
-    def send(self, runs: Sequence[RunningJob], now: float) -> None:
-        """Send jobs, to be run after those that it has."""
-        assert self.channel is not None
-        is_following = bool(self.queue)
-        if not is_following:
-            self.head_since = now
-            if self.output is not None:
-                self.output.begin(runs[0].job.id)
-        self.state = ChildState.BUSY
-        tasks = []
-        for running in runs:
-            job = running.job
-            running.child = self
-            tasks.append(
-                Task(job.id, job.type, job.data_json, job.attempt, job.user_id, job.tag, job.fencing_token or 0)
-            )
-        self.queue.extend(runs)
-        # Before the jobs: a job without a permit means to the child that it was recalled.
-        os.eventfd_write(self._permits, len(tasks))
-        self.channel.write(frame(Run(tasks, is_following)))
-
-    def hear(self) -> None:
-        """Take the results that it has not rung for yet."""
-        if self.channel is not None:
-            self.channel.take_results()
-
-    def recall(self) -> list[RunningJob]:
-        """Take back the jobs that it has not begun, whatever it is doing; afterwards at most one is being run."""
-        count = self._take_permits()
-        recalled = [self.queue.pop() for _ in range(min(count, len(self.queue)))][::-1]
-        for running in recalled:
-            running.recall()
-        if not self.queue and self.state is ChildState.BUSY:
-            self.state = ChildState.IDLE
-        if recalled and self.channel is not None:
-            self.is_recalling = True
-            self.channel.write(frame(Recall()))
-        return recalled
-
-    def close(self) -> None:
-        """Let go of what belongs to it."""
-        if self.kill_timer is not None:
-            self.kill_timer.cancel()
-        if self.channel is not None:
-            self.channel.close()
-        os.close(self._permits)
-        self.results.close()
-
-    def _take_permits(self) -> int:
-        count = 0
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                count += os.eventfd_read(self._permits)
-        return count
 
 
 class Listener(Protocol):

@@ -11,7 +11,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from workerjobs.worker.children import Child, Children
+from workerjobs.worker.children import Children
+from workerjobs.worker.process import Child
 from workerjobs.worker.running import RunningJob
 
 FRAME_SECONDS = 0.03

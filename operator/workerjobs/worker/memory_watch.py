@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from workerjobs.domain.job import Job
-from workerjobs.worker.children import Child, Children
+from workerjobs.worker.children import Children
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.memory import MIB, members_of_groups, proportional_bytes, resident_bytes
+from workerjobs.worker.process import Child
 from workerjobs.worker.running import RunningJob
 
 JOBS_EVERY_SECONDS = 0.1

@@ -13,7 +13,7 @@ from workerjobs.domain.lifecycle import Outcome
 from workerjobs.ports import Lease
 
 if TYPE_CHECKING:
-    from workerjobs.worker.children import Child
+    from workerjobs.worker.process import Child
 
 
 class StopReason(StrEnum):

@@ -28,7 +28,7 @@ from workerjobs.ports import (
     SettingsNotice,
 )
 from workerjobs.worker.child import Configuration
-from workerjobs.worker.children import KILL_SECONDS, Child, Children, ChildState
+from workerjobs.worker.children import KILL_SECONDS, Children
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.dispatch import Dispatch
 from workerjobs.worker.duty import Duty
@@ -40,6 +40,7 @@ from workerjobs.worker.metrics import WorkerMetrics
 from workerjobs.worker.pickup import Pickup
 from workerjobs.worker.planning import Planning
 from workerjobs.worker.presence import KnownTypes, Presence, UnknownTypes
+from workerjobs.worker.process import Child, ChildState
 from workerjobs.worker.rescue import RescueDuty
 from workerjobs.worker.running import RunningJob, RunningJobs, StopReason, job_facts
 from workerjobs.worker.settling import Reporting, Settling
