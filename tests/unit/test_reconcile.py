@@ -12,6 +12,7 @@ import pytest
 from tests.support.factories import NOON, resource_job, running_job
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.kube.reconcile import Actions, Resource, StatusWrite, reconcile
+from workerjobs.ports import ResourceState
 
 TICK = NOON + timedelta(minutes=1)
 KEY = "resource:here:u"
@@ -50,13 +51,18 @@ def succeeded(**changes: Any) -> Job:
     return running_job(**ended | {"resource_uid": "u", "resource_generation": 1} | changes)
 
 
-def decide(known: Resource, *rows: Job, now: datetime = NOON) -> Actions:
-    return reconcile([known], {"u": rows} if rows else {}, now=now)
+RECORDED = ResourceState(run_keys=frozenset({"initial"}))
+
+
+def decide(
+    known: Resource, *rows: Job, state: ResourceState = RECORDED, types: Any = None, now: datetime = NOON
+) -> Actions:
+    return reconcile([known], {"u": rows} if rows else {}, {"u": state}, types or {}, now=now)
 
 
 def test_new_resource_gets_its_first_row_before_a_status() -> None:
-    assert decide(resource(one_time())) == Actions(submit=[one_time()])
-    assert decide(resource(cron())) == Actions(submit=[cron()])
+    assert decide(resource(one_time()), state=ResourceState()) == Actions(submit=[one_time()])
+    assert decide(resource(cron()), state=ResourceState()) == Actions(submit=[cron()])
 
 
 def test_refused_resource_gets_a_status_alone() -> None:
@@ -111,14 +117,9 @@ def test_progress_alone_is_not_urgent() -> None:
 
 def test_one_time_job_whose_rows_were_removed_does_not_run_again() -> None:
     status = decide(resource(one_time()), succeeded()).statuses[0].status
-    actions = decide(resource(one_time(), is_recorded=True, status=status))
+    actions = decide(resource(one_time(), status=status))
     assert (actions.submit, actions.update, actions.restore) == ([], [], [])
     assert [write.status["state"] for write in actions.statuses] == ["Succeeded"]
-
-
-def test_resource_that_may_have_had_its_first_row_is_submitted_as_the_store_knows() -> None:
-    # After a restart: the store leaves it out, and then it is known to be recorded.
-    assert decide(resource(one_time(), is_recorded=False)).submit == [one_time()]
 
 
 # --- newer generations
@@ -193,13 +194,13 @@ LINES: list[tuple[str, NewJob, list[Job], datetime]] = [
 def test_cron_line_without_a_row_is_restored_at_a_tick_that_was_not_used(
     job: NewJob, rows: list[Job], due: datetime
 ) -> None:
-    assert decide(resource(job, is_recorded=True), *rows) == Actions(restore=[dataclasses.replace(job, due=due)])
+    assert decide(resource(job), *rows) == Actions(restore=[dataclasses.replace(job, due=due)])
 
 
 def test_hashed_schedule_is_restored_where_its_line_would_be() -> None:
     daily = cron(cron_schedule="H H * * *")
-    (restored,) = decide(resource(daily, is_recorded=True)).restore
-    (again,) = decide(resource(daily, is_recorded=True), now=NOON + timedelta(days=1)).restore
+    (restored,) = decide(resource(daily)).restore
+    (again,) = decide(resource(daily), now=NOON + timedelta(days=1)).restore
     assert restored.due is not None
     assert again.due == restored.due + timedelta(days=1)
 
@@ -209,16 +210,14 @@ def test_hashed_schedule_is_restored_where_its_line_would_be() -> None:
 
 def test_each_resource_is_looked_at_by_itself() -> None:
     jobs = {uid: resource_job(uid) for uid in ("new", "waiting", "changed")}
-    resources = [
-        Resource(uid, "shop", f"job-{uid}", 2 if uid == "changed" else 1, job, is_recorded=uid != "new")
-        for uid, job in jobs.items()
-    ]
+    resources = [Resource(uid, "shop", f"job-{uid}", 2 if uid == "changed" else 1, job) for uid, job in jobs.items()]
     rows = {
         "waiting": [pending(resource_uid="waiting")],
         "changed": [pending(resource_uid="changed")],
         "stranger": [pending(resource_uid="stranger")],
     }
-    actions = reconcile(resources, rows, now=NOON)
+    states = dict.fromkeys(("waiting", "changed"), RECORDED)
+    actions = reconcile(resources, rows, states, {}, now=NOON)
     assert actions.submit == [jobs["new"]]
     assert actions.update == [jobs["changed"]]
     assert [write.uid for write in actions.statuses] == ["waiting"]
