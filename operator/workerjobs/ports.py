@@ -590,6 +590,20 @@ class ResourceStore(Protocol):
         ...
 
 
+class JobData(Protocol):
+    """Gives jobs the fields of their data that are in Secrets and ConfigMaps."""
+
+    async def resolve(self, job: Job) -> str:
+        """The data of a job, as JSON, with what its ``dataFrom`` names.
+
+        Raises:
+            InvalidInputError: Something is missing, or the job may not have it.
+            ClusterUnavailableError: The API can't be reached now.
+            ClusterError: There is none, or it refuses.
+        """
+        ...
+
+
 class StorageForJobs(Protocol):
     """What opens a job's own connections to its database; a module, loaded when the first job asks for one."""
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.factories import NOON, resource_job, running_job
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.kube.reconcile import Actions, Resource, StatusWrite, reconcile
-from workerjobs.ports import ResourceState
+from workerjobs.ports import ResourceState, RunCounts
 
 TICK = NOON + timedelta(minutes=1)
 KEY = "resource:here:u"
@@ -221,3 +221,122 @@ def test_each_resource_is_looked_at_by_itself() -> None:
     assert actions.submit == [jobs["new"]]
     assert actions.update == [jobs["changed"]]
     assert [write.uid for write in actions.statuses] == ["waiting"]
+
+
+# --- what concerns a resource and all its runs
+
+
+def wishing(job: NewJob, **wishes: Any) -> NewJob:
+    assert job.resource is not None
+    return dataclasses.replace(job, resource=dataclasses.replace(job.resource, **wishes))
+
+
+def known_as(**changes: Any) -> ResourceState:
+    return dataclasses.replace(RECORDED, **changes)
+
+
+def test_suspended_resource_is_held_back_once_and_resumed_with_its_next_tick() -> None:
+    held = known_as(is_suspended=True)
+    for job, row, tick_of in ((one_time(), pending(), None), (cron(), tick(), TICK)):
+        assert decide(resource(wishing(job, is_suspended=True)), row).suspend == ["u"]
+        (write,) = decide(resource(wishing(job, is_suspended=True)), row, state=held).statuses
+        assert (write.status["state"], "nextDue" in write.status) == ("Suspended", False)
+        assert decide(resource(job), row, state=held).resume == {"u": tick_of}
+
+
+def test_cancelled_resource_loses_its_rows_but_for_what_continues_its_line() -> None:
+    held = known_as(is_suspended=True)
+    retry = pending(id=8, attempt=2, rescheduled_from_job=7)
+    asked = running_job(id=9, cancel_requested=True, resource_generation=1)
+    wished = wishing(cron(), is_cancelled=True)
+    running = running_job(id=7, cron_key=KEY, resource_generation=1)
+    assert decide(resource(wished), running, retry, asked, tick(id=10), state=held).cancel == {"u": [7, 8]}
+    assert decide(resource(wished), asked, tick(id=10), state=held).cancel == {}
+    assert decide(resource(wishing(one_time(), is_cancelled=True)), pending(), state=held).cancel == {"u": [7]}
+
+
+def test_new_token_is_one_more_run_at_once_outside_the_line() -> None:
+    wished = wishing(cron(due=TICK), run_key="b")
+    (again,) = decide(resource(wished), tick(id=10), state=known_as(run_keys=frozenset({"initial", "a"}))).submit
+    assert (again.due, again.cron_schedule, again.cron_key, again.rescheduled_from_job) == (None, None, None, 10)
+    assert again.resource is not None
+    assert again.resource.is_beside_line
+    assert decide(resource(wished), tick(), state=known_as(run_keys=frozenset({"b"}))).submit == []
+    # No token asks for nothing.
+    assert decide(resource(cron()), tick(), state=known_as(run_keys=frozenset({"b"}))).submit == []
+
+
+def test_history_is_kept_as_was_asked_and_looked_at_again_while_there_is_too_much() -> None:
+    wished = resource(wishing(one_time(), history_limit=3))
+    assert decide(wished, succeeded()).keep == {"u": 3}
+    assert decide(wished, succeeded(), state=known_as(history_limit=3)).keep == {}
+    much = decide(wished, succeeded(), state=known_as(history_limit=3, has_surplus=True))
+    assert (much.keep, much.look_again) == ({"u": 3}, {"u": NOON})
+    assert decide(resource(one_time()), succeeded(), state=known_as(history_limit=3)).keep == {"u": None}
+
+
+def test_resource_is_deleted_when_its_time_is_up_and_looked_at_again_then() -> None:
+    wished = resource(wishing(one_time(), ttl_seconds=60))
+    before = decide(wished, succeeded())
+    assert (before.delete, before.look_again) == ([], {"u": NOON + timedelta(seconds=60)})
+    assert decide(wished, succeeded(), now=NOON + timedelta(seconds=60)).delete == [wished]
+    later = NOON + timedelta(days=1)
+    assert decide(wished, succeeded(), pending(id=8), now=later).delete == []
+    # Rows that someone removed: its status tells when it ended.
+    (write,) = before.statuses
+    gone = dataclasses.replace(wished, status=write.status)
+    assert decide(gone, now=later).delete == [gone]
+
+
+TYPES: list[tuple[str, list[Job], dict[str, set[str]], bool]] = [
+    ("a worker knows it", [pending()], {"default": {"report"}}, True),
+    ("no worker is there", [pending()], {}, True),
+    ("workers of another pool", [pending()], {"gpu": {"other"}}, True),
+    ("no worker knows it", [pending()], {"default": {"other"}}, False),
+    ("it has run", [succeeded()], {"default": {"other"}}, True),
+    (
+        "it failed for that",
+        [succeeded(success=False, result_json='{"error": "Unknown job type: report"}')],
+        {},
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "types", "is_accepted"), [case[1:] for case in TYPES], ids=[case[0] for case in TYPES]
+)
+def test_type_that_no_worker_knows_is_not_accepted(rows: list[Job], types: Any, is_accepted: bool) -> None:
+    (write,) = decide(resource(one_time()), *rows, types=types).statuses
+    accepted = write.status["conditions"][0]
+    assert (accepted["status"], accepted["reason"]) == (
+        ("True", "SpecAccepted") if is_accepted else ("False", "TypeUnknown")
+    )
+
+
+# --- Events
+
+
+def news(known: Resource, *rows: Job, before: Actions, **changes: Any) -> list[str]:
+    (earlier,) = before.statuses
+    actions = decide(dataclasses.replace(known, status=earlier.status), *rows, **changes)
+    return [event.reason for write in actions.statuses for event in write.events]
+
+
+def test_events_tell_of_what_changed() -> None:
+    known = resource(one_time(), status={})
+    first = decide(known, pending())
+    assert [event.reason for write in first.statuses for event in write.events] == ["Accepted"]
+    assert news(known, running_job(resource_generation=1), before=first) == []
+    one = known_as(counts=RunCounts(succeeded=1))
+    assert news(known, succeeded(), before=first, state=one) == ["Succeeded"]
+    failed = succeeded(success=False, result_json='{"error": "no paper"}')
+    one = known_as(counts=RunCounts(failed=1))
+    assert news(known, failed, before=first, state=one) == ["Failed"]
+    assert news(known, failed, pending(id=8, attempt=2), before=first, state=one) == ["Rescheduled"]
+    held = known_as(is_suspended=True)
+    suspended = resource(wishing(one_time(), is_suspended=True), status={})
+    assert news(suspended, pending(), before=first, state=held) == ["Suspended"]
+    assert news(resource(None, problems=("wrong",)), pending(), before=first) == ["Refused"]
+    # Where it is not known what was said before, nothing is news.
+    assert [write.events for write in decide(resource(one_time()), pending()).statuses] == [()]

@@ -82,7 +82,9 @@ def _reference(path: str, given: object, problems: list[str]) -> Reference | Non
         problems.append(f"{path} is no object: give name and secretKeyRef or configMapKeyRef")
         return None
     before = len(problems)
-    problems += [f"{path}.{unknown_name(name, ('name', *_FIELDS))}" for name in given if name not in ("name", *_FIELDS)]
+    problems += [
+        f"{path}.{name}: {unknown_name(name, ('name', *_FIELDS))}" for name in given if name not in ("name", *_FIELDS)
+    ]
     field = given.get("name")
     if not isinstance(field, str) or not field.strip() or len(field) > 250 or not field.isprintable():
         problems.append(f"{path}.name is {field!a}: give the name of a field of data")
@@ -96,7 +98,7 @@ def _reference(path: str, given: object, problems: list[str]) -> Reference | Non
         problems.append(f"{path}.{kind} is no object: give name and key")
         return None
     accepted = ("name", "key", "optional")
-    problems += [f"{path}.{kind}.{unknown_name(name, accepted)}" for name in source if name not in accepted]
+    problems += [f"{path}.{kind}.{name}: {unknown_name(name, accepted)}" for name in source if name not in accepted]
     name, key, optional = source.get("name"), source.get("key"), source.get("optional")
     if not isinstance(name, str) or len(name) > 253 or not _NAME.fullmatch(name):
         problems.append(f"{path}.{kind}.name is {name!a}: give the name of a {_FIELDS[kind]}")

@@ -48,7 +48,7 @@ class Event:
     is_warning: bool = False
 
 
-def events_of(previous: Mapping[str, Any], status: Mapping[str, Any]) -> list[Event]:
+def events_of(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Event, ...]:
     """Read from two statuses, one after the other, what happened between them."""
     events = []
     before, after = _conditions(previous), _conditions(status)
@@ -81,7 +81,7 @@ def events_of(previous: Mapping[str, Any], status: Mapping[str, Any]) -> list[Ev
         events.append(Event("Cancelled", _ended(after, "cancelled"), "Cancel"))
     if more("lost"):
         events.append(Event("WorkerLost", "A run lost its worker and was begun anew", "Rescue", is_warning=True))
-    return events
+    return tuple(events)
 
 
 def _ended(conditions: Mapping[str, Mapping[str, str]], how: str) -> str:

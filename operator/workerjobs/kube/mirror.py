@@ -9,15 +9,16 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from workerjobs.domain.job import NewJob
 from workerjobs.errors import ClusterError, DatabaseRefusedError, DatabaseUnavailableError, InvalidInputError
+from workerjobs.kube.carrying import Store, carry_out
 from workerjobs.kube.events import EventWriter
-from workerjobs.kube.reconcile import Actions, Resource, reconcile
+from workerjobs.kube.reconcile import Resource, reconcile
 from workerjobs.kube.workerjob import parse_workerjob
 from workerjobs.kube.writer import StatusWriter
-from workerjobs.ports import Cluster, JobStore, NoticeSource, Reconnected, ResourceNotice, ResourceStore
+from workerjobs.ports import Cluster, NoticeSource, Reconnected, ResourceNotice
 from workerjobs.settings import LEASE_SECONDS
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,6 @@ TYPES_SECONDS = 1.0
 DELETIONS_AT_ONCE = 8
 
 TROUBLES = (DatabaseUnavailableError, DatabaseRefusedError, ClusterError)
-
-
-class Store(JobStore, ResourceStore, Protocol):
-    """The table, with what it knows of resources."""
 
 
 class Mirror:
@@ -310,24 +307,13 @@ class Mirror:
         await self._write_rows(actions.submit, self._store.submit)
         await self._write_rows(actions.update, lambda jobs: self._store.update_pending(self._cluster_id, jobs))
         await self._write_rows(actions.restore, self._store.ensure_cron)
-        await self._hold_and_cancel(actions)
+        await carry_out(self._store, self._cluster_id, actions)
         for uid, moment in actions.look_again.items():
             self._look_again(uid, (moment - now).total_seconds())
         await self._delete(actions.delete)
         written = (*actions.submit, *actions.update, *actions.restore)
         changed = {job.resource.uid for job in written if job.resource is not None}
         return changed | {*actions.suspend, *actions.resume, *actions.cancel}
-
-    async def _hold_and_cancel(self, actions: Actions) -> None:
-        if actions.suspend:
-            await self._store.suspend_resources(self._cluster_id, actions.suspend)
-        if actions.resume:
-            await self._store.resume_resources(self._cluster_id, actions.resume)
-        if actions.cancel:
-            ids = [job_id for ids in actions.cancel.values() for job_id in ids]
-            await self._store.cancel(ids, "Job cancelled by its WorkerJob")
-        if actions.keep:
-            await self._store.keep_history(self._cluster_id, actions.keep)
 
     async def _known_types(self) -> Mapping[str, frozenset[str]]:
         """The job types that live workers know, by pool."""

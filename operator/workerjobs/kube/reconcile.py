@@ -119,7 +119,7 @@ def reconcile(
         if status != resource.status:
             is_urgent = _without_progress(status) != _without_progress(previous)
             # Where it is not known what was said before, nothing is known to be news.
-            events = [] if resource.status is None else events_of(previous, status)
+            events = () if resource.status is None else events_of(previous, status)
             actions.statuses.append(
                 StatusWrite(resource.uid, resource.namespace, resource.name, status, is_urgent, events)
             )
