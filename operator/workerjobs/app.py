@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -44,6 +45,7 @@ from workerjobs.storage.quickdapp import Adoption
 from workerjobs.web.health import HealthServer
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.cpus import usable_cpus
+from workerjobs.worker.sealing import can_seal
 from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
 
 log = logging.getLogger(__name__)
@@ -203,6 +205,7 @@ async def run_worker(
             STORAGE_FOR_JOBS,
             isolation=settings.isolation,
             memory_mib=settings.job_memory_mib,
+            sealed=_token_to_seal(settings.service_account),
         ),
         SupervisorOptions(
             children=children,
@@ -240,6 +243,16 @@ async def run_worker(
             await asyncio.to_thread(health.close)
         with contextlib.suppress(Exception):
             await store.close()
+
+
+def _token_to_seal(folder: str) -> str | None:
+    """The folder of the worker's token, where there is one and the kernel can keep it from the jobs."""
+    if not Path(folder, "token").exists():
+        return None
+    if not can_seal():
+        log.warning("Jobs could read this worker's token in %s, as the kernel here has no Landlock", folder)
+        return None
+    return folder
 
 
 async def run_operator(

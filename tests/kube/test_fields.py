@@ -18,6 +18,7 @@ from tests.support.operators import Operators, WorkerJobs, eventually, workerjob
 from tests.support.table import SUCCESS, claim_all, count_rows, open_store, settlement, sql
 from tests.support.workers import Told, WorkerProcess, worker_process
 from workerjobs.domain.lifecycle import Outcome, settle
+from workerjobs.worker.sealing import can_seal
 
 pytestmark = pytest.mark.cluster
 
@@ -374,6 +375,16 @@ async def worker_in_cluster(
         yield running
 
 
+def token_of(folder: Path) -> str:
+    """The token of the worker in cluster."""
+    return (folder / "account" / "token").read_text().strip()
+
+
+def environment_of(pid: int) -> str:
+    """The environment that a process was started with."""
+    return Path(f"/proc/{pid}/environ").read_text()
+
+
 def make_secret(jobs: WorkerJobs, name: str, labels: dict[str, str] | None = None, **values: str) -> None:
     """Make or change a Secret."""
     manifest = {
@@ -415,6 +426,37 @@ async def test_values_reach_the_job_and_never_the_table(
         set_field(jobs, "a", rerun="again")
         eventually(lambda: jobs.status("a")["counts"]["succeeded"] == 2)
         eventually(lambda: jobs.status("a")["result"]["key"] == "lion-4712")
+
+
+@in_loop
+async def test_job_can_not_read_the_token_that_its_worker_uses(
+    operators: Operators, jobs: WorkerJobs, tmp_path: Path, database_url: str
+) -> None:
+    if not can_seal():
+        pytest.skip("this kernel has no Landlock")
+    operators.start()
+    make_secret(jobs, "mail", ALLOWED, key="tiger-4711")
+    (tmp_path / "readable").write_text("anyone")
+    async with worker_in_cluster(jobs, tmp_path, database_url) as worker:
+        paths = {
+            "plain": tmp_path / "account/token",
+            "through": Path(f"/proc/{worker.pid}/root{tmp_path}/account/token"),
+            "memory": Path(f"/proc/{worker.pid}/mem"),
+            "readable": tmp_path / "readable",
+        }
+        source = [reference("key", "secret", "mail", "key")]
+        jobs.apply(
+            *(
+                workerjob(name, {"type": "readFile", "data": {"path": str(path)}, "dataFrom": source})
+                for name, path in paths.items()
+            )
+        )
+        results = {name: jobs.wait(name, "Succeeded")["result"] for name in paths}
+        assert results == dict.fromkeys(("plain", "through", "memory"), "PermissionError") | {
+            "readable": "anyoneanyone"
+        }
+        token = token_of(tmp_path)
+        assert [each for each in worker.family if token in environment_of(each.pid)] == []
 
 
 @in_loop

@@ -200,10 +200,13 @@ class KubernetesCluster:
         if body is not None:
             headers["Content-Type"] = content_type
         try:
-            request = await self._client.param_serialize(
-                method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
+            # This adds the token. The body goes past it: it would look at every value in it for a model of its own.
+            _, url, headers, _, _ = await self._client.param_serialize(
+                method, path, header_params=headers, auth_settings=["BearerToken"]
             )
-            response = await self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            response = await self._client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=TIMEOUT_SECONDS
+            )
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             server = self._client.configuration.host

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +29,7 @@ UPDATE_SECONDS = 60.0
 """Its count is brought up to date no more often than this."""
 BURST, PER_SECOND = 100, 10.0
 """Events written at once, and in the long run."""
+BUSY_SECONDS = 0.1
 MAX_WAITING = 1000
 """More of them that wait are dropped, warnings last."""
 NOTE_LIMIT_BYTES = 1000
@@ -113,10 +114,16 @@ class _Series:
 
 
 class EventWriter:
-    """Writes Events, few at a time; what can't be written is dropped."""
+    """Writes Events, few at a time; what can't be written is dropped.
 
-    def __init__(self, cluster: Cluster) -> None:
+    Args:
+        cluster: The API.
+        is_busy: Whether the API server has more important things to do; only warnings are written then.
+    """
+
+    def __init__(self, cluster: Cluster, is_busy: Callable[[], bool] = lambda: False) -> None:
         self._cluster = cluster
+        self._is_busy = is_busy
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._series: dict[tuple[str, str], _Series] = {}
         self._waiting: tuple[deque[tuple[str, str]], deque[tuple[str, str]]] = (deque(), deque())
@@ -151,6 +158,9 @@ class EventWriter:
                 self._has_work.clear()
                 self._forget_old()
                 await self._has_work.wait()
+            if not self._waiting[0] and self._is_busy():
+                await asyncio.sleep(BUSY_SECONDS)
+                continue
             now = time.monotonic()
             allowance, at = min(float(BURST), allowance + PER_SECOND * (now - at)), now
             if allowance < 1:

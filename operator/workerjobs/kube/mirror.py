@@ -80,7 +80,7 @@ class Mirror:
         self._deleted: dict[str, None] = {}
         self._has_work = asyncio.Event()
         self._writer = StatusWriter(cluster, self._status_was_written, self._status_was_lost)
-        self._events = EventWriter(cluster)
+        self._events = EventWriter(cluster, lambda: self._writer.is_busy)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._types: dict[str, frozenset[str]] = {}
         self._types_at = -TYPES_SECONDS
