@@ -7,8 +7,10 @@ The operator's client (`workerjobs.kube.client`) would cost every worker some 30
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,10 +64,6 @@ class _Api:
     """One connection to the API server that this pod's cluster has."""
 
     def __init__(self, folder: Path) -> None:
-        # Only workers whose jobs ask for it load these.
-        import http.client
-        import ssl
-
         host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
         if not host:
             raise ClusterError("there is no Kubernetes cluster around this worker, which would have its values")
@@ -78,8 +76,6 @@ class _Api:
                 "set automountServiceAccountToken, and give the account the rights"
             ) from error
         self._server = f"https://{host}:{port}"
-        # ssl.SSLError is an OSError.
-        self._errors = (OSError, http.client.HTTPException)
         self._connection = http.client.HTTPSConnection(host, int(port), timeout=TIMEOUT_SECONDS, context=context)
 
     def __enter__(self) -> _Api:
@@ -95,7 +91,7 @@ class _Api:
             self._connection.request("GET", path, headers=headers)
             response = self._connection.getresponse()
             body = response.read()
-        except self._errors as error:
+        except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
             raise ClusterUnavailableError(f"the Kubernetes API at {self._server} can't be reached: {reason}") from error
         try:
