@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev test test-slow lint format schema bench bench-smoke chaos-smoke clean
+.PHONY: help install demo dev test test-slow lint format schema bench bench-resources bench-smoke chaos-smoke clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -53,6 +53,9 @@ schema: $(INSTALLED) ## Write storage/schema.sql anew, after a new migration
 bench: $(INSTALLED) ## Ours and its peers side by side into docs/benchmarks.md; ONLY=drain PEERS=ours,river for a part
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
+
+bench-resources: $(INSTALLED) ## 10,000 WorkerJobs on an API server of their own: mirroring, delay, restart, memory
+	$(BIN)/python -m tests.bench.resources $(ARGS)
 
 bench-smoke: $(INSTALLED) ## Pickup latency and throughput in brief
 	$(BIN)/python -m tests.bench.smoke

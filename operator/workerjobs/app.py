@@ -9,19 +9,24 @@ import logging
 import os
 import resource
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.doctor import Facts
-from workerjobs.domain.job import NewJob
+from workerjobs.domain.job import Job, NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError, WorkerJobsError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
+from workerjobs.kube.carrying import carry_out
+from workerjobs.kube.job_data import ServiceAccountJobData
+from workerjobs.kube.reconcile import Resource, reconcile
 from workerjobs.settings import (
     DEFAULT_HEALTH_PORT,
     HEALTH_URL_VARIABLE,
@@ -40,6 +45,7 @@ from workerjobs.storage.quickdapp import Adoption
 from workerjobs.web.health import HealthServer
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.cpus import usable_cpus
+from workerjobs.worker.sealing import can_seal
 from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
 
 log = logging.getLogger(__name__)
@@ -53,6 +59,8 @@ OPERATOR_POLL_SECONDS = 10.0
 OPEN_FILES, OPEN_FILES_OF_A_CHILD = 48, 2
 """What a supervisor opens: connections, probes, its nursery; and for each child a channel and a pipe."""
 _WAIT_SECONDS = 1.0
+_APPLY_ROUNDS = 6
+"""Applying a manifest is done after two, or some more where several of its fields changed."""
 
 
 @contextmanager
@@ -197,6 +205,7 @@ async def run_worker(
             STORAGE_FOR_JOBS,
             isolation=settings.isolation,
             memory_mib=settings.job_memory_mib,
+            sealed=_token_to_seal(settings.service_account),
         ),
         SupervisorOptions(
             children=children,
@@ -208,6 +217,7 @@ async def run_worker(
             child_max_mib=settings.child_max_mib,
             builtin_jobs=[REMOVE_OLD_WORKER_JOBS] if settings.builtin_jobs else [],
         ),
+        ServiceAccountJobData(settings.service_account),
     )
     health = serve_health(
         settings.health_host,
@@ -233,6 +243,16 @@ async def run_worker(
             await asyncio.to_thread(health.close)
         with contextlib.suppress(Exception):
             await store.close()
+
+
+def _token_to_seal(folder: str) -> str | None:
+    """The folder of the worker's token, where there is one and the kernel can keep it from the jobs."""
+    if not Path(folder, "token").exists():
+        return None
+    if not can_seal():
+        log.warning("Jobs could read this worker's token in %s, as the kernel here has no Landlock", folder)
+        return None
+    return folder
 
 
 async def run_operator(
@@ -343,27 +363,52 @@ async def apply_locally(url: str, jobs: Sequence[NewJob]) -> list[Applied]:
     known = {job.resource.uid: _with_generation(job) for job in jobs if job.resource is not None}
     if not known:
         return []
-    uids = list(known)
     cluster_id = next(job.resource.cluster_id for job in known.values() if job.resource is not None)
+    resources = {uid: _as_resource(job) for uid, job in known.items()}
+    done: dict[str, str] = {}
     async with open_store(url) as store:
-        created = {job.resource_uid for job in await store.submit(list(known.values()))}
-        earlier = [job for uid, job in known.items() if uid not in created]
-        configured = set(await store.update_pending(cluster_id, earlier))
-        restored = {job.resource_uid for job in await store.ensure_cron(earlier)}
-        rows = await store.rows_of(cluster_id, uids)
+        now = await store.now()
+        for _ in range(_APPLY_ROUNDS):
+            rows = await store.rows_of(cluster_id, list(known))
+            states = await store.states_of(cluster_id, list(known))
+            actions = reconcile(resources.values(), _marked(rows, known), states, {}, now=now)
+            changed = {job.resource.uid: "configured" for job in actions.update if job.resource is not None}
+            changed |= dict.fromkeys((*actions.suspend, *actions.resume, *actions.cancel), "configured")
+            changed |= {job.resource.uid: "restored" for job in actions.restore if job.resource is not None}
+            for job in actions.submit:
+                assert job.resource is not None
+                changed[job.resource.uid] = "configured" if states[job.resource.uid].run_keys else "created"
+            await store.submit(actions.submit)
+            await store.update_pending(cluster_id, actions.update)
+            await store.ensure_cron(actions.restore)
+            await carry_out(store, cluster_id, actions)
+            done = changed | done
+            if not changed:
+                break
+        rows = await store.rows_of(cluster_id, list(known))
     applied = []
-    for uid, job in known.items():
+    for uid, applied_one in resources.items():
         newest = rows[uid][-1] if uid in rows else None
-        action = "unchanged"
-        if uid in created:
-            action = "created"
-        elif uid in restored:
-            action = "restored"
-        elif newest is not None and newest.id in configured:
-            action = "configured"
-        name = job.resource.name if job.resource is not None else uid
-        applied.append(Applied(name, action, newest.id if newest else None, str(newest.state) if newest else None))
+        state = str(newest.state) if newest else None
+        applied.append(Applied(applied_one.name, done.get(uid, "unchanged"), newest.id if newest else None, state))
     return applied
+
+
+def _as_resource(job: NewJob) -> Resource:
+    assert job.resource is not None
+    return Resource(job.resource.uid, job.resource.namespace, job.resource.name, job.resource.generation, job)
+
+
+def _marked(rows: Mapping[str, Sequence[Job]], known: Mapping[str, NewJob]) -> dict[str, list[Job]]:
+    """Mark rows of another generation as of none: without a cluster a generation is not older or newer, but another."""
+
+    def mark(uid: str, row: Job) -> Job:
+        resource = known[uid].resource
+        assert resource is not None
+        is_same = row.resource_generation == resource.generation
+        return row if is_same else msgspec.structs.replace(row, resource_generation=None)
+
+    return {uid: [mark(uid, row) for row in mine] for uid, mine in rows.items()}
 
 
 def _with_generation(job: NewJob) -> NewJob:

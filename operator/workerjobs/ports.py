@@ -486,6 +486,14 @@ class Cluster(Protocol):
         """List the WorkerJobs of the namespaces, of all where none is given; all or an error, never a part."""
         ...
 
+    async def delete_workerjob(self, namespace: str, name: str, uid: str, version: int) -> None:
+        """Delete a WorkerJob, unless it is gone or has changed since the version that it was seen at."""
+        ...
+
+    async def write_event(self, namespace: str, name: str, event: Mapping[str, Any]) -> None:
+        """Create an Event (``events.k8s.io/v1``), or bring one of that name up to date."""
+        ...
+
     async def write_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> int | None:
         """Replace a WorkerJob's status.
 
@@ -507,8 +515,55 @@ class Cluster(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """How the runs of a resource ended, ever, also those whose rows were removed."""
+
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    retried: int = 0
+    """Of these, runs that tried again what had failed."""
+    lost: int = 0
+    """How often a run lost its worker and was begun anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceState:
+    """What the database knows of a resource beside its rows."""
+
+    run_keys: frozenset[str] = frozenset()
+    """Runs that were stored; each is stored once, ever."""
+    is_suspended: bool = False
+    history_limit: int | None = None
+    has_surplus: bool = False
+    """It has more finished rows than its history limit allows."""
+    counts: RunCounts = RunCounts()
+
+
 class ResourceStore(Protocol):
     """What the table knows of custom resources; errors as in `JobStore`."""
+
+    async def states_of(self, cluster_id: str, uids: Sequence[str]) -> dict[str, ResourceState]:
+        """Read what is known of each of the resources; read their rows before, so that no end is missed."""
+        ...
+
+    async def suspend_resources(self, cluster_id: str, uids: Sequence[str]) -> None:
+        """Hold back pending rows of resources, and what becomes pending from now on; what runs goes on."""
+        ...
+
+    async def resume_resources(self, cluster_id: str, ticks: Mapping[str, datetime | None]) -> None:
+        """Let the rows of resources go on.
+
+        Args:
+            cluster_id: Whose resources.
+            ticks: By uid, the next tick of cron lines, for those whose own tick has passed.
+        """
+        ...
+
+    async def keep_history(self, cluster_id: str, limits: Mapping[str, int | None]) -> None:
+        """Keep so many finished rows of resources, by uid, and remove older ones, a thousand of each at most."""
+        ...
 
     async def rows_of(self, cluster_id: str, uids: Sequence[str]) -> dict[str, list[Job]]:
         """Read, for each resource, its unfinished rows and its newest finished one, oldest first."""
@@ -532,6 +587,20 @@ class ResourceStore(Protocol):
 
     async def forget_deleted(self, cluster_id: str, after: timedelta) -> int:
         """Drop the notes on resources that have been gone for a while and have no rows left; returns how many."""
+        ...
+
+
+class JobData(Protocol):
+    """Gives jobs the fields of their data that are in Secrets and ConfigMaps."""
+
+    async def resolve(self, job: Job) -> str:
+        """The data of a job, as JSON, with what its ``dataFrom`` names.
+
+        Raises:
+            InvalidInputError: Something is missing, or the job may not have it.
+            ClusterUnavailableError: The API can't be reached now.
+            ClusterError: There is none, or it refuses.
+        """
         ...
 
 

@@ -23,6 +23,8 @@ MIN_MEMORY_MIB, MAX_MEMORY_MIB = 32, 1024 * 1024
 """Limits of a job's memory limit; Python alone takes some 20 MiB."""
 LEASE_SECONDS = 15.0
 """How long a claimed row stays reserved without a renewal, and a worker counts as alive that does not show itself."""
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where Kubernetes puts a pod's token."""
 HEALTH_URL_VARIABLE = "WORKERJOBS_HEALTH_URL"
 """Where a worker tells its jobs its own health endpoint."""
 
@@ -65,6 +67,8 @@ class WorkerSettings:
     """WORKER_CHILD_MAX_JOBS: about how many jobs a child runs before it is replaced; 0: any number."""
     child_max_mib: int
     """WORKER_CHILD_MAX_MIB: memory that a child may keep between jobs before it is replaced; 0: any."""
+    service_account: str = SERVICE_ACCOUNT
+    """WORKERJOBS_SERVICE_ACCOUNT: folder with the token and ca.crt that dataFrom is resolved with."""
     lease_seconds: float = LEASE_SECONDS
     """How long a claimed row stays reserved without a renewal."""
     renew_seconds: float = 5.0
@@ -272,6 +276,7 @@ def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSetti
         child_max_mib=reader.read(
             "WORKER_CHILD_MAX_MIB", DEFAULT_CHILD_MAX_MIB, _whole(1, MAX_MEMORY_MIB), f"MiB from 0 to {MAX_MEMORY_MIB}"
         ),
+        service_account=reader.read("WORKERJOBS_SERVICE_ACCOUNT", SERVICE_ACCOUNT, str, "a folder"),
     )
     reader.finish()
     return settings

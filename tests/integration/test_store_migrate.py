@@ -18,8 +18,10 @@ TABLES = """
     order by 1
 """
 IN_PUBLIC = [
+    "public.workerJobEnds",
     "public.workerJobLimits",
     "public.workerJobPauses",
+    "public.workerJobResourceStates",
     "public.workerJobResources",
     "public.workerJobWorkers",
     "public.workerJobs",

@@ -233,3 +233,79 @@ async def test_row_that_slipped_in_while_its_resource_was_deleted_is_found(datab
         assert [job.type for job in await store.cancel_deleted("here")] == ["late"]
         assert await store.cancel_deleted("here") == []
     assert count_rows(database_url, "type = 'fine' and finished is null") == 2
+
+
+# --- suspended resources, counts, history
+
+
+def count_startable(url: str) -> int:
+    return count_rows(url, "started is null and finished is null and due <= now()")
+
+
+@in_loop
+async def test_row_that_follows_while_its_resource_is_being_suspended_is_held_back(database_url: str) -> None:
+    uids = [f"u-{number}" for number in range(30)]
+    async with open_stores(database_url, 2) as (worker, operator):
+        await worker.submit([resource_job(uid) for uid in uids])
+        jobs = {job.resource_uid: job for job in await claim_all(worker)}
+        retry = FollowUp(FollowUpKind.RETRY, await worker.now(), 2, None)
+        for uid in uids:
+            await asyncio.gather(
+                worker.settle([settlement(jobs[uid], Outcome.failure("no paper"), retry)]),
+                operator.suspend_resources("here", [uid]),
+            )
+        assert count_rows(database_url, "finished is null and \"heldDue\" is not null and due = 'infinity'") == 30
+        assert count_startable(database_url) == 0
+        await operator.resume_resources("here", dict.fromkeys(uids))
+        assert count_startable(database_url) == 30
+
+
+@in_loop
+async def test_row_given_back_or_rescued_while_its_resource_is_suspended_is_held_back(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        await store.submit([resource_job("given back"), resource_job("rescued"), resource_job("other")])
+        jobs = await claim_all(store)
+        await store.suspend_resources("here", ["given back", "rescued"])
+        await store.release([lease_of(jobs[0]), lease_of(jobs[2])])
+        sql(database_url, """update "workerJobs" set "leaseDeadline" = now() - interval '1 hour' where id = 2""")
+        await store.rescue("rescuer", timedelta(seconds=0.1), 10)
+        assert count_rows(database_url, "finished is null and started is null") == 3
+        assert [job.resource_uid for job in await claim_all(store)] == ["other"]
+
+
+@in_loop
+async def test_ends_are_counted_once_by_workers_that_settle_the_same_resources_in_another_order(
+    database_url: str,
+) -> None:
+    uids = [f"u-{number}" for number in range(20)]
+    async with open_stores(database_url, 3) as (first, second, operator):
+        await operator.submit([resource_job(uid) for uid in uids])
+        again = [resource_job(uid) for uid in uids]
+        await operator.submit([dataclasses.replace(job, resource=rerun_of(job)) for job in again])
+        jobs = await claim_all(first)
+        one, two = jobs[:20], jobs[20:][::-1]
+        assert {job.resource_uid for job in one} == {job.resource_uid for job in two}
+        await asyncio.gather(
+            first.settle([settlement(job) for job in one]),
+            second.settle([settlement(job, Outcome.failure("no paper")) for job in two]),
+            *(operator.states_of("here", uids) for _ in range(5)),
+        )
+        for _ in range(2):
+            states = await operator.states_of("here", uids)
+            assert {(each.counts.succeeded, each.counts.failed) for each in states.values()} == {(1, 1)}
+            assert {each.run_keys for each in states.values()} == {frozenset({"initial", "again"})}
+    assert sql(database_url, 'select count(*) from "workerJobEnds"') == [(0,)]
+
+
+def rerun_of(job: NewJob) -> Any:
+    assert job.resource is not None
+    return dataclasses.replace(job.resource, run_key="again")
+
+
+@in_loop
+async def test_nothing_of_a_deleted_resource_is_run_again(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        await store.submit([resource_job("a")])
+        await store.remove_resources("here", ["a"])
+        job = resource_job("a")
+        assert await store.submit([dataclasses.replace(job, resource=rerun_of(job))]) == []

@@ -156,6 +156,10 @@ def test_installed_operator_has_the_rights_that_it_needs(own_cluster: Cluster, i
     for jobs in elsewhere:
         jobs.apply(workerjob("a"))
         jobs.wait("a", "Pending")
+        # One that ends, is told of in an Event, and is deleted.
+        jobs.apply(workerjob("gone", {"type": "report", "cancel": True, "ttlSecondsAfterFinished": 0}))
+        jobs.kubectl("wait", "--for=delete", "wj/gone", "--timeout=50s")
+        eventually(lambda jobs=jobs: "Accepted" in jobs.kubectl("get", "events").stdout)  # type: ignore[misc]
     eventually(lambda: replicas(own_cluster) == int(variables["WORKER_COUNT"]))
     # An apply of the installation leaves the number alone, and someone's own number is put right.
     own_cluster.kubectl("apply", "-f", str(MANIFESTS / "install"))

@@ -16,7 +16,9 @@ from tests.support.operators import workerjob
 from tests.support.table import claim_all, count_rows, open_store, settlement, sql
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.errors import ClusterError, ClusterUnavailableError, DatabaseUnavailableError, InvalidInputError
+from workerjobs.kube import events as events_module
 from workerjobs.kube import mirror as module
+from workerjobs.kube.events import Event, EventWriter
 from workerjobs.kube.mirror import Mirror
 from workerjobs.kube.reconcile import StatusWrite
 from workerjobs.kube.writer import StatusWriter
@@ -31,6 +33,8 @@ class FakeCluster:
         self.resources: dict[str, dict[str, Any]] = {}
         self.version = 0
         self.writes: list[tuple[str, dict[str, Any]]] = []
+        self.events: list[tuple[str, str, int]] = []
+        self.event_names: set[str] = set()
         self.list_error: ClusterError | None = None
         self.write_error: ClusterError | None = None
         self.may_write = asyncio.Event()
@@ -65,6 +69,13 @@ class FakeCluster:
         self.resources[uid]["metadata"]["resourceVersion"] = str(self.version)
         self.writes.append((uid, dict(status)))
         return self.version
+
+    async def write_event(self, namespace: str, name: str, event: Mapping[str, Any]) -> None:
+        self.events.append((event["regarding"]["name"], event["reason"], event.get("series", {}).get("count", 1)))
+        self.event_names.add(event["metadata"]["name"])
+
+    async def delete_workerjob(self, namespace: str, name: str, uid: str, version: int) -> None:
+        self.resources.pop(uid, None)
 
     def state(self, name: str) -> str | None:
         """What the status of a resource says."""
@@ -446,3 +457,41 @@ async def test_status_that_is_refused_or_has_no_resource_any_more_is_given_up() 
         writer.put(write("Running"))
         await until(lambda: heard.lost == ["gone", "a"])
     assert cluster.writes == []
+
+
+# --- Events
+
+
+@in_loop
+async def test_repeated_events_are_one_with_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "UPDATE_SECONDS", 0.3)
+    cluster = FakeCluster()
+    writer = EventWriter(cluster)  # type: ignore[arg-type]  # what it uses
+    task = asyncio.create_task(writer.run())
+    for _ in range(50):
+        writer.put("u", "shop", "a", Event("Failed", "no paper", "Run", is_warning=True))
+        await asyncio.sleep(0)
+    writer.put("u", "shop", "a", Event("Succeeded", "done", "Run"))
+    await until(lambda: len(cluster.events) >= 3)
+    await asyncio.sleep(0.5)
+    assert sorted(cluster.events) == [("a", "Failed", 1), ("a", "Failed", 50), ("a", "Succeeded", 1)]
+    assert len(cluster.event_names) == 2
+    task.cancel()
+    await asyncio.wait({task})
+
+
+@in_loop
+async def test_of_very_many_events_warnings_are_written_first_and_the_rest_is_dropped() -> None:
+    cluster = FakeCluster()
+    writer = EventWriter(cluster)  # type: ignore[arg-type]  # what it uses
+    for number in range(3 * events_module.MAX_WAITING):
+        writer.put(f"u-{number}", "shop", f"job-{number}", Event("Accepted", "fine", "Mirror"))
+    writer.put("bad", "shop", "bad", Event("Refused", "not fine", "Mirror", is_warning=True))
+    task = asyncio.create_task(writer.run())
+    await until(lambda: len(cluster.events) >= events_module.BURST)
+    await asyncio.sleep(0.3)
+    assert cluster.events[0] == ("bad", "Refused", 1)
+    assert len(cluster.events) < events_module.BURST + 20
+    assert sum(map(len, writer._waiting)) <= events_module.MAX_WAITING
+    task.cancel()
+    await asyncio.wait({task})

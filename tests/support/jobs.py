@@ -262,6 +262,16 @@ def fail_until(data: dict[str, Any], context: JobContext) -> int:
     return context.attempt
 
 
+@job("readFile")
+def read_file(data: dict[str, Any]) -> str:
+    """What a file holds, or why it can't be read; also by a program of the job's own."""
+    program = subprocess.run(["cat", data["path"]], capture_output=True, text=True, check=False)
+    try:
+        return program.stdout + Path(data["path"]).read_text()
+    except OSError as error:
+        return program.stdout + type(error).__name__
+
+
 @job("noArguments")
 def no_arguments() -> None:
     pass

@@ -12,6 +12,7 @@ import pytest
 from tests.support.factories import NOON, resource_job, running_job
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.kube.reconcile import Actions, Resource, StatusWrite, reconcile
+from workerjobs.ports import ResourceState, RunCounts
 
 TICK = NOON + timedelta(minutes=1)
 KEY = "resource:here:u"
@@ -50,13 +51,18 @@ def succeeded(**changes: Any) -> Job:
     return running_job(**ended | {"resource_uid": "u", "resource_generation": 1} | changes)
 
 
-def decide(known: Resource, *rows: Job, now: datetime = NOON) -> Actions:
-    return reconcile([known], {"u": rows} if rows else {}, now=now)
+RECORDED = ResourceState(run_keys=frozenset({"initial"}))
+
+
+def decide(
+    known: Resource, *rows: Job, state: ResourceState = RECORDED, types: Any = None, now: datetime = NOON
+) -> Actions:
+    return reconcile([known], {"u": rows} if rows else {}, {"u": state}, types or {}, now=now)
 
 
 def test_new_resource_gets_its_first_row_before_a_status() -> None:
-    assert decide(resource(one_time())) == Actions(submit=[one_time()])
-    assert decide(resource(cron())) == Actions(submit=[cron()])
+    assert decide(resource(one_time()), state=ResourceState()) == Actions(submit=[one_time()])
+    assert decide(resource(cron()), state=ResourceState()) == Actions(submit=[cron()])
 
 
 def test_refused_resource_gets_a_status_alone() -> None:
@@ -111,14 +117,9 @@ def test_progress_alone_is_not_urgent() -> None:
 
 def test_one_time_job_whose_rows_were_removed_does_not_run_again() -> None:
     status = decide(resource(one_time()), succeeded()).statuses[0].status
-    actions = decide(resource(one_time(), is_recorded=True, status=status))
+    actions = decide(resource(one_time(), status=status))
     assert (actions.submit, actions.update, actions.restore) == ([], [], [])
     assert [write.status["state"] for write in actions.statuses] == ["Succeeded"]
-
-
-def test_resource_that_may_have_had_its_first_row_is_submitted_as_the_store_knows() -> None:
-    # After a restart: the store leaves it out, and then it is known to be recorded.
-    assert decide(resource(one_time(), is_recorded=False)).submit == [one_time()]
 
 
 # --- newer generations
@@ -193,13 +194,13 @@ LINES: list[tuple[str, NewJob, list[Job], datetime]] = [
 def test_cron_line_without_a_row_is_restored_at_a_tick_that_was_not_used(
     job: NewJob, rows: list[Job], due: datetime
 ) -> None:
-    assert decide(resource(job, is_recorded=True), *rows) == Actions(restore=[dataclasses.replace(job, due=due)])
+    assert decide(resource(job), *rows) == Actions(restore=[dataclasses.replace(job, due=due)])
 
 
 def test_hashed_schedule_is_restored_where_its_line_would_be() -> None:
     daily = cron(cron_schedule="H H * * *")
-    (restored,) = decide(resource(daily, is_recorded=True)).restore
-    (again,) = decide(resource(daily, is_recorded=True), now=NOON + timedelta(days=1)).restore
+    (restored,) = decide(resource(daily)).restore
+    (again,) = decide(resource(daily), now=NOON + timedelta(days=1)).restore
     assert restored.due is not None
     assert again.due == restored.due + timedelta(days=1)
 
@@ -209,16 +210,133 @@ def test_hashed_schedule_is_restored_where_its_line_would_be() -> None:
 
 def test_each_resource_is_looked_at_by_itself() -> None:
     jobs = {uid: resource_job(uid) for uid in ("new", "waiting", "changed")}
-    resources = [
-        Resource(uid, "shop", f"job-{uid}", 2 if uid == "changed" else 1, job, is_recorded=uid != "new")
-        for uid, job in jobs.items()
-    ]
+    resources = [Resource(uid, "shop", f"job-{uid}", 2 if uid == "changed" else 1, job) for uid, job in jobs.items()]
     rows = {
         "waiting": [pending(resource_uid="waiting")],
         "changed": [pending(resource_uid="changed")],
         "stranger": [pending(resource_uid="stranger")],
     }
-    actions = reconcile(resources, rows, now=NOON)
+    states = dict.fromkeys(("waiting", "changed"), RECORDED)
+    actions = reconcile(resources, rows, states, {}, now=NOON)
     assert actions.submit == [jobs["new"]]
     assert actions.update == [jobs["changed"]]
     assert [write.uid for write in actions.statuses] == ["waiting"]
+
+
+# --- what concerns a resource and all its runs
+
+
+def wishing(job: NewJob, **wishes: Any) -> NewJob:
+    assert job.resource is not None
+    return dataclasses.replace(job, resource=dataclasses.replace(job.resource, **wishes))
+
+
+def known_as(**changes: Any) -> ResourceState:
+    return dataclasses.replace(RECORDED, **changes)
+
+
+def test_suspended_resource_is_held_back_once_and_resumed_with_its_next_tick() -> None:
+    held = known_as(is_suspended=True)
+    for job, row, tick_of in ((one_time(), pending(), None), (cron(), tick(), TICK)):
+        assert decide(resource(wishing(job, is_suspended=True)), row).suspend == ["u"]
+        (write,) = decide(resource(wishing(job, is_suspended=True)), row, state=held).statuses
+        assert (write.status["state"], "nextDue" in write.status) == ("Suspended", False)
+        assert decide(resource(job), row, state=held).resume == {"u": tick_of}
+
+
+def test_cancelled_resource_loses_its_rows_but_for_what_continues_its_line() -> None:
+    held = known_as(is_suspended=True)
+    retry = pending(id=8, attempt=2, rescheduled_from_job=7)
+    asked = running_job(id=9, cancel_requested=True, resource_generation=1)
+    wished = wishing(cron(), is_cancelled=True)
+    running = running_job(id=7, cron_key=KEY, resource_generation=1)
+    assert decide(resource(wished), running, retry, asked, tick(id=10), state=held).cancel == {"u": [7, 8]}
+    assert decide(resource(wished), asked, tick(id=10), state=held).cancel == {}
+    assert decide(resource(wishing(one_time(), is_cancelled=True)), pending(), state=held).cancel == {"u": [7]}
+
+
+def test_new_token_is_one_more_run_at_once_outside_the_line() -> None:
+    wished = wishing(cron(due=TICK), run_key="b")
+    (again,) = decide(resource(wished), tick(id=10), state=known_as(run_keys=frozenset({"initial", "a"}))).submit
+    assert (again.due, again.cron_schedule, again.cron_key, again.rescheduled_from_job) == (None, None, None, 10)
+    assert again.resource is not None
+    assert again.resource.is_beside_line
+    assert decide(resource(wished), tick(), state=known_as(run_keys=frozenset({"b"}))).submit == []
+    # No token asks for nothing.
+    assert decide(resource(cron()), tick(), state=known_as(run_keys=frozenset({"b"}))).submit == []
+
+
+def test_history_is_kept_as_was_asked_and_looked_at_again_while_there_is_too_much() -> None:
+    wished = resource(wishing(one_time(), history_limit=3))
+    assert decide(wished, succeeded()).keep == {"u": 3}
+    assert decide(wished, succeeded(), state=known_as(history_limit=3)).keep == {}
+    much = decide(wished, succeeded(), state=known_as(history_limit=3, has_surplus=True))
+    assert (much.keep, much.look_again) == ({"u": 3}, {"u": NOON})
+    assert decide(resource(one_time()), succeeded(), state=known_as(history_limit=3)).keep == {"u": None}
+
+
+def test_resource_is_deleted_when_its_time_is_up_and_looked_at_again_then() -> None:
+    wished = resource(wishing(one_time(), ttl_seconds=60))
+    before = decide(wished, succeeded())
+    assert (before.delete, before.look_again) == ([], {"u": NOON + timedelta(seconds=60)})
+    assert decide(wished, succeeded(), now=NOON + timedelta(seconds=60)).delete == [wished]
+    later = NOON + timedelta(days=1)
+    assert decide(wished, succeeded(), pending(id=8), now=later).delete == []
+    # Rows that someone removed: its status tells when it ended.
+    (write,) = before.statuses
+    gone = dataclasses.replace(wished, status=write.status)
+    assert decide(gone, now=later).delete == [gone]
+
+
+TYPES: list[tuple[str, list[Job], dict[str, set[str]], bool]] = [
+    ("a worker knows it", [pending()], {"default": {"report"}}, True),
+    ("no worker is there", [pending()], {}, True),
+    ("workers of another pool", [pending()], {"gpu": {"other"}}, True),
+    ("no worker knows it", [pending()], {"default": {"other"}}, False),
+    ("it has run", [succeeded()], {"default": {"other"}}, True),
+    (
+        "it failed for that",
+        [succeeded(success=False, result_json='{"error": "Unknown job type: report"}')],
+        {},
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "types", "is_accepted"), [case[1:] for case in TYPES], ids=[case[0] for case in TYPES]
+)
+def test_type_that_no_worker_knows_is_not_accepted(rows: list[Job], types: Any, is_accepted: bool) -> None:
+    (write,) = decide(resource(one_time()), *rows, types=types).statuses
+    accepted = write.status["conditions"][0]
+    assert (accepted["status"], accepted["reason"]) == (
+        ("True", "SpecAccepted") if is_accepted else ("False", "TypeUnknown")
+    )
+
+
+# --- Events
+
+
+def news(known: Resource, *rows: Job, before: Actions, **changes: Any) -> list[str]:
+    (earlier,) = before.statuses
+    actions = decide(dataclasses.replace(known, status=earlier.status), *rows, **changes)
+    return [event.reason for write in actions.statuses for event in write.events]
+
+
+def test_events_tell_of_what_changed() -> None:
+    known = resource(one_time(), status={})
+    first = decide(known, pending())
+    assert [event.reason for write in first.statuses for event in write.events] == ["Accepted"]
+    assert news(known, running_job(resource_generation=1), before=first) == []
+    one = known_as(counts=RunCounts(succeeded=1))
+    assert news(known, succeeded(), before=first, state=one) == ["Succeeded"]
+    failed = succeeded(success=False, result_json='{"error": "no paper"}')
+    one = known_as(counts=RunCounts(failed=1))
+    assert news(known, failed, before=first, state=one) == ["Failed"]
+    assert news(known, failed, pending(id=8, attempt=2), before=first, state=one) == ["Rescheduled"]
+    held = known_as(is_suspended=True)
+    suspended = resource(wishing(one_time(), is_suspended=True), status={})
+    assert news(suspended, pending(), before=first, state=held) == ["Suspended"]
+    assert news(resource(None, problems=("wrong",)), pending(), before=first) == ["Refused"]
+    # Where it is not known what was said before, nothing is news.
+    assert [write.events for write in decide(resource(one_time()), pending()).statuses] == [()]

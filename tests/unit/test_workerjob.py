@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,6 +66,10 @@ def test_every_field_reaches_the_job() -> None:
         "autoRescheduleOnFailure": True,
         "autoRescheduleOnFailureDelaySeconds": 10,
         "removeDelaySeconds": 86_400,
+        "suspend": True,
+        "cancel": True,
+        "rerun": "2026-01-01",
+        "dataFrom": [{"name": "key", "secretKeyRef": {"name": "mail", "key": "api-key"}}],
     }
     assert parse(spec) == NewJob(
         type="report",
@@ -89,8 +94,21 @@ def test_every_field_reaches_the_job() -> None:
         auto_reschedule_on_failure=True,
         auto_reschedule_on_failure_delay_ms=10_000,
         remove_delay_ms=86_400_000,
-        resource=RESOURCE,
+        data_from=[{"name": "key", "secretKeyRef": {"name": "mail", "key": "api-key"}}],
+        resource=dataclasses.replace(RESOURCE, run_key="2026-01-01", is_suspended=True, is_cancelled=True),
     )
+
+
+def test_how_long_rows_and_resource_are_kept_reaches_the_resource() -> None:
+    job = parse({"type": "x", "ttlSecondsAfterFinished": 5.0, "historyLimit": 3})
+    assert job.resource == dataclasses.replace(RESOURCE, ttl_seconds=5, history_limit=3)
+
+
+def test_data_from_outside_of_a_cluster_is_refused_with_a_sentence() -> None:
+    document = manifest({"type": "x", "dataFrom": [{"name": "a", "secretKeyRef": {"name": "s", "key": "k"}}]})
+    assert problems_of(document, LOCAL_CLUSTER) == [
+        "spec.dataFrom needs a Kubernetes cluster, which has the Secrets and ConfigMaps: put them in data here"
+    ]
 
 
 def test_null_is_not_given_and_whole_floats_are_whole_numbers() -> None:
@@ -296,8 +314,82 @@ PROBLEMS: list[tuple[str, object, str]] = [
         "field of a later time",
         {"type": "x", "zzz": 1},
         "spec.zzz: unknown field 'zzz': accepted: autoRescheduleOnFailure, autoRescheduleOnFailureDelaySeconds, "
-        "catchUp, concurrencyKey, concurrencyLimit, concurrencyPolicy, cronSchedule, data, due, persistent, pool, "
-        "priority, rateLimit, removeDelaySeconds, retry, tag, timeZone, timeoutSeconds, type, userId",
+        "cancel, catchUp, concurrencyKey, concurrencyLimit, concurrencyPolicy, cronSchedule, data, dataFrom, due, "
+        "historyLimit, persistent, pool, priority, rateLimit, removeDelaySeconds, rerun, retry, suspend, tag, "
+        "timeZone, timeoutSeconds, ttlSecondsAfterFinished, type, userId",
+    ),
+    ("suspend is text", {"type": "x", "suspend": "yes"}, "spec.suspend is 'yes': give true or false"),
+    ("cancel is a number", {"type": "x", "cancel": 1}, "spec.cancel is 1: give true or false"),
+    (
+        "rerun is empty",
+        {"type": "x", "rerun": " "},
+        "spec.rerun is ' ': give a text of at most 250 characters, such as a date",
+    ),
+    (
+        "rerun by the first run's name",
+        {"type": "x", "rerun": "initial"},
+        "spec.rerun is 'initial', which the first run is called: give another text",
+    ),
+    ("no history", {"type": "x", "historyLimit": 0}, "spec.historyLimit is 0: give a whole number from 1 to 100000"),
+    (
+        "history of what is kept for ever",
+        {"type": "x", "historyLimit": 3, "persistent": True},
+        "spec.historyLimit can't go with persistent: true, which keeps all rows",
+    ),
+    (
+        "negative time to live",
+        {"type": "x", "ttlSecondsAfterFinished": -1},
+        "spec.ttlSecondsAfterFinished is -1: give a whole number from 0 to 2147483647",
+    ),
+    (
+        "time to live of a cron job",
+        {"type": "x", "cronSchedule": "@daily", "ttlSecondsAfterFinished": 1},
+        "spec.ttlSecondsAfterFinished can't go with a cronSchedule: a cron job has no end",
+    ),
+    (
+        "dataFrom is an object",
+        {"type": "x", "dataFrom": {}},
+        "spec.dataFrom is no list: give one of {name, secretKeyRef} and {name, configMapKeyRef}",
+    ),
+    (
+        "dataFrom without a source",
+        {"type": "x", "dataFrom": [{"name": "a"}]},
+        "spec.dataFrom[0] has no source: give one of secretKeyRef and configMapKeyRef",
+    ),
+    (
+        "dataFrom of two sources",
+        {"type": "x", "dataFrom": [{"name": "a", "secretKeyRef": {}, "configMapKeyRef": {}}]},
+        "spec.dataFrom[0] has secretKeyRef and configMapKeyRef: give one of secretKeyRef and configMapKeyRef",
+    ),
+    (
+        "dataFrom of no name",
+        {"type": "x", "dataFrom": [{"secretKeyRef": {"name": "s", "key": "k"}}]},
+        "spec.dataFrom[0].name is None: give the name of a field of data",
+    ),
+    (
+        "dataFrom of a Secret in another namespace",
+        {"type": "x", "dataFrom": [{"name": "a", "secretKeyRef": {"name": "s", "key": "k", "namespace": "n"}}]},
+        "spec.dataFrom[0].secretKeyRef.namespace: unknown field 'namespace': did you mean name?",
+    ),
+    (
+        "dataFrom of a Secret outside the API",
+        {"type": "x", "dataFrom": [{"name": "a", "secretKeyRef": {"name": "../s", "key": "k"}}]},
+        "spec.dataFrom[0].secretKeyRef.name is '../s': give the name of a Secret",
+    ),
+    (
+        "dataFrom of no key",
+        {"type": "x", "dataFrom": [{"name": "a", "configMapKeyRef": {"name": "s"}}]},
+        "spec.dataFrom[0].configMapKeyRef.key is None: give one of its keys",
+    ),
+    (
+        "dataFrom for one field twice",
+        {"type": "x", "dataFrom": [{"name": "a", "configMapKeyRef": {"name": "s", "key": k}} for k in "ab"]},
+        "spec.dataFrom gives a twice",
+    ),
+    (
+        "dataFrom for a field of data",
+        {"type": "x", "data": {"a": 1}, "dataFrom": [{"name": "a", "configMapKeyRef": {"name": "s", "key": "k"}}]},
+        "spec.dataFrom gives a, which data has too",
     ),
 ]
 
@@ -380,7 +472,9 @@ def status(*rows: Job, is_cron: bool = False, **changes: Any) -> dict[str, Any]:
 
 
 def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+    """Each condition, but for that of a job which was never suspended."""
+    found = {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+    return {name: each for name, each in found.items() if each != ("False", "NotSuspended")}
 
 
 def facts(status: dict[str, Any]) -> dict[str, Any]:
@@ -599,6 +693,7 @@ def test_condition_keeps_the_moment_of_its_last_change() -> None:
         "Running": "2026-01-01T12:05:00Z",
         "Complete": "2026-01-01T12:00:00Z",
         "Failed": "2026-01-01T12:00:00Z",
+        "Suspended": "2026-01-01T12:00:00Z",
     }
     assert status(running_job(id=1), previous=second, now=LATER + timedelta(hours=1)) == second
 

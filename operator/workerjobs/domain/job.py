@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -82,6 +82,10 @@ class RetryPolicy:
     not tried again together."""
 
 
+FIRST_RUN = "initial"
+"""Run key of a resource's run where the resource names none."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResourceRef:
     """The custom resource (or local manifest) that a job comes from."""
@@ -92,6 +96,23 @@ class ResourceRef:
     uid: str
     generation: int
     """metadata.generation that the row was written from; a pending row of another one is brought up to date."""
+    run_key: str = FIRST_RUN
+    """Which of the runs that the resource asks for this is; each is stored once, ever."""
+    is_beside_line: bool = False
+    """A run beside the resource's cron line: its tag cancels nothing, the line's rows least of all."""
+    is_suspended: bool = False
+    """Whether its pending rows are held back."""
+    is_cancelled: bool = False
+    """Whether its unfinished runs are to end."""
+    history_limit: int | None = None
+    """How many finished rows are kept, whatever their age; None: as their removeDelay says."""
+    ttl_seconds: int | None = None
+    """How long after its end the resource is deleted; None: never."""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether nothing of it is to be started for now."""
+        return self.is_suspended or self.is_cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +155,11 @@ class NewJob:
     """So many jobs of the key start in each ``rate_period_ms`` in the long run, >= 1: as many at once, then evenly."""
     rate_period_ms: int | None = None
     traceparent: str | None = None
+    data_from: Sequence[Mapping[str, Any]] = ()
+    """Keys of Secrets and ConfigMaps that become fields of ``data`` when the job is run, see
+    `workerjobs.domain.data_from`; of jobs of custom resources alone."""
+    rescheduled_from_job: int | None = None
+    """The row that it runs again."""
     resource: ResourceRef | None = None
 
 
@@ -193,6 +219,7 @@ class Job(msgspec.Struct, frozen=True):
     rate_limit: int | None = None
     rate_period_ms: int | None = None
     retry_jitter: float | None = None
+    data_from_json: str | None = None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -299,6 +326,8 @@ def field_problems(job: NewJob, *, now: datetime) -> list[str]:
         problems.append(f"due is {_shown(job.due)}: give a moment with a time zone, such as 2030-01-31T08:00:00Z")
     if job.retry is not None:
         problems += retry_problems(job.retry)
+    if job.data_from and job.resource is None:
+        problems.append("dataFrom needs a WorkerJob resource, whose namespace has the Secrets and ConfigMaps")
     return problems + _schedule_problems(job, now)
 
 

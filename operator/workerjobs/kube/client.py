@@ -120,6 +120,36 @@ class KubernetesCluster:
             raise
         return version_of(written)
 
+    async def delete_workerjob(self, namespace: str, name: str, uid: str, version: int) -> None:
+        """See `Cluster.delete_workerjob`."""
+        conditions = {"uid": uid} | ({"resourceVersion": str(version)} if version else {})
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": conditions}
+        try:
+            await self._call("DELETE", f"{_workerjobs_path(namespace)}/{quote(name)}", body=body)
+        except _RefusedError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def write_event(self, namespace: str, name: str, event: Mapping[str, Any]) -> None:
+        """See `Cluster.write_event`."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{quote(namespace)}/events"
+        if "series" in event:
+            # Only this may change, and what is no longer there is made anew.
+            change = {"series": event["series"]}
+            try:
+                await self._call("PATCH", f"{path}/{quote(name)}", body=change, content_type=_MERGE_PATCH)
+            except _RefusedError as error:
+                if error.status != 404:
+                    raise
+            else:
+                return
+        try:
+            await self._call("POST", path, body={"apiVersion": "events.k8s.io/v1", "kind": "Event", **event})
+        except _RefusedError as error:
+            # In a namespace that ends nothing is made any more; its resources go with it.
+            if error.status not in (404, 409) and not _is_terminating(error):
+                raise
+
     async def read_deployment(self, namespace: str, name: str) -> WorkerDeployment:
         """See `Cluster.read_deployment`."""
         deployment = await self._call("GET", _deployment_path(namespace, name))
@@ -170,10 +200,13 @@ class KubernetesCluster:
         if body is not None:
             headers["Content-Type"] = content_type
         try:
-            request = await self._client.param_serialize(
-                method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
+            # This adds the token. The body goes past it: it would look at every value in it for a model of its own.
+            _, url, headers, _, _ = await self._client.param_serialize(
+                method, path, header_params=headers, auth_settings=["BearerToken"]
             )
-            response = await self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            response = await self._client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=TIMEOUT_SECONDS
+            )
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             server = self._client.configuration.host
@@ -239,6 +272,11 @@ def _kubeconfig() -> str:
             f"No Kubernetes cluster to work for: there is no kubeconfig {named}; KUBECONFIG names another one"
         )
     return named
+
+
+def _is_terminating(error: _RefusedError) -> bool:
+    causes = error.details.get("causes") or ()
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
 
 
 def _workerjobs_path(namespace: str | None) -> str:

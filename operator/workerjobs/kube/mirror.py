@@ -9,14 +9,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from workerjobs.domain.job import NewJob
 from workerjobs.errors import ClusterError, DatabaseRefusedError, DatabaseUnavailableError, InvalidInputError
+from workerjobs.kube.carrying import Store, carry_out
+from workerjobs.kube.events import EventWriter
 from workerjobs.kube.reconcile import Resource, reconcile
 from workerjobs.kube.workerjob import parse_workerjob
 from workerjobs.kube.writer import StatusWriter
-from workerjobs.ports import Cluster, JobStore, NoticeSource, Reconnected, ResourceNotice, ResourceStore
+from workerjobs.ports import Cluster, NoticeSource, Reconnected, ResourceNotice
+from workerjobs.settings import LEASE_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +34,14 @@ KEEP_DELETED = timedelta(days=1)
 RETRY_SECONDS = 1.0
 POSTPONE_SECONDS = 60.0
 """When a resource is looked at again that something unforeseen is wrong with."""
-ROUNDS = 4
-"""A pass writes rows, looks at them again, and is done after two rounds, or three where a worker was faster."""
+ROUNDS = 6
+"""A pass writes rows, looks at them again, and is done after two rounds, or some more where several fields changed or a
+worker was faster."""
+TYPES_SECONDS = 1.0
+"""How long to believe what workers said of the job types that they know."""
+DELETIONS_AT_ONCE = 8
 
 TROUBLES = (DatabaseUnavailableError, DatabaseRefusedError, ClusterError)
-
-
-class Store(JobStore, ResourceStore, Protocol):
-    """The table, with what it knows of resources."""
 
 
 class Mirror:
@@ -77,6 +80,10 @@ class Mirror:
         self._deleted: dict[str, None] = {}
         self._has_work = asyncio.Event()
         self._writer = StatusWriter(cluster, self._status_was_written, self._status_was_lost)
+        self._events = EventWriter(cluster, lambda: self._writer.is_busy)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._types: dict[str, frozenset[str]] = {}
+        self._types_at = -TYPES_SECONDS
         self._said: dict[str, str] = {}
         self._last_life = time.monotonic()
 
@@ -114,7 +121,6 @@ class Mirror:
                 job=job,
                 problems=problems,
                 status=status,
-                is_recorded=known is not None and known.is_recorded,
                 version=version,
             )
         self._mark([uid])
@@ -162,6 +168,8 @@ class Mirror:
         self._resources.pop(uid, None)
         self._dirty.pop(uid, None)
         self._writer.forget(uid)
+        if (timer := self._timers.pop(uid, None)) is not None:
+            timer.cancel()
 
     def _status_was_written(self, uid: str, version: int) -> None:
         if (resource := self._resources.get(uid)) is not None:
@@ -179,6 +187,7 @@ class Mirror:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._live())
             group.create_task(self._writer.run())
+            group.create_task(self._events.run())
             group.create_task(self._pass_again_and_again())
             group.create_task(self._sweep_again_and_again())
 
@@ -284,19 +293,61 @@ class Mirror:
 
     async def _look_once(self, resources: Sequence[Resource], now: datetime) -> set[str]:
         """Do what one look at some resources asks for; returns those whose rows were written, to look at again."""
-        rows = await self._store.rows_of(self._cluster_id, [resource.uid for resource in resources])
-        actions = reconcile(resources, rows, now=now)
+        uids = [resource.uid for resource in resources]
+        rows = await self._store.rows_of(self._cluster_id, uids)
+        states = await self._store.states_of(self._cluster_id, uids)
+        actions = reconcile(resources, rows, states, await self._known_types(), now=now)
         for write in actions.statuses:
             if (resource := self._resources.get(write.uid)) is not None:
                 # From here on this is what it says; the event that tells of it then finds nothing to do.
                 self._resources[write.uid] = replace(resource, status=write.status)
                 self._writer.put(write)
-        for job in await self._write_rows(actions.submit, self._store.submit):
-            self._change(job, is_recorded=True)
+                for event in write.events:
+                    self._events.put(write.uid, write.namespace, write.name, event)
+        await self._write_rows(actions.submit, self._store.submit)
         await self._write_rows(actions.update, lambda jobs: self._store.update_pending(self._cluster_id, jobs))
         await self._write_rows(actions.restore, self._store.ensure_cron)
+        await carry_out(self._store, self._cluster_id, actions)
+        for uid, moment in actions.look_again.items():
+            self._look_again(uid, (moment - now).total_seconds())
+        await self._delete(actions.delete)
         written = (*actions.submit, *actions.update, *actions.restore)
-        return {job.resource.uid for job in written if job.resource is not None}
+        changed = {job.resource.uid for job in written if job.resource is not None}
+        return changed | {*actions.suspend, *actions.resume, *actions.cancel}
+
+    async def _known_types(self) -> Mapping[str, frozenset[str]]:
+        """The job types that live workers know, by pool."""
+        if time.monotonic() - self._types_at >= TYPES_SECONDS:
+            found: dict[str, frozenset[str]] = {}
+            for worker in await self._store.workers(timedelta(seconds=LEASE_SECONDS)):
+                # One that begins has not been told its types yet, and one that drains shows none.
+                if worker.types:
+                    found[worker.pool] = found.get(worker.pool, frozenset()).union(worker.types)
+            self._types, self._types_at = found, time.monotonic()
+        return self._types
+
+    def _look_again(self, uid: str, seconds: float) -> None:
+        if (timer := self._timers.pop(uid, None)) is not None:
+            timer.cancel()
+        self._timers[uid] = asyncio.get_running_loop().call_later(max(0.0, seconds), self._mark, [uid])
+
+    async def _delete(self, resources: Sequence[Resource]) -> None:
+        """Delete resources whose time is up; the watch tells of it, and of those that were changed meanwhile."""
+        places = asyncio.Semaphore(DELETIONS_AT_ONCE)
+
+        async def delete(resource: Resource) -> None:
+            async with places:
+                try:
+                    await self._cluster.delete_workerjob(
+                        resource.namespace, resource.name, resource.uid, resource.version
+                    )
+                except ClusterError as error:
+                    log.log(logging.DEBUG if self._said.get("delete") == str(error) else logging.WARNING, "%s", error)
+                    self._said["delete"] = str(error)
+            # Where it was not deleted after all.
+            self._look_again(resource.uid, RETRY_SECONDS)
+
+        await asyncio.gather(*map(delete, resources))
 
     async def _write_rows(
         self, jobs: Sequence[NewJob], write: Callable[[Sequence[NewJob]], Awaitable[Any]]

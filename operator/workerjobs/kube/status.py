@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from workerjobs.domain.job import Job, JobState
+from workerjobs.ports import RunCounts
 
 RESULT_LIMIT_BYTES = 4096
 """A result of more JSON is cut in the status; the table has the whole."""
@@ -17,11 +19,13 @@ ERROR_LIMIT = 1000
 
 # States that no row has.
 SCHEDULED = "Scheduled"  # a cron job between its runs
+SUSPENDED = "Suspended"  # nothing is started for now
 INVALID = "Invalid"  # the spec is refused
 
 # Condition reasons.
 SPEC_ACCEPTED = "SpecAccepted"  # the table has, or had, the job as this generation wants it
 SPEC_REFUSED = "SpecRefused"  # the spec has to be corrected
+TYPE_UNKNOWN = "TypeUnknown"  # no worker has a function for the type
 JOB_RUNNING = "JobRunning"  # a worker has leased a row
 JOB_WAITING = "JobWaiting"  # a row is pending
 RETRY_WAITING = "RetryWaiting"  # a run failed, and the row that tries again is pending
@@ -30,6 +34,9 @@ JOB_SUCCEEDED = "JobSucceeded"
 JOB_FAILED = "JobFailed"
 JOB_CANCELLED = "JobCancelled"
 NO_JOB = "NoJob"  # there is no row: not yet, or the spec is refused, or someone removed them
+JOB_SUSPENDED = "JobSuspended"  # by suspend, or a cron job by cancel
+JOB_RESUMED = "JobResumed"
+NOT_SUSPENDED = "NotSuspended"  # and never was
 ROWS_REMOVED = "RowsRemoved"  # someone removed the rows before their end was seen
 
 _FINAL_REASONS = {
@@ -38,6 +45,7 @@ _FINAL_REASONS = {
     JobState.CANCELLED: JOB_CANCELLED,
 }
 _FINAL_STATES = {state.capitalize() for state in _FINAL_REASONS}
+_NO_COUNTS = RunCounts()
 _REMOVED = "The job's rows were removed from the table"
 
 
@@ -49,6 +57,9 @@ def status_of(
     problems: Sequence[str],
     previous: Mapping[str, Any],
     now: datetime,
+    unknown_type: str | None = None,
+    held_by: str | None = None,
+    counts: RunCounts = _NO_COUNTS,
 ) -> dict[str, Any]:
     """Build a WorkerJob's whole status.
 
@@ -60,12 +71,15 @@ def status_of(
         previous: The status so far. Conditions keep their ``lastTransitionTime`` while they do not change, and where no
             row is left it goes on saying what became of the job.
         now: The moment of a condition's change.
+        unknown_type: A sentence, where no worker knows the type.
+        held_by: ``suspend`` or ``cancel``, where pending rows are held back for it.
+        counts: How its runs ended.
 
     Returns:
         The status as JSON. The same as ``previous`` where nothing changed.
     """
     if not rows and not problems:
-        return _without_rows(previous, generation=generation, now=now)
+        return _without_rows(previous, generation=generation, held_by=held_by, counts=counts, now=now)
     running = _newest(rows, JobState.RUNNING)
     waiting = min(
         (row for row in rows if row.state is JobState.PENDING), key=lambda row: (row.due, row.id), default=None
@@ -73,26 +87,28 @@ def status_of(
     finished = next((row for row in reversed(rows) if row.state.is_final), None)
     shown = running or (finished or waiting if is_cron else waiting or finished)
 
-    status: dict[str, Any] = {"state": _state(running, waiting, finished, is_cron=is_cron)}
+    status: dict[str, Any] = {"state": _state(running, waiting, finished, is_cron=is_cron, is_held=bool(held_by))}
     if problems:
         status["state"] = INVALID
     if shown is not None:
         status |= {"jobId": shown.id, "attempt": shown.attempt}
     if (last_run := _last_run(rows, previous)) is not None:
         status["lastRun"] = last_run
-    if waiting is not None:
+    if waiting is not None and not held_by:
         status["nextDue"] = _moment(waiting.due)
     if running is not None and (progress := _progress(running)):
         status["progress"] = progress
     if finished is not None:
         status |= _result(finished)
+    status |= _counts(counts)
     status["observedGeneration"] = generation
     status["conditions"] = _timed(
         [
-            _accepted(problems, has_rows=bool(rows)),
-            _running(running, waiting, finished),
+            _accepted(problems, has_rows=bool(rows), unknown_type=unknown_type),
+            _running(running, waiting, finished, is_held=bool(held_by)),
             _complete(running, waiting, finished, is_cron=is_cron),
             _failed(running, waiting, finished, is_cron=is_cron),
+            _suspended(held_by, previous),
         ],
         previous,
         now,
@@ -100,9 +116,23 @@ def status_of(
     return status
 
 
-def _without_rows(previous: Mapping[str, Any], *, generation: int, now: datetime) -> dict[str, Any]:
+def ended_at(rows: Sequence[Job], previous: Mapping[str, Any]) -> datetime | None:
+    """When a one-time job came to its end; None where it has not. Where its rows are gone its status tells."""
+    if rows:
+        return None if any(not row.state.is_final for row in rows) else rows[-1].finished
+    ends = [
+        each["lastTransitionTime"]
+        for name, each in _conditions_of(previous).items()
+        if name in ("Complete", "Failed") and each["status"] == "True"
+    ]
+    return datetime.fromisoformat(ends[0]) if ends else None
+
+
+def _without_rows(
+    previous: Mapping[str, Any], *, generation: int, held_by: str | None, counts: RunCounts, now: datetime
+) -> dict[str, Any]:
     """Say what is left to say of a one-time job whose rows someone removed from the table; it does not run again."""
-    status = {name: value for name, value in previous.items() if name not in ("nextDue", "progress")}
+    status = {name: value for name, value in previous.items() if name not in ("nextDue", "progress")} | _counts(counts)
     ended = status.get("state") in _FINAL_STATES
     if not ended:
         status["state"] = JobState.CANCELLED.capitalize()
@@ -112,6 +142,7 @@ def _without_rows(previous: Mapping[str, Any], *, generation: int, now: datetime
         _condition("Running", False, NO_JOB, _REMOVED),
         _condition("Complete", False, ROWS_REMOVED, _REMOVED),
         _condition("Failed", not ended, ROWS_REMOVED, _REMOVED),
+        _suspended(held_by, previous),
     ]
     for index, each in enumerate(conditions):
         if ended and each["type"] in ("Complete", "Failed") and each["type"] in earlier:
@@ -123,9 +154,15 @@ def _newest(rows: Sequence[Job], state: JobState) -> Job | None:
     return next((row for row in reversed(rows) if row.state is state), None)
 
 
-def _state(running: Job | None, waiting: Job | None, finished: Job | None, *, is_cron: bool) -> str:
+def _counts(counts: RunCounts) -> dict[str, Any]:
+    return {} if counts == _NO_COUNTS else {"counts": asdict(counts)}
+
+
+def _state(running: Job | None, waiting: Job | None, finished: Job | None, *, is_cron: bool, is_held: bool) -> str:
     if running is not None:
         return "Running"
+    if is_held and (is_cron or waiting is not None):
+        return SUSPENDED
     if is_cron:
         return SCHEDULED
     if waiting is not None or finished is None:
@@ -182,16 +219,20 @@ def _as_kubernetes_reads(text: str) -> Any:
         return text
 
 
-def _accepted(problems: Sequence[str], *, has_rows: bool) -> dict[str, str]:
+def _accepted(problems: Sequence[str], *, has_rows: bool, unknown_type: str | None = None) -> dict[str, str]:
+    if not problems and unknown_type is not None:
+        return _condition("Accepted", False, TYPE_UNKNOWN, unknown_type)
     if not problems:
         return _condition("Accepted", True, SPEC_ACCEPTED, "The spec is accepted")
     rest = "; what an earlier generation asked for goes on" if has_rows else ""
     return _condition("Accepted", False, SPEC_REFUSED, "; ".join(problems) + rest)
 
 
-def _running(running: Job | None, waiting: Job | None, finished: Job | None) -> dict[str, str]:
+def _running(running: Job | None, waiting: Job | None, finished: Job | None, *, is_held: bool) -> dict[str, str]:
     if running is not None:
         return _condition("Running", True, JOB_RUNNING, f"Job {running.id} runs, attempt {running.attempt}")
+    if waiting is not None and is_held:
+        return _condition("Running", False, JOB_SUSPENDED, f"Job {waiting.id} is held back")
     if waiting is not None:
         return _condition("Running", False, JOB_WAITING, f"Job {waiting.id} is due at {_moment(waiting.due)}")
     if finished is not None:
@@ -226,6 +267,15 @@ def _failed(running: Job | None, waiting: Job | None, finished: Job | None, *, i
         return _condition("Failed", False, JOB_RUNNING if running else RETRY_WAITING, f"{told}; it is tried again")
     # Cancelled as well: who waits for Complete or Failed should not wait for ever.
     return _condition("Failed", True, _FINAL_REASONS[finished.state], told)
+
+
+def _suspended(held_by: str | None, previous: Mapping[str, Any]) -> dict[str, str]:
+    if held_by is not None:
+        return _condition("Suspended", True, JOB_SUSPENDED, f"Nothing is started until {held_by} is false")
+    before = _conditions_of(previous).get("Suspended")
+    if before is None or before["reason"] == NOT_SUSPENDED:
+        return _condition("Suspended", False, NOT_SUSPENDED, "The job is not suspended")
+    return _condition("Suspended", False, JOB_RESUMED, "The job goes on")
 
 
 def _brief(error: str | None) -> str:

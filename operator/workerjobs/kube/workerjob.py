@@ -9,10 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from workerjobs.domain.job import CatchUp, ConcurrencyPolicy, NewJob, ResourceRef, RetryPolicy, job_problems
+from workerjobs.domain.data_from import parse_references
+from workerjobs.domain.job import (
+    FIRST_RUN,
+    MAX_NAME,
+    CatchUp,
+    ConcurrencyPolicy,
+    NewJob,
+    ResourceRef,
+    RetryPolicy,
+    job_problems,
+)
 from workerjobs.domain.parsing import unknown_name
 from workerjobs.errors import InvalidInputError
 
@@ -25,6 +36,8 @@ LOCAL_CLUSTER = "local"
 
 MAX_SECONDS = (2**31 - 1) // 1000
 """Durations are ints of milliseconds in the table: 24.8 days."""
+MAX_TTL_SECONDS = 2**31 - 1
+MAX_HISTORY = 100_000
 
 _TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 _SPEC_FIELDS = (
@@ -48,6 +61,12 @@ _SPEC_FIELDS = (
     "autoRescheduleOnFailure",
     "autoRescheduleOnFailureDelaySeconds",
     "removeDelaySeconds",
+    "suspend",
+    "cancel",
+    "rerun",
+    "dataFrom",
+    "historyLimit",
+    "ttlSecondsAfterFinished",
 )
 _RATE_FIELDS = ("starts", "periodSeconds")
 _RETRY_FIELDS = ("limit", "initialDelaySeconds", "factor", "maxDelaySeconds", "jitter")
@@ -146,7 +165,8 @@ def _job(spec: _Fields, resource: ResourceRef) -> NewJob:
         auto_reschedule_on_failure=auto,
         auto_reschedule_on_failure_delay_ms=spec.milliseconds("autoRescheduleOnFailureDelaySeconds", 0) or 0,
         retry=_retry(spec),
-        resource=resource,
+        data_from=_data_from(spec, resource),
+        resource=_wishes(spec, resource, is_cron=is_cron),
     )
     # The same rules as for any job; their sentences begin with the field, or with what they read in it.
     for problem in job_problems(job, now=_ANY_MOMENT):
@@ -158,6 +178,50 @@ def _job(spec: _Fields, resource: ResourceRef) -> NewJob:
             name, _, rest = problem.partition(" ")
             spec.problem(name, rest)
     return job
+
+
+def _wishes(spec: _Fields, resource: ResourceRef, *, is_cron: bool) -> ResourceRef:
+    """Read what concerns the resource and all its runs, not a row."""
+    rerun = spec.get("rerun")
+    if rerun is not None:
+        if not isinstance(rerun, str) or not rerun.strip() or len(rerun) > MAX_NAME or not rerun.isprintable():
+            spec.problem("rerun", f"is {_shown(rerun)}: give a text of at most {MAX_NAME} characters, such as a date")
+        elif rerun == FIRST_RUN:
+            spec.problem("rerun", f"is {rerun!r}, which the first run is called: give another text")
+    if "ttlSecondsAfterFinished" in spec and is_cron:
+        spec.problem("ttlSecondsAfterFinished", "can't go with a cronSchedule: a cron job has no end")
+    if "historyLimit" in spec and spec.get("persistent") is True:
+        spec.problem("historyLimit", "can't go with persistent: true, which keeps all rows")
+    return replace(
+        resource,
+        run_key=FIRST_RUN if rerun is None else str(rerun),
+        is_suspended=spec.flag("suspend"),
+        is_cancelled=spec.flag("cancel"),
+        history_limit=spec.number("historyLimit", 1, MAX_HISTORY),
+        ttl_seconds=spec.number("ttlSecondsAfterFinished", 0, MAX_TTL_SECONDS),
+    )
+
+
+def _data_from(spec: _Fields, resource: ResourceRef) -> Sequence[Mapping[str, Any]]:
+    given = spec.get("dataFrom")
+    if given is None:
+        return ()
+    if resource.cluster_id == LOCAL_CLUSTER:
+        spec.problem(
+            "dataFrom", "needs a Kubernetes cluster, which has the Secrets and ConfigMaps: put them in data here"
+        )
+    try:
+        references = parse_references(given)
+    except InvalidInputError as error:
+        for problem in error.problems:
+            spec.problem("dataFrom", problem, separator="")
+        return ()
+    data = spec.get("data")
+    if isinstance(data, Mapping):
+        for reference in references:
+            if reference.field in data:
+                spec.problem("dataFrom", f"gives {reference.field}, which data has too")
+    return [dict(each) for each in given]
 
 
 def _due(spec: _Fields) -> datetime | None:
@@ -235,6 +299,21 @@ class _Fields:
     def problem(self, name: str, text: str, *, separator: str = " ") -> None:
         """Add a sentence about a field."""
         self.problems.append(f"{self._path}.{name}{separator}{text}")
+
+    def flag(self, name: str) -> bool:
+        """A field that is true or false; false where it is missing or wrong."""
+        value = self._values.get(name, False)
+        if not isinstance(value, bool):
+            self.problem(name, f"is {_shown(value)}: give true or false")
+        return value is True
+
+    def number(self, name: str, low: int, high: int) -> int | None:
+        """A whole number in a range; None where it is missing or wrong."""
+        value = _whole(self._values.get(name))
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high):
+            self.problem(name, f"is {_shown(value)}: give a whole number from {low} to {high}")
+            return None
+        return value
 
     def milliseconds(self, name: str, default: Any, *, low: int = 0) -> Any:
         """A duration that the manifest gives in seconds; the default, in milliseconds, where it is missing or wrong."""

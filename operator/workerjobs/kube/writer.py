@@ -54,6 +54,11 @@ class StatusWriter:
         if write.uid not in self._being_written:
             self._take_turn(write)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether more wait than are written at once."""
+        return len(self._waiting) > WRITES_AT_ONCE
+
     def forget(self, uid: str) -> None:
         """Drop what waits for a resource that is gone."""
         self._waiting.pop(uid, None)

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.rows import BaseRowFactory, class_row, dict_row, scalar_row
 
 from workerjobs.domain.data_schema import Schema
-from workerjobs.domain.job import Job, NewJob, check_job, check_name, limit_problems
+from workerjobs.domain.job import Job, NewJob, ResourceRef, check_job, check_name, limit_problems
 from workerjobs.domain.lifecycle import MAX_RESCUES, Beginning, Settlement
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.planning import Plan, UnplannedRun
@@ -30,6 +30,8 @@ from workerjobs.ports import (
     Progress,
     Renewal,
     Rescue,
+    ResourceState,
+    RunCounts,
     Settled,
     StoredLimit,
     StoredResource,
@@ -138,10 +140,11 @@ class PostgresJobStore:
                 return await perform(connection, submitting(jobs))
         async with self._transaction() as connection:
             fresh = await _record_resources(connection, [job for job in jobs if job.resource is not None])
-            chosen = [
-                job for job in jobs if job.resource is None or (job.resource.cluster_id, job.resource.uid) in fresh
-            ]
-            return await perform(connection, submitting(chosen))
+            chosen = [job for job in jobs if job.resource is None or _run_of(job.resource) in fresh]
+            # A run beside its resource's cron line would cancel the line by its tag.
+            beside = [job for job in chosen if job.resource is not None and job.resource.is_beside_line]
+            stored = await perform(connection, submitting([job for job in chosen if job not in beside]))
+            return stored + await perform(connection, submitting(beside, cancels_by_tag=False))
 
     async def submit_bulk(self, jobs: Iterable[NewJob | Mapping[str, Any]]) -> int:
         """See `JobStore.submit_bulk`."""
@@ -466,6 +469,51 @@ class PostgresJobStore:
             rows[job.resource_uid or ""].append(job)
         return dict(rows)
 
+    async def states_of(self, cluster_id: str, uids: Sequence[str]) -> dict[str, ResourceState]:
+        """See `ResourceStore.states_of`."""
+        values = {"cluster_id": cluster_id, "uids": builtins.list(uids)}
+        return {
+            row["uid"]: ResourceState(
+                run_keys=frozenset(row["run_keys"]),
+                is_suspended=row["is_suspended"],
+                history_limit=row["history_limit"],
+                has_surplus=row["has_surplus"],
+                counts=RunCounts(row["succeeded"], row["failed"], row["cancelled"], row["retried"], row["lost"]),
+            )
+            for row in await self._rows("resource_states", values, dict_row)
+        }
+
+    async def suspend_resources(self, cluster_id: str, uids: Sequence[str]) -> None:
+        """See `ResourceStore.suspend_resources`."""
+        values = {"cluster_id": cluster_id, "uids": builtins.list(uids), "is_suspended": True}
+        async with self._transaction() as connection:
+            await connection.execute(query("set_suspended"), values)
+            # A statement of its own, which sees the rows of those that held the lock before.
+            await connection.execute(query("hold_pending"), values)
+
+    async def resume_resources(self, cluster_id: str, ticks: Mapping[str, datetime | None]) -> None:
+        """See `ResourceStore.resume_resources`."""
+        values = {
+            "cluster_id": cluster_id,
+            "uids": builtins.list(ticks),
+            "ticks": builtins.list(ticks.values()),
+            "is_suspended": False,
+        }
+        async with self._transaction() as connection:
+            await connection.execute(query("set_suspended"), values)
+            await connection.execute(query("release_held"), values)
+
+    async def keep_history(self, cluster_id: str, limits: Mapping[str, int | None]) -> None:
+        """See `ResourceStore.keep_history`."""
+        values = {
+            "cluster_id": cluster_id,
+            "uids": builtins.list(limits),
+            "limits": builtins.list(limits.values()),
+        }
+        async with self._transaction() as connection:
+            await connection.execute(query("set_history_limits"), values)
+            await connection.execute(query("trim_history"), values)
+
     async def recorded(self, cluster_id: str, namespaces: Sequence[str]) -> builtins.list[StoredResource]:
         """See `ResourceStore.recorded`."""
         values = {"cluster_id": cluster_id, "namespaces": builtins.list(namespaces)}
@@ -518,19 +566,28 @@ async def _fetch(
         return await cursor.fetchall()
 
 
-async def _record_resources(connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]) -> set[tuple[str, str]]:
-    """Note first rows of resources; returns (cluster id, uid) of those that had none."""
+async def _record_resources(
+    connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]
+) -> set[tuple[str, str, str]]:
+    """Note runs of resources; returns (cluster id, uid, run key) of those that were not noted before."""
     resources = [job.resource for job in jobs if job.resource is not None]
     if not resources:
         return set()
     values = {
         "cluster_ids": [resource.cluster_id for resource in resources],
         "uids": [resource.uid for resource in resources],
+        "run_keys": [resource.run_key for resource in resources],
         "namespaces": [resource.namespace for resource in resources],
         "names": [resource.name for resource in resources],
+        "are_suspended": [resource.holds_back for resource in resources],
+        "history_limits": [resource.history_limit for resource in resources],
     }
     rows = await _fetch(connection, "record_resources", values, dict_row)
-    return {(row["cluster_id"], row["uid"]) for row in rows}
+    return {(row["cluster_id"], row["uid"], row["run_key"]) for row in rows}
+
+
+def _run_of(resource: ResourceRef) -> tuple[str, str, str]:
+    return resource.cluster_id, resource.uid, resource.run_key
 
 
 def _leases(leases: Sequence[Lease]) -> dict[str, Any]:

@@ -279,6 +279,7 @@ CREATE TABLE public."workerJobs" (
     "ratePeriod" integer,
     "retryJitter" double precision,
     "isFollowed" boolean DEFAULT false NOT NULL,
+    "heldDue" timestamp with time zone,
     CONSTRAINT "workerJobs_deadline_has_owner" CHECK ((("leaseDeadline" IS NULL) OR (("leaseOwner" IS NOT NULL) AND ("fencingToken" IS NOT NULL)))),
     CONSTRAINT "workerJobs_success_when_finished" CHECK (((success IS NULL) = (finished IS NULL)))
 )
@@ -487,6 +488,24 @@ begin
     end loop;
 end $$;
 
+CREATE FUNCTION workerjobs.hold_suspended() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    is_suspended boolean;
+begin
+    select state."isSuspended" into is_suspended
+    from "workerJobResourceStates" as state
+    where state."clusterId" = new."clusterId" and state."resourceUid" = new."resourceUid"
+    for share;
+    if is_suspended and new.due <> 'infinity' then
+        new."heldDue" := new.due;
+        new.due := 'infinity';
+    end if;
+    return new;
+end $$;
+
 CREATE FUNCTION workerjobs.jobs_table() RETURNS regclass
     LANGUAGE sql STABLE
     SET search_path TO 'public'
@@ -521,6 +540,26 @@ begin
     for name in select distinct unnest(names) as given order by given loop
         perform pg_advisory_xact_lock(hashtextextended(kind || ':' || name, 0));
     end loop;
+end $$;
+
+CREATE FUNCTION workerjobs.note_end() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    if new."clusterId" is not null then
+        insert into "workerJobEnds" ("clusterId", "resourceUid", state, attempt, rescues)
+        values (
+            new."clusterId", new."resourceUid",
+            case
+                when new.success then 'succeeded'
+                when new.started is null or new."cancelRequested" then 'cancelled'
+                else 'failed'
+            end,
+            new.attempt, new.rescues
+        );
+    end if;
+    return null;
 end $$;
 
 CREATE FUNCTION workerjobs.refuse(problem text, accepted text) RETURNS void
@@ -808,6 +847,14 @@ CREATE FUNCTION workerjobs.unschedule(key text) RETURNS integer
     select count(*)::integer from workerjobs.end_line(key, 'Job cancelled')
 $$;
 
+CREATE TABLE public."workerJobEnds" (
+    "clusterId" text NOT NULL,
+    "resourceUid" text NOT NULL,
+    state text NOT NULL,
+    attempt integer NOT NULL,
+    rescues integer NOT NULL
+);
+
 CREATE TABLE public."workerJobLimits" (
     kind text NOT NULL,
     name text NOT NULL,
@@ -830,6 +877,19 @@ CREATE TABLE public."workerJobPauses" (
     reason text,
     "pausedAt" timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT "workerJobPauses_kind_check" CHECK ((kind = ANY (ARRAY['pool'::text, 'type'::text])))
+);
+
+CREATE TABLE public."workerJobResourceStates" (
+    "clusterId" text NOT NULL,
+    "resourceUid" text NOT NULL,
+    "isSuspended" boolean DEFAULT false NOT NULL,
+    "historyLimit" integer,
+    succeeded bigint DEFAULT 0 NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    cancelled bigint DEFAULT 0 NOT NULL,
+    retried bigint DEFAULT 0 NOT NULL,
+    lost bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT "workerJobResourceStates_historyLimit_check" CHECK (("historyLimit" > 0))
 );
 
 CREATE TABLE public."workerJobResources" (
@@ -885,6 +945,9 @@ ALTER TABLE ONLY public."workerJobLimits"
 ALTER TABLE ONLY public."workerJobPauses"
     ADD CONSTRAINT "workerJobPauses_pkey" PRIMARY KEY (kind, name);
 
+ALTER TABLE ONLY public."workerJobResourceStates"
+    ADD CONSTRAINT "workerJobResourceStates_pkey" PRIMARY KEY ("clusterId", "resourceUid");
+
 ALTER TABLE ONLY public."workerJobResources"
     ADD CONSTRAINT "workerJobResources_pkey" PRIMARY KEY ("clusterId", "resourceUid", "runKey");
 
@@ -896,6 +959,8 @@ ALTER TABLE ONLY public."workerJobsMigrations"
 
 ALTER TABLE ONLY public."workerJobs"
     ADD CONSTRAINT "workerJobs_pkey" PRIMARY KEY (id);
+
+CREATE INDEX "workerJobEnds_resource" ON public."workerJobEnds" USING btree ("clusterId", "resourceUid");
 
 CREATE INDEX "workerJobs_claimable" ON public."workerJobs" USING btree (pool, type, priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NULL));
 
@@ -936,3 +1001,11 @@ CREATE TRIGGER "announcePending" AFTER UPDATE ON public."workerJobs" FOR EACH RO
 CREATE TRIGGER "announceResourceInserted" AFTER INSERT ON public."workerJobs" FOR EACH ROW WHEN ((new."resourceUid" IS NOT NULL)) EXECUTE FUNCTION workerjobs.announce_resource();
 
 CREATE TRIGGER "announceResourceUpdated" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new."updatedAt" IS DISTINCT FROM old."updatedAt"))) EXECUTE FUNCTION workerjobs.announce_resource();
+
+CREATE TRIGGER "holdInserted" BEFORE INSERT ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.started IS NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
+
+CREATE TRIGGER "holdReturned" BEFORE UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.started IS NULL) AND (new.finished IS NULL) AND (old.started IS NOT NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
+
+CREATE TRIGGER "noteEnd" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.finished IS NOT NULL) AND (old.finished IS NULL))) EXECUTE FUNCTION workerjobs.note_end();
+
+CREATE TRIGGER "noteInsertedEnd" AFTER INSERT ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.finished IS NOT NULL))) EXECUTE FUNCTION workerjobs.note_end();

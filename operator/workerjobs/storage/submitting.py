@@ -48,6 +48,7 @@ _SAME_NAMES = (
     "rate_limit",
     "rate_period_ms",
     "traceparent",
+    "rescheduled_from_job",
 )
 """Fields of `NewJob` that ``workerjobs.new_job`` has under the same name."""
 
@@ -243,6 +244,8 @@ def _columns(jobs: Sequence[NewJob], now: datetime, replaced_tags: set[str]) -> 
     if any(job.retry for job in jobs):
         for name in ("limit", "initial_delay_ms", "factor", "max_delay_ms", "jitter"):
             columns[f"retry_{name}"] = [getattr(job.retry, name, None) for job in jobs]
+    if any(job.data_from for job in jobs):
+        columns["data_from"] = [list(job.data_from) or None for job in jobs]
     if any(job.resource for job in jobs):
         for name, column in _RESOURCE_COLUMNS.items():
             columns[column] = [getattr(job.resource, name, None) for job in jobs]

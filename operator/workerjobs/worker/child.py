@@ -81,6 +81,8 @@ class Configuration(msgspec.Struct, frozen=True):
     """fresh: also for types that do not ask for it."""
     memory_mib: int | None = None
     """What a job may take whose type says nothing of it."""
+    sealed: str | None = None
+    """Folder that no job may read; the nursery gives up access to it before it forks the first child."""
 
 
 # Not signal.getsignal, which looks for what it finds in an enum: that takes as long as a tiny job.

@@ -192,10 +192,11 @@ class Children:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         environment = os.environ | {CONFIGURATION_VARIABLE: msgspec.json.encode(self._configuration).decode()}
+        sealed = [self._configuration.sealed] if self._configuration.sealed else []
         with theirs:
             # Its own session: signals of the terminal are the supervisor's business.
             self._nursery = subprocess.Popen(
-                [sys.executable, "-m", "workerjobs.worker.nursery", str(theirs.fileno())],
+                [sys.executable, "-m", "workerjobs.worker.nursery", str(theirs.fileno()), *sealed],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

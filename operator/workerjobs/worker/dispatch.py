@@ -51,6 +51,8 @@ class Dispatch:
         self._backlog: deque[RunningJob] = deque()
         self._pace: float | None = None
         """Seconds that a run is expected to take."""
+        self.preparing = 0
+        """Claimed jobs that come here shortly; places are kept for them."""
         self.depth = 1
         """How many jobs a child is given at once."""
         self._new_runs = 0
@@ -70,7 +72,7 @@ class Dispatch:
             if child.can_take:
                 takers += 1
                 queued += len(child.queue)
-        wanted = takers * depth - queued - len(self._backlog)
+        wanted = takers * depth - queued - len(self._backlog) - self.preparing
         if self._data_characters and wanted > takers:
             wanted = max(takers, min(wanted, int(CLAIM_CHARACTERS / self._data_characters)))
         # Not for every place that gets free: what a claim costs is shared by the jobs it finds.

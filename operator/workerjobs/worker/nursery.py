@@ -30,6 +30,7 @@ from workerjobs.worker.messages import (
     encode,
     to_nursery_decoder,
 )
+from workerjobs.worker.sealing import seal
 
 PACKET_BYTES = 4096
 _PR_SET_CHILD_SUBREAPER = 36
@@ -185,7 +186,9 @@ def _children_of_this_process() -> list[int]:
 
 
 def main() -> None:
-    """Run as ``python -m workerjobs.worker.nursery DESCRIPTOR``, started by the supervisor."""
+    """Run as ``python -m workerjobs.worker.nursery DESCRIPTOR [SEALED]``, started by the supervisor."""
+    for folder in sys.argv[2:]:
+        seal(folder)
     control = socket.socket(fileno=int(sys.argv[1]))
     Nursery(control).run()
 

@@ -20,6 +20,7 @@ from workerjobs.jobs.registry import JobDescription
 from workerjobs.ports import (
     CancelNotice,
     DueNotice,
+    JobData,
     JobStore,
     LimitedNotice,
     NoticeSource,
@@ -42,6 +43,7 @@ from workerjobs.worker.planning import Planning
 from workerjobs.worker.presence import KnownTypes, Presence, UnknownTypes
 from workerjobs.worker.process import Child, ChildState
 from workerjobs.worker.rescue import RescueDuty
+from workerjobs.worker.resolving import NoJobData, Resolving
 from workerjobs.worker.running import RunningJob, RunningJobs, StopReason, job_facts
 from workerjobs.worker.settling import Reporting, Settling
 
@@ -81,7 +83,12 @@ class Supervisor:
     """
 
     def __init__(
-        self, store: JobStore, notices: NoticeSource, configuration: Configuration, options: SupervisorOptions
+        self,
+        store: JobStore,
+        notices: NoticeSource,
+        configuration: Configuration,
+        options: SupervisorOptions,
+        job_data: JobData | None = None,
     ) -> None:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.metrics = WorkerMetrics()
@@ -99,6 +106,7 @@ class Supervisor:
         self._default_memory_mib = configuration.memory_mib
         self._children = Children(options.children, configuration, self, options.child_max_jobs)
         self._dispatch = Dispatch(self._children, on_begin=self._begun, on_surplus=self._give_back)
+        self._resolving = Resolving(job_data or NoJobData(), on_ready=self._resolved, on_failed=self._not_resolved)
         self._memory = MemoryWatch(self._children, limit_of=self._memory_limit_of, on_exceeded=self._stop_too_large)
         self._recycling = Recycling(self._children, options.child_max_mib)
         self._settling = Settling(store, self._running, self._clock, self.metrics)
@@ -234,9 +242,24 @@ class Supervisor:
             if job.cancel_requested:
                 # Given back by a worker that did so before it heard of the cancel.
                 self._settle(running, Outcome.failure("Job cancelled"))
+            elif job.data_from_json is not None:
+                self._dispatch.preparing += 1
+                self._resolving.add(running)
             else:
                 runs.append(running)
         self._dispatch.add(runs)
+
+    def _resolved(self, running: RunningJob) -> None:
+        """A job's data is complete."""
+        self._dispatch.preparing -= 1
+        self._dispatch.add([running])
+
+    def _not_resolved(self, running: RunningJob, error: str) -> None:
+        """A job can't have what its data needs."""
+        self._dispatch.preparing -= 1
+        log.error("%s", error, extra=job_facts(running.job))
+        self._settle(running, Outcome.failure(error))
+        self._pickup.wake()
 
     def _hold(self, job: Job) -> RunningJob:
         """Note a lease. A run under an earlier one of the row, which ran out unnoticed, ends here."""
@@ -277,6 +300,10 @@ class Supervisor:
         if running.child is None and self._dispatch.remove(running):
             # It was never begun.
             self._stopped(running)
+        elif self._resolving.remove(running):
+            self._dispatch.preparing -= 1
+            self._stopped(running)
+            self._pickup.wake()
         elif child is not None and child.queue and child.queue[-1] is running:
             self._children.stop(child, at_once=reason in (StopReason.LEASE_LOST, StopReason.OUT_OF_MEMORY))
         # Else it has just ended: its result is on the way.
@@ -395,7 +422,7 @@ class Supervisor:
         log.info("Stopping: %s jobs are running, grace period %s s", len(self._running), self._options.grace.seconds)
         await self._pickup.stop()
         self._presence.wake()
-        self._give_back(self._dispatch.take_waiting())
+        self._give_back([*self._dispatch.take_waiting(), *self._resolving.take_all()])
         hurry = asyncio.create_task(self._stopping_now.wait())
         finished = asyncio.create_task(self._running.wait_until_empty(self._options.grace))
         await asyncio.wait({hurry, finished}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,8 @@
-/* Moments that other programs may set to infinity, for "never", are cut to years that Python knows. */
+/* Moments that other programs may set to infinity, for "never", are cut to years that Python knows. A row that is held back
+   shows when it would be due. */
 j.id, j.type, j."userId" as user_id, j.data::text as data_json,
-greatest(least(j.due, timestamptz '9999-12-30 00:00Z'), timestamptz '0001-01-02 00:00Z') as due, j.started, j.finished,
+greatest(least(coalesce(j."heldDue", j.due), timestamptz '9999-12-30 00:00Z'), timestamptz '0001-01-02 00:00Z') as due,
+j.started, j.finished,
 j.success, j.result::text as result_json, j."cronSchedule" as cron_schedule, j.persistent, j.tag,
 case when j."removeAt" is not null
     then greatest(least(j."removeAt", timestamptz '9999-12-30 00:00Z'), timestamptz '0001-01-02 00:00Z')
@@ -16,4 +18,4 @@ j.progress::text as progress_json, j."clusterId" as cluster_id, j.namespace, j."
 j."resourceUid" as resource_uid, j."resourceGeneration" as resource_generation, j.traceparent, j."catchUp" as catch_up,
 j."concurrencyPolicy" as concurrency_policy, j."concurrencyKey" as concurrency_key,
 j."concurrencyLimit" as concurrency_limit, j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms,
-j."retryJitter" as retry_jitter
+j."retryJitter" as retry_jitter, j."dataFrom"::text as data_from_json

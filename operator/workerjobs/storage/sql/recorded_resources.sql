@@ -1,5 +1,5 @@
-select namespace, name, "resourceUid" as uid
+select distinct on ("resourceUid") namespace, name, "resourceUid" as uid
 from "workerJobResources"
 where "clusterId" = %(cluster_id)s and "deletedAt" is null
     and (cardinality(%(namespaces)s::text[]) = 0 or namespace = any(%(namespaces)s))
-order by "resourceUid"
+order by "resourceUid", "runKey"

@@ -5,7 +5,10 @@ with input as (
 ),
 pending as (
     select j.id, input.*, kept.is_retry, kept.is_earlier,
-        case when kept.is_retry or kept.is_earlier then j.due else coalesce(input.due, j."createdAt") end as new_due
+        case
+            when kept.is_retry or kept.is_earlier then coalesce(j."heldDue", j.due)
+            else coalesce(input.due, j."createdAt")
+        end as new_due
     from input
     join "workerJobs" as j on j."clusterId" = %(cluster_id)s and j."resourceUid" = input.resource_uid
     cross join lateral (
@@ -26,7 +29,9 @@ pending as (
 update "workerJobs" as j
 set data = pending.data, tag = pending.tag, persistent = pending.persistent, priority = pending.priority,
     pool = pending.pool, "timeoutMs" = pending.timeout_ms, "removeDelay" = pending.remove_delay_ms,
-    due = pending.new_due,
+    -- One that is held back stays so.
+    due = case when j."heldDue" is null then pending.new_due else 'infinity' end,
+    "heldDue" = case when j."heldDue" is not null then pending.new_due end, "dataFrom" = pending.data_from,
     tick = case when pending.is_earlier then j.tick when not pending.is_retry then pending.tick end,
     "cronKey" = case when not pending.is_retry then pending.cron_key end,
     "cronSchedule" = case when not pending.is_retry then pending.cron_schedule end,

@@ -1,0 +1,70 @@
+"""WorkerJobs that can't be right, against a running operator: each is refused with a sentence, and none disturbs it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.malformed import REFUSED, REFUSED_BY_OPERATOR
+from tests.support.operators import Operators, WorkerJobs, eventually, workerjob
+from tests.support.table import count_rows
+
+pytestmark = pytest.mark.cluster
+
+SECONDS_TO_REFUSE = 2.0
+
+
+def create(jobs: WorkerJobs, *manifests: dict[str, Any]) -> str:
+    """Create WorkerJobs, in one call; returns what kubectl says on errors."""
+    documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+    return jobs.kubectl("create", "--validate=false", "-f", "-", input=documents, check=False).stderr
+
+
+def accepted(resource: dict[str, Any]) -> tuple[str, str]:
+    """What the condition Accepted says, with its message; empty while there is none."""
+    conditions = resource.get("status", {}).get("conditions", [])
+    return next(((each["status"], each["message"]) for each in conditions if each["type"] == "Accepted"), ("", ""))
+
+
+def test_there_are_many_of_them() -> None:
+    assert len(REFUSED) + len(REFUSED_BY_OPERATOR) >= 60
+
+
+def test_each_is_refused_at_apply_or_by_the_operator_within_two_seconds(
+    operators: Operators, jobs: WorkerJobs, database_url: str
+) -> None:
+    operator = operators.start()
+    jobs.apply(workerjob("before"))
+    jobs.wait("before", "Pending")
+
+    create(jobs, *(workerjob(f"refused-{number}", spec) for number, (_, spec, _) in enumerate(REFUSED)))
+    assert set(jobs.states()) == {"before"}
+
+    names = {f"job-{number}": case for number, case in enumerate(REFUSED_BY_OPERATOR)}
+    assert create(jobs, *(workerjob(name, spec) for name, (_, spec, _) in names.items())) == ""
+    created = time.monotonic()
+
+    def found() -> dict[str, tuple[str, str]]:
+        return {each["metadata"]["name"]: accepted(each) for each in jobs.all() if each["metadata"]["name"] in names}
+
+    eventually(lambda: all(status for status, _ in found().values()), seconds=10 * SECONDS_TO_REFUSE)
+    # kubectl's own start belongs to what was measured.
+    assert time.monotonic() - created < 2 * SECONDS_TO_REFUSE
+    wrong = {
+        names[name][0]: (status, message)
+        for name, (status, message) in found().items()
+        if status != "False" or names[name][2] not in message or not message.startswith("spec.")
+    }
+    assert wrong == {}
+    assert all(jobs.status(name)["state"] == "Invalid" for name in names)
+    assert count_rows(database_url) == 1
+    # It works on, and says nothing of what others did wrong.
+    jobs.apply(workerjob("after"))
+    jobs.wait("after", "Pending")
+    operator.stop()
+    assert operator.complaints() == []
+    assert "Traceback" not in operator.log.read_text()
+    assert not any("exception" in each for each in operator.said())
