@@ -204,6 +204,7 @@ async def run_worker(
             lease=_seconds(settings.lease_seconds),
             renew_every=_seconds(settings.renew_seconds),
             grace=_seconds(settings.grace_seconds),
+            pod=settings.pod,
             child_max_jobs=settings.child_max_jobs,
             child_max_mib=settings.child_max_mib,
             builtin_jobs=[REMOVE_OLD_WORKER_JOBS] if settings.builtin_jobs else [],

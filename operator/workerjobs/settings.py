@@ -9,6 +9,7 @@ from typing import Literal, TypeVar, cast
 
 from workerjobs.errors import InvalidSettingsError
 from workerjobs.logs import LEVELS
+from workerjobs.ports import PodIdentity
 
 Isolation = Literal["warm", "fresh"]
 WorkerCount = int | Literal["cpus"]
@@ -67,6 +68,8 @@ class WorkerSettings:
     """WORKER_CHILD_MAX_MIB: memory that a child may keep between jobs before it is replaced; 0: any."""
     lease_seconds: float = LEASE_SECONDS
     """How long a claimed row stays reserved without a renewal."""
+    pod: PodIdentity | None = None
+    """POD_UID, POD_NAME, POD_NAMESPACE (the downward API) and WORKERJOBS_CLUSTER_ID; None outside of Kubernetes."""
     renew_seconds: float = 5.0
     """How often all leases are renewed; below a third of a lease, so that one lost renewal is harmless."""
 
@@ -272,6 +275,7 @@ def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSetti
         child_max_mib=reader.read(
             "WORKER_CHILD_MAX_MIB", DEFAULT_CHILD_MAX_MIB, _whole(1, MAX_MEMORY_MIB), f"MiB from 0 to {MAX_MEMORY_MIB}"
         ),
+        pod=_pod(reader),
     )
     reader.finish()
     return settings
@@ -302,6 +306,18 @@ def operator_settings(environment: Mapping[str, str] | None = None) -> OperatorS
         )
     reader.finish()
     return settings
+
+
+def _pod(reader: _Reader) -> PodIdentity | None:
+    uid = reader.read("POD_UID", None, str, "a pod's uid")
+    if uid is None:
+        return None
+    return PodIdentity(
+        uid=uid,
+        namespace=reader.read("POD_NAMESPACE", None, str, "a namespace"),
+        name=reader.read("POD_NAME", None, str, "a pod's name"),
+        cluster_id=reader.read("WORKERJOBS_CLUSTER_ID", None, str, "a name"),
+    )
 
 
 def _read_url(

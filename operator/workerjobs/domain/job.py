@@ -193,6 +193,8 @@ class Job(msgspec.Struct, frozen=True):
     rate_limit: int | None = None
     rate_period_ms: int | None = None
     retry_jitter: float | None = None
+    lost_reason: str | None = None
+    """How its last worker was lost; ``rescues`` counts them."""
 
     @property
     def data(self) -> dict[str, Any]:
