@@ -69,9 +69,11 @@ async def run(
             mirror.run(), mirror.listen(notices), pods.run(), *([autoscaler.run()] if autoscaler is not None else [])
         )
 
-    always = [mirror.live(), watch.run(mirror.is_watchable), *pods.watching()]
-    if election is not None:
-        always.append(election.run())
+    always = [mirror.live(), *pods.watching()]
+    if election is None:
+        always.append(watch.run(mirror.is_watchable))
+    else:
+        always += [watch.run(mirror.is_listable), election.run()]
     await _together(act(), *always, until=stop)
 
 
