@@ -20,7 +20,7 @@ POD = {"POD_UID": "uid-1", "POD_NAME": "worker-a", "POD_NAMESPACE": "shop", "WOR
 @asynccontextmanager
 async def worker_in_pod(url: str, folder: Path, name: str = "worker") -> AsyncIterator[WorkerProcess]:
     """A worker whose environment is that of a pod."""
-    async with worker_process(url, folder, count=2, name=name, more=POD) as process:
+    async with worker_process(url, folder, count=2, name=name, **POD) as process:
         yield process
 
 

@@ -47,7 +47,10 @@ def told(tmp_path: Path) -> Told:
 @asynccontextmanager
 async def working(url: str, told: Told, pod: Pod) -> AsyncIterator[tuple[WorkerProcess, PostgresJobStore, Job]]:
     """A worker in a pod that runs a job."""
-    async with worker_process(url, told.folder, more=pod.environment) as process, open_store(url) as store:
+    async with (
+        worker_process(url, told.folder, count=1, name="worker", **pod.environment) as process,
+        open_store(url) as store,
+    ):
         (job,) = await store.submit([NewJob(type="hold", data=told.data())])
         await told.run(job)
         yield process, store, job
@@ -130,7 +133,7 @@ async def test_restarted_container_frees_the_jobs_of_the_one_before_and_not_its_
         await asyncio.sleep(1.1)
         await asyncio.to_thread(pod.runs, 1, ended("OOMKilled", 137, 0.0))
         assert (await released(store, job)).lost_reason == "Worker pod worker-a was OOM-killed"
-        async with worker_process(database_url, told.folder, name="again", more=pod.environment):
+        async with worker_process(database_url, told.folder, count=1, name="again", **pod.environment):
             await told.run(job, number=2)
             # Two looks of the operator later it has it still.
             await asyncio.sleep(2 * EVERY_SECONDS)
@@ -217,7 +220,7 @@ async def test_what_happened_while_the_operator_was_away_is_found_at_its_return(
     first = operators.start()
     async with (
         working(database_url, told, gone) as (process, store, job),
-        worker_process(database_url, told.folder, name="second", more=killed.environment) as second,
+        worker_process(database_url, told.folder, count=1, name="second", **killed.environment) as second,
     ):
         (other,) = await store.submit([NewJob(type="hold", data=told.data())])
         await told.run(other)
@@ -244,7 +247,7 @@ async def test_worker_in_a_pod_without_our_labels_is_not_taken_for_gone(
     operators.start()
     plain_environment = plain.environment | {"WORKERJOBS_CLUSTER_ID": cluster_id}
     async with (
-        worker_process(database_url, told.folder, more=plain_environment) as process,
+        worker_process(database_url, told.folder, count=1, name="worker", **plain_environment) as process,
         open_store(database_url) as store,
     ):
         (job,) = await store.submit([NewJob(type="hold", data=told.data())])

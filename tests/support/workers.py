@@ -9,12 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tests.support.cli import environment
@@ -272,13 +271,7 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def worker_process(
-    url: str,
-    folder: Path,
-    *,
-    count: int = 1,
-    name: str = "worker",
-    more: Mapping[str, str] = MappingProxyType({}),
-    **variables: str,
+    url: str, folder: Path, *, count: int = 1, name: str = "worker", **variables: str
 ) -> AsyncIterator[WorkerProcess]:
     """Run `workerjobs worker`; afterwards nothing of it is left.
 
@@ -287,11 +280,10 @@ async def worker_process(
         folder: Where its log goes, as NAME.log.
         count: WORKER_COUNT.
         name: Of this worker.
-        more: Of its environment.
-        variables: Likewise.
+        variables: More of its environment.
     """
     log = folder / f"{name}.log"
-    given = {"WORKER_COUNT": str(count), "WORKER_JOB_MODULES": JOBS, "WORKER_BUILTIN_JOBS": "off", **more} | variables
+    given = {"WORKER_COUNT": str(count), "WORKER_JOB_MODULES": JOBS, "WORKER_BUILTIN_JOBS": "off"} | variables
     with log.open("wb") as output:
         popen = subprocess.Popen(  # noqa: ASYNC220  # over within a millisecond
             [sys.executable, "-m", "workerjobs", "worker"],
