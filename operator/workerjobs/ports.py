@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Protocol
 
 from workerjobs.domain.data_schema import Schema
@@ -61,6 +62,17 @@ class LimitedClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class PodIdentity:
+    """The pod that a worker runs in, as the downward API tells it."""
+
+    uid: str
+    namespace: str | None = None
+    name: str | None = None
+    cluster_id: str | None = None
+    """Its cluster, where the pod knows; None: an operator that finds the pod notes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerRecord:
     """A worker as others see it."""
 
@@ -74,6 +86,29 @@ class WorkerRecord:
     schemas_json: str
     """What each type's data must look like, as JSON Schema: an object of them by type."""
     is_draining: bool
+    """It takes no more jobs, and none is being claimed for it."""
+    booted: datetime
+    """When it began, by its own machine's clock: the kubelet stamps its container by the same one."""
+    pod: PodIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrders:
+    """What a worker is asked to do."""
+
+    drain_reasons: list[str]
+    """Why it should take no more jobs; empty: it should work."""
+    is_revoked: bool
+    """Its pod is gone: others get its jobs, so it stops them at once and ends."""
+
+
+class DrainReason(StrEnum):
+    """Why workers are asked to take no more jobs; one may have several reasons at once."""
+
+    SCALE_DOWN = "ScaleDown"
+    """There are to be fewer of them."""
+    NODE_GOING = "NodeGoing"
+    """Their node is about to be removed, or can't be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +128,60 @@ class WorkerStatus:
     """When it last showed itself."""
     running: int
     """Jobs that it holds."""
+    namespace: str | None
+    """Of its pod; None outside of Kubernetes."""
+    pod_name: str | None
+    pod_uid: str | None
+    drain_reasons: list[str]
+    """Why it is asked to take no more jobs."""
+
+    @property
+    def is_drained(self) -> bool:
+        """It takes no more jobs, and the last one has ended: to remove it interrupts nothing."""
+        return self.is_draining and not self.running
+
+
+@dataclass(frozen=True, slots=True)
+class PodWorker:
+    """A worker in a pod, also one that has not shown itself for long."""
+
+    owner: str
+    cluster_id: str | None
+    """Whose pod it is; None: no operator has found the pod yet."""
+    namespace: str | None
+    pod_name: str | None
+    pod_uid: str
+    booted: datetime
+    """By the clock of its node."""
+    drain_reasons: list[str]
+    revoked_seconds: float | None
+    """How long ago it was asked to stop its jobs and end; None: it was not."""
+    has_stopped: bool
+    """It says that it has."""
+    running: int
+    """Jobs that it holds."""
+    is_alive: bool
+    """It showed itself within a lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostWorker:
+    """A worker that is known to have ended, and how."""
+
+    owner: str
+    reason: str
+    """A sentence for people, such as ``Worker pod x was OOM-killed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """One operator's time as the leader: who wrote since another one began is refused."""
+
+    lease: str
+    """The Lease, and whose: ``cluster id/namespace/name``."""
+    transitions: int
+    """How often the Lease had changed hands."""
+    holder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +278,16 @@ class Reconnected:
     """Listening began (again), or is not possible: anything may have been missed before."""
 
 
-Notice = DueNotice | LimitedNotice | SettingsNotice | PlanNotice | CancelNotice | ResourceNotice | Reconnected
+@dataclass(frozen=True, slots=True)
+class WorkerNotice:
+    """A worker is asked to do something."""
+
+    owner: str
+
+
+Notice = (
+    DueNotice | LimitedNotice | SettingsNotice | PlanNotice | CancelNotice | ResourceNotice | WorkerNotice | Reconnected
+)
 
 
 class NoticeSource(Protocol):
@@ -298,8 +396,8 @@ class JobStore(Protocol):
         """How long until the earliest pending job that `claim` would take is due; zero: now; None: there is none."""
         ...
 
-    async def show_worker(self, worker: WorkerRecord) -> None:
-        """Note that a worker lives, and which job types it knows."""
+    async def show_worker(self, worker: WorkerRecord) -> WorkerOrders:
+        """Note that a worker lives, and which job types it knows; returns what it is asked to do."""
         ...
 
     async def remove_worker(self, owner: str) -> None:
@@ -387,6 +485,24 @@ class JobStore(Protocol):
 
     async def workers(self, lease: timedelta) -> list[WorkerStatus]:
         """Read the workers that showed themselves within a lease."""
+        ...
+
+    async def drain_workers(self, owners: Sequence[str], reason: DrainReason) -> list[str]:
+        """Ask workers to take no more jobs and finish those that they run; they hear of it at once.
+
+        Several parts may ask, each for its own reason; one works again when no reason is left.
+
+        Returns:
+            Owners that were not asked for this reason before.
+        """
+        ...
+
+    async def undrain_workers(self, owners: Sequence[str], reason: DrainReason) -> list[str]:
+        """Take a reason to drain back; returns the owners that had it."""
+        ...
+
+    async def acknowledge_revocation(self, owner: str) -> None:
+        """Say that a worker whose pod is gone has stopped its jobs."""
         ...
 
     async def pause(self, kind: PauseKind, name: str, reason: str | None = None) -> Pause:
@@ -516,6 +632,63 @@ class Cluster(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What a watch tells of objects, as JSON."""
+
+    objects: Sequence[Mapping[str, Any]]
+    are_all: bool = False
+    """These are all there are, of one moment."""
+    are_deleted: bool = False
+    """This is what they were when they were deleted."""
+
+
+class PodCluster(Protocol):
+    """The Kubernetes API, as workers in pods need it; errors as in `Cluster`. Objects are their JSON."""
+
+    def watch_pods(self, namespace: str | None, selector: str) -> AsyncIterator[Seen]:
+        """Tell of all pods that a label selector finds, and then of changes, for as long as it goes.
+
+        Args:
+            namespace: Whose pods; None: all.
+            selector: Of labels, such as ``a=b,c=d``.
+
+        Yields:
+            All of them first; then each change, and nothing now and then, as a sign of life.
+        """
+        ...
+
+    def watch_nodes(self) -> AsyncIterator[Seen]:
+        """Tell of all nodes, as `watch_pods`."""
+        ...
+
+    async def find_pod(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Read a pod; None where there is none."""
+        ...
+
+    async def find_node(self, name: str) -> Mapping[str, Any] | None:
+        """Read a node; None where there is none."""
+        ...
+
+    async def annotate_pod(
+        self, namespace: str, name: str, uid: str, annotations: Mapping[str, str | None]
+    ) -> Mapping[str, Any] | None:
+        """Write annotations, None removes one; returns the pod, None where it is gone."""
+        ...
+
+
+class LeaseCluster(Protocol):
+    """The Kubernetes API, as electing a leader needs it; errors as in `Cluster`."""
+
+    async def find_lease(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Read a Lease; None where there is none."""
+        ...
+
+    async def write_lease(self, namespace: str, name: str, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Make a Lease, or replace the one of the manifest's resourceVersion; None where someone else was faster."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class RunCounts:
     """How the runs of a resource ended, ever, also those whose rows were removed."""
 
@@ -601,6 +774,39 @@ class JobData(Protocol):
             ClusterUnavailableError: The API can't be reached now.
             ClusterError: There is none, or it refuses.
         """
+        ...
+
+
+class PodStore(Protocol):
+    """What the table knows of workers in pods; errors as in `JobStore`."""
+
+    async def pod_workers(self, cluster_id: str, lease: timedelta) -> list[PodWorker]:
+        """Read the workers in pods of a cluster, and those whose cluster nobody has noted; oldest first."""
+        ...
+
+    async def adopt_workers(self, cluster_id: str, owners: Sequence[str]) -> None:
+        """Note that a cluster has the pods of these workers."""
+        ...
+
+    async def revoke_workers(self, owners: Sequence[str]) -> list[str]:
+        """Ask workers to stop their jobs at once and end; they hear of it, and say so when they have."""
+        ...
+
+    async def release_lost(self, lost: Sequence[LostWorker]) -> list[Job]:
+        """Take the jobs of lost workers from them, and note why.
+
+        Returns:
+            Those rows: pending again (``started`` None), with one rescue more; or, where they were lost too often or
+            are to be cancelled, still running under a lease that has ended, for the workers' rescue to settle.
+        """
+        ...
+
+    async def pool_backlog(self, pool: str) -> dict[str, int]:
+        """Count a pool's jobs: ``backlog`` are due and not started, ``running`` are started."""
+        ...
+
+    async def forget_workers(self, owners: Sequence[str]) -> None:
+        """Remove the lines of workers that have ended."""
         ...
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 from workerjobs.errors import InvalidSettingsError
 from workerjobs.logs import LEVELS
+from workerjobs.ports import PodIdentity
 
 Isolation = Literal["warm", "fresh"]
 WorkerCount = int | Literal["cpus"]
@@ -25,6 +27,7 @@ LEASE_SECONDS = 15.0
 """How long a claimed row stays reserved without a renewal, and a worker counts as alive that does not show itself."""
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where Kubernetes puts a pod's token."""
+MIN_TOKEN_LENGTH = 16
 HEALTH_URL_VARIABLE = "WORKERJOBS_HEALTH_URL"
 """Where a worker tells its jobs its own health endpoint."""
 
@@ -71,6 +74,8 @@ class WorkerSettings:
     """WORKERJOBS_SERVICE_ACCOUNT: folder with the token and ca.crt that dataFrom is resolved with."""
     lease_seconds: float = LEASE_SECONDS
     """How long a claimed row stays reserved without a renewal."""
+    pod: PodIdentity | None = None
+    """POD_UID, POD_NAME, POD_NAMESPACE (the downward API) and WORKERJOBS_CLUSTER_ID; None outside of Kubernetes."""
     renew_seconds: float = 5.0
     """How often all leases are renewed; below a third of a lease, so that one lost renewal is harmless."""
 
@@ -99,6 +104,15 @@ class OperatorSettings:
     """WORKER_HEALTH_PORT, as for workers."""
     database_wait_seconds: float
     """DATABASE_WAIT_SECONDS, as for workers."""
+    lease: str | None = None
+    """WORKERJOBS_LEASE: "namespace/name" of the Lease whose holder acts; "off" (None): there is one operator only."""
+    pod_name: str | None = None
+    """POD_NAME, the downward API: how this operator is called where it leads."""
+    pod_namespaces: tuple[str, ...] = ()
+    """WORKERJOBS_POD_NAMESPACES: where worker pods are, comma-separated; none means those watched, and this pod's."""
+    backlog_token: str | None = None
+    """WORKERJOBS_BACKLOG_TOKEN, or what is in the file WORKERJOBS_BACKLOG_TOKEN_FILE: who asks for a pool's backlog has
+    to know it; None: nobody is told."""
 
 
 class _Reader:
@@ -190,6 +204,10 @@ def _url(text: str) -> str:
     return text
 
 
+def _lease(text: str) -> str | None:
+    return None if text.lower() == "off" else _deployment(text)
+
+
 def _deployment(text: str) -> str:
     namespace, slash, name = text.partition("/")
     if not (namespace and slash and name) or "/" in name:
@@ -277,6 +295,7 @@ def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSetti
             "WORKER_CHILD_MAX_MIB", DEFAULT_CHILD_MAX_MIB, _whole(1, MAX_MEMORY_MIB), f"MiB from 0 to {MAX_MEMORY_MIB}"
         ),
         service_account=reader.read("WORKERJOBS_SERVICE_ACCOUNT", SERVICE_ACCOUNT, str, "a folder"),
+        pod=_pod(reader),
     )
     reader.finish()
     return settings
@@ -300,13 +319,55 @@ def operator_settings(environment: Mapping[str, str] | None = None) -> OperatorS
         health_host=reader.read("WORKER_HEALTH_HOST", "127.0.0.1", str, "an address"),
         health_port=reader.read("WORKER_HEALTH_PORT", _DEFAULT_PORT, _port, 'a port from 0 to 65535, or "off"'),
         database_wait_seconds=reader.read("DATABASE_WAIT_SECONDS", 0.0, _number(0, 86_400), "seconds from 0 to 86400"),
+        lease=reader.read("WORKERJOBS_LEASE", None, _lease, '"namespace/name", or "off"'),
+        pod_name=reader.read("POD_NAME", None, str, "a pod's name"),
+        pod_namespaces=_pod_namespaces(reader),
+        backlog_token=_backlog_token(reader),
     )
+    if settings.backlog_token is not None and len(settings.backlog_token) < MIN_TOKEN_LENGTH:
+        reader.problems.append(
+            f"The token of WORKERJOBS_BACKLOG_TOKEN is too short: give {MIN_TOKEN_LENGTH} characters"
+        )
     if settings.worker_count is not None and settings.worker_deployment is None:
         reader.problems.append(
             'WORKER_COUNT needs WORKERJOBS_WORKER_DEPLOYMENT: give "namespace/name" of the Deployment'
         )
     reader.finish()
     return settings
+
+
+def _pod_namespaces(reader: _Reader) -> tuple[str, ...]:
+    none: tuple[str, ...] = ()
+    given = reader.read("WORKERJOBS_POD_NAMESPACES", none, _names, "namespaces, comma-separated")
+    watched = reader.read("WORKERJOBS_NAMESPACES", none, _names, "namespaces, comma-separated")
+    if given or not watched:
+        return given
+    own = reader.read("POD_NAMESPACE", "", str, "a namespace")
+    deployment = reader.read("WORKERJOBS_WORKER_DEPLOYMENT", "", str, "a name").partition("/")[0]
+    return tuple(dict.fromkeys(name for name in (*watched, own, deployment) if name))
+
+
+def _backlog_token(reader: _Reader) -> str | None:
+    file = reader.read("WORKERJOBS_BACKLOG_TOKEN_FILE", None, str, "the path of a file")
+    if file is None:
+        return reader.read("WORKERJOBS_BACKLOG_TOKEN", None, str, "a token")
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reader.problems.append(f"WORKERJOBS_BACKLOG_TOKEN_FILE={file!r} can't be read: {error}")
+        return None
+
+
+def _pod(reader: _Reader) -> PodIdentity | None:
+    uid = reader.read("POD_UID", None, str, "a pod's uid")
+    if uid is None:
+        return None
+    return PodIdentity(
+        uid=uid,
+        namespace=reader.read("POD_NAMESPACE", None, str, "a namespace"),
+        name=reader.read("POD_NAME", None, str, "a pod's name"),
+        cluster_id=reader.read("WORKERJOBS_CLUSTER_ID", None, str, "a name"),
+    )
 
 
 def _read_url(

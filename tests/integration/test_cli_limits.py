@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tests.support.cli import workerjobs, workerjobs_json
@@ -86,7 +88,9 @@ def test_live_workers_are_listed(database_url: str) -> None:
     @in_loop
     async def show() -> None:
         async with open_store(database_url) as store:
-            await store.show_worker(WorkerRecord("me", "gpu", "host", 7, "1.2", 4, ("b", "a"), "{}", True))
+            await store.show_worker(
+                WorkerRecord("me", "gpu", "host", 7, "1.2", 4, ("b", "a"), "{}", True, datetime.now(UTC))
+            )
 
     show()
     (worker,) = workerjobs_json("workers", database_url=database_url)

@@ -49,7 +49,7 @@ WAYS = ["plain", "limited", "limited", "unknown", "unknown"]
 
 
 def record(owner: str, *types: str, pool: str = "default", is_draining: bool = False) -> WorkerRecord:
-    return WorkerRecord(owner, pool, "host", 1, "1", 2, types, "{}", is_draining)
+    return WorkerRecord(owner, pool, "host", 1, "1", 2, types, "{}", is_draining, datetime.now(UTC))
 
 
 # --- pauses

@@ -220,6 +220,8 @@ class Job(msgspec.Struct, frozen=True):
     rate_period_ms: int | None = None
     retry_jitter: float | None = None
     data_from_json: str | None = None
+    lost_reason: str | None = None
+    """How its last worker was lost; ``rescues`` counts them."""
 
     @property
     def data(self) -> dict[str, Any]:

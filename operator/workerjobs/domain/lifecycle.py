@@ -70,6 +70,12 @@ def encode_result(result: object) -> str:
     return result_json
 
 
+def lost_too_often(job: Job) -> str:
+    """The error of a job that is likely what kills its workers, with how the last one was lost where that is known."""
+    how = f": {job.lost_reason}" if job.lost_reason else ""
+    return f"Worker lost {MAX_RESCUES} times while running this job{how}"
+
+
 class FollowUpKind(StrEnum):
     """Why a row follows another one."""
 

@@ -20,8 +20,10 @@ import kopf
 from workerjobs.errors import ClusterError
 from workerjobs.kube.autoscaler import Autoscaler
 from workerjobs.kube.client import load_credentials, version_of
+from workerjobs.kube.election import Election
 from workerjobs.kube.mirror import Mirror
 from workerjobs.kube.workerjob import GROUP, PLURAL, VERSION
+from workerjobs.kube.workerpods import WorkerPods
 from workerjobs.ports import NoticeSource
 
 log = logging.getLogger(__name__)
@@ -34,25 +36,53 @@ async def run(
     mirror: Mirror,
     notices: NoticeSource,
     autoscaler: Autoscaler | None,
+    pods: WorkerPods,
     namespaces: Sequence[str],
     stop: asyncio.Event,
+    election: Election | None,
+    begin: Callable[[], Awaitable[None]],
 ) -> None:
     """Run the operator until ``stop`` is set.
+
+    Who stands by watches as the leader does, so that it knows everything when it takes over, and acts on nothing.
 
     Args:
         mirror: Told of events.
         notices: What the database announces.
         autoscaler: Scales the workers; None leaves them alone.
+        pods: Looks after the workers in pods.
         namespaces: Watched ones; none means all.
         stop: Ends it.
+        election: Says when to act; None: at once.
+        begin: Done before anything else is, once this one acts.
+
+    Raises:
+        LeadershipLostError: It acted, and may not any more.
     """
     watch = Watch(namespaces, lambda kind, manifest: _tell(mirror, kind, manifest))
-    parts: list[Coroutine[Any, Any, None]] = [mirror.run(), mirror.listen(notices), watch.run(mirror.is_watchable)]
-    if autoscaler is not None:
-        parts.append(autoscaler.run())
+
+    async def act() -> None:
+        if election is not None:
+            await election.leads.wait()
+        await begin()
+        await _together(
+            mirror.run(), mirror.listen(notices), pods.run(), *([autoscaler.run()] if autoscaler is not None else [])
+        )
+
+    always = [mirror.live(), *pods.watching()]
+    if election is None:
+        always.append(watch.run(mirror.is_watchable))
+    else:
+        always += [watch.run(mirror.is_listable), election.run()]
+    await _together(act(), *always, until=stop)
+
+
+async def _together(*parts: Coroutine[Any, Any, None], until: asyncio.Event | None = None) -> None:
+    """Run parts that go on for ever, until an event is set or one of them fails, whose error is raised."""
     tasks = [asyncio.create_task(part) for part in parts]
-    stopping = asyncio.create_task(stop.wait())
-    waiting: set[asyncio.Task[Any]] = {*tasks, stopping}
+    waiting: set[asyncio.Task[Any]] = set(tasks)
+    if until is not None:
+        waiting.add(asyncio.create_task(until.wait()))
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:

@@ -127,6 +127,8 @@ def is_lost(error: psycopg.Error) -> bool:
     """Whether an error means that the connection is gone, and not that a statement was wrong."""
     if isinstance(error, psycopg.errors.QueryCanceled):
         return False
+    if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
+        return True  # this process was held up within a transaction, and the server ended the session
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (
         error.sqlstate is None or error.sqlstate[:2] in ("08", "57") or error.sqlstate == "25006"
     )

@@ -19,6 +19,7 @@ from workerjobs.ports import (
     Reconnected,
     ResourceNotice,
     SettingsNotice,
+    WorkerNotice,
 )
 from workerjobs.storage.connection import connect, is_pooled
 
@@ -101,6 +102,8 @@ def _parse(payload: str) -> Notice | None:
                 return CancelNotice(job_id)
             case {"kind": "resource", "clusterId": str(cluster_id), "uid": str(uid)}:
                 return ResourceNotice(cluster_id, uid)
+            case {"kind": "worker", "owner": str(owner)}:
+                return WorkerNotice(owner)
     except (ValueError, RecursionError):
         pass
     log.debug("Not understood on the channel workerJobs: %r", payload)

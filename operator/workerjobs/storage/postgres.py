@@ -22,11 +22,14 @@ from workerjobs.domain.planning import Plan, UnplannedRun
 from workerjobs.errors import InvalidInputError
 from workerjobs.ports import (
     FIRST_PLACE,
+    DrainReason,
     JobFilter,
     Lease,
     LimitedClaim,
     LimitedPlace,
+    LostWorker,
     Pause,
+    PodWorker,
     Progress,
     Renewal,
     Rescue,
@@ -35,6 +38,7 @@ from workerjobs.ports import (
     Settled,
     StoredLimit,
     StoredResource,
+    WorkerOrders,
     WorkerRecord,
     WorkerStatus,
 )
@@ -56,6 +60,10 @@ from workerjobs.storage.submitting import (
 )
 
 Row = TypeVar("Row")
+
+
+MOST_COUNTED = 100_000
+"""Waiting jobs of a pool are counted up to this."""
 
 
 class PostgresJobStore:
@@ -235,8 +243,9 @@ class PostgresJobStore:
         seconds = (await self._rows("next_due", values, dict_row))[0]["seconds"]
         return None if seconds is None else timedelta(seconds=seconds)
 
-    async def show_worker(self, worker: WorkerRecord) -> None:
+    async def show_worker(self, worker: WorkerRecord) -> WorkerOrders:
         """See `JobStore.show_worker`."""
+        pod = worker.pod
         values = {
             "owner": worker.owner,
             "pool": worker.pool,
@@ -247,12 +256,30 @@ class PostgresJobStore:
             "types": text_array(worker.types),
             "schemas": worker.schemas_json,
             "is_draining": worker.is_draining,
+            "booted": worker.booted,
+            "cluster_id": pod.cluster_id if pod is not None else None,
+            "namespace": pod.namespace if pod is not None else None,
+            "pod_name": pod.name if pod is not None else None,
+            "pod_uid": pod.uid if pod is not None else None,
         }
-        await self._execute("show_worker", values)
+        (orders,) = await self._rows("show_worker", values, class_row(WorkerOrders))
+        return orders
 
     async def remove_worker(self, owner: str) -> None:
         """See `JobStore.remove_worker`."""
         await self._execute("remove_worker", {"owner": owner})
+
+    async def drain_workers(self, owners: Sequence[str], reason: DrainReason) -> builtins.list[str]:
+        """See `JobStore.drain_workers`."""
+        return await self._rows("drain_workers", {"owners": [*owners], "reason": str(reason)}, scalar_row)
+
+    async def undrain_workers(self, owners: Sequence[str], reason: DrainReason) -> builtins.list[str]:
+        """See `JobStore.undrain_workers`."""
+        return await self._rows("undrain_workers", {"owners": [*owners], "reason": str(reason)}, scalar_row)
+
+    async def acknowledge_revocation(self, owner: str) -> None:
+        """See `JobStore.acknowledge_revocation`."""
+        await self._execute("acknowledge_revocation", {"owner": owner})
 
     async def schemas_of(self, pool: str, job_type: str, lease: timedelta) -> builtins.list[Schema]:
         """See `JobStore.schemas_of`."""
@@ -544,6 +571,38 @@ class PostgresJobStore:
     async def forget_deleted(self, cluster_id: str, after: timedelta) -> int:
         """See `ResourceStore.forget_deleted`."""
         return len(await self._rows("forget_deleted", {"cluster_id": cluster_id, "after": after}, dict_row))
+
+    async def pool_backlog(self, pool: str) -> dict[str, int]:
+        """See `PodStore.pool_backlog`."""
+        (row,) = await self._rows("pool_backlog", {"pool": pool, "most": MOST_COUNTED}, dict_row)
+        return row
+
+    # --- workers in pods
+
+    async def pod_workers(self, cluster_id: str, lease: timedelta) -> builtins.list[PodWorker]:
+        """See `PodStore.pod_workers`."""
+        return await self._rows("pod_workers", {"cluster_id": cluster_id, "lease": lease}, class_row(PodWorker))
+
+    async def adopt_workers(self, cluster_id: str, owners: Sequence[str]) -> None:
+        """See `PodStore.adopt_workers`."""
+        await self._execute("adopt_workers", {"cluster_id": cluster_id, "owners": [*owners]})
+
+    async def revoke_workers(self, owners: Sequence[str]) -> builtins.list[str]:
+        """See `PodStore.revoke_workers`."""
+        return await self._rows("revoke_workers", {"owners": [*owners]}, scalar_row)
+
+    async def release_lost(self, lost: Sequence[LostWorker]) -> builtins.list[Job]:
+        """See `PodStore.release_lost`."""
+        values = {
+            "owners": [worker.owner for worker in lost],
+            "reasons": [worker.reason for worker in lost],
+            "max_rescues": MAX_RESCUES,
+        }
+        return await self._rows("release_lost", values, struct_row(Job))
+
+    async def forget_workers(self, owners: Sequence[str]) -> None:
+        """See `PodStore.forget_workers`."""
+        await self._execute("forget_workers", {"owners": [*owners]})
 
 
 async def _cancel_deleted(

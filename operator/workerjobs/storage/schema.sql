@@ -211,6 +211,14 @@ begin
     ) as waiting;
 end $$;
 
+CREATE FUNCTION workerjobs.announce_worker() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform pg_notify('workerJobs', json_build_object('kind', 'worker', 'owner', new.owner)::text);
+    return null;
+end $$;
+
 CREATE FUNCTION workerjobs.cancel(id bigint DEFAULT NULL::bigint, tag text DEFAULT NULL::text, reason text DEFAULT 'Job cancelled'::text) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'public'
@@ -279,6 +287,7 @@ CREATE TABLE public."workerJobs" (
     "ratePeriod" integer,
     "retryJitter" double precision,
     "isFollowed" boolean DEFAULT false NOT NULL,
+    "lostReason" text,
     "heldDue" timestamp with time zone,
     CONSTRAINT "workerJobs_deadline_has_owner" CHECK ((("leaseDeadline" IS NULL) OR (("leaseOwner" IS NOT NULL) AND ("fencingToken" IS NOT NULL)))),
     CONSTRAINT "workerJobs_success_when_finished" CHECK (((success IS NULL) = (finished IS NULL)))
@@ -855,6 +864,13 @@ CREATE TABLE public."workerJobEnds" (
     rescues integer NOT NULL
 );
 
+CREATE TABLE public."workerJobLeaders" (
+    lease text NOT NULL,
+    transitions bigint NOT NULL,
+    holder text NOT NULL,
+    since timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE public."workerJobLimits" (
     kind text NOT NULL,
     name text NOT NULL,
@@ -913,7 +929,15 @@ CREATE TABLE public."workerJobWorkers" (
     schemas jsonb DEFAULT '{}'::jsonb NOT NULL,
     "isDraining" boolean DEFAULT false NOT NULL,
     "startedAt" timestamp with time zone DEFAULT now() NOT NULL,
-    "seenAt" timestamp with time zone DEFAULT now() NOT NULL
+    "seenAt" timestamp with time zone DEFAULT now() NOT NULL,
+    "clusterId" text,
+    namespace text,
+    "podName" text,
+    "podUid" text,
+    "bootedAt" timestamp with time zone DEFAULT now() NOT NULL,
+    "drainReasons" text[] DEFAULT '{}'::text[] NOT NULL,
+    "revokedAt" timestamp with time zone,
+    "revocationSeenAt" timestamp with time zone
 );
 
 CREATE TABLE public."workerJobsMigrations" (
@@ -939,6 +963,9 @@ CREATE SEQUENCE workerjobs.fencing_token
     NO MAXVALUE
     CACHE 1;
 
+ALTER TABLE ONLY public."workerJobLeaders"
+    ADD CONSTRAINT "workerJobLeaders_pkey" PRIMARY KEY (lease);
+
 ALTER TABLE ONLY public."workerJobLimits"
     ADD CONSTRAINT "workerJobLimits_pkey" PRIMARY KEY (kind, name);
 
@@ -961,6 +988,8 @@ ALTER TABLE ONLY public."workerJobs"
     ADD CONSTRAINT "workerJobs_pkey" PRIMARY KEY (id);
 
 CREATE INDEX "workerJobEnds_resource" ON public."workerJobEnds" USING btree ("clusterId", "resourceUid");
+
+CREATE INDEX "workerJobWorkers_pod" ON public."workerJobWorkers" USING btree ("podUid") WHERE ("podUid" IS NOT NULL);
 
 CREATE INDEX "workerJobs_claimable" ON public."workerJobs" USING btree (pool, type, priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NULL));
 
@@ -1001,6 +1030,8 @@ CREATE TRIGGER "announcePending" AFTER UPDATE ON public."workerJobs" FOR EACH RO
 CREATE TRIGGER "announceResourceInserted" AFTER INSERT ON public."workerJobs" FOR EACH ROW WHEN ((new."resourceUid" IS NOT NULL)) EXECUTE FUNCTION workerjobs.announce_resource();
 
 CREATE TRIGGER "announceResourceUpdated" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new."updatedAt" IS DISTINCT FROM old."updatedAt"))) EXECUTE FUNCTION workerjobs.announce_resource();
+
+CREATE TRIGGER "announceWorker" AFTER UPDATE ON public."workerJobWorkers" FOR EACH ROW WHEN (((new."drainReasons" IS DISTINCT FROM old."drainReasons") OR (new."revokedAt" IS DISTINCT FROM old."revokedAt"))) EXECUTE FUNCTION workerjobs.announce_worker();
 
 CREATE TRIGGER "holdInserted" BEFORE INSERT ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.started IS NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
 

@@ -46,6 +46,7 @@ class Pickup(Duty):
         asked: The moment of asking, as the store wants it of those who judge others by their leases.
         leases: What this owner's claims have brought it and it still holds.
         run: Starts claimed jobs.
+        on_paused: Told when nothing is being claimed any more after `pause`.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Pickup(Duty):
         asked: Callable[[], datetime | None],
         leases: Callable[[], Sequence[Lease]],
         run: Callable[[Sequence[Job]], None],
+        on_paused: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._store = store
@@ -71,6 +73,9 @@ class Pickup(Duty):
         self._asked = asked
         self._leases = leases
         self._run_jobs = run
+        self._on_paused = on_paused
+        self._is_to_pause = False
+        self._is_claiming = False
         self._locked_seconds = LOCKED_SECONDS[0]
         self._looks = LimitedLooks()
         self._may_have_strays = False
@@ -83,14 +88,35 @@ class Pickup(Duty):
             self._may_have_strays = False
             if strays:
                 log.warning("Gave back %s jobs that were claimed as the connection was lost", len(strays))
+        self._is_claiming = True
         try:
             return await self._claim()
         except DatabaseUnavailableError:
             self._may_have_strays = True
             raise
+        finally:
+            self._is_claiming = False
+            if self._is_to_pause:
+                self._on_paused()
+
+    def pause(self) -> None:
+        """Claim no more; a claim that is under way comes to its end."""
+        self._is_to_pause = True
+        if self.is_paused:
+            self._on_paused()
+
+    def resume(self) -> None:
+        """Claim again."""
+        self._is_to_pause = False
+        self.limits_changed()
+
+    @property
+    def is_paused(self) -> bool:
+        """Nothing is claimed, nor will be; rows whose claim's answer was lost are given back first."""
+        return self._is_to_pause and not self._is_claiming and not self._may_have_strays
 
     async def _claim(self) -> float | None:
-        while (wanted := self._takers.count_wanted()) > 0 and not self._is_stopping:
+        while self._may_claim and (wanted := self._takers.count_wanted()) > 0:
             types = self._types()
             unlimited = await self._claim_limited(wanted, types)
             jobs = await self._store.claim(self._owner, self._pool, unlimited, self._lease, types) if unlimited else []
@@ -105,6 +131,10 @@ class Pickup(Duty):
                 self._awake.clear()
         # No child wants any: the next one that does wakes this.
         return None
+
+    @property
+    def _may_claim(self) -> bool:
+        return not self._is_stopping and not self._is_to_pause
 
     async def _begin(self, jobs: Sequence[Job]) -> None:
         """Start claimed jobs; the next row of a cron line whose runs may overlap is there before its run is.

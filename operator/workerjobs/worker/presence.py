@@ -7,14 +7,14 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
 from workerjobs.domain.data_schema import ANY_OBJECT
 from workerjobs.domain.job import Job, encode_json
 from workerjobs.domain.lifecycle import Outcome
 from workerjobs.jobs.registry import JobDescription, JobOptions, with_defaults
-from workerjobs.ports import DueNotice, JobStore, WorkerRecord
+from workerjobs.ports import DueNotice, JobStore, PodIdentity, WorkerOrders, WorkerRecord
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.messages import Ready
 
@@ -97,10 +97,13 @@ class Presence(Duty):
         owner: Who this is.
         pool: Whose jobs it runs.
         children: How many it has.
+        pod: The pod that this is in, if it is in one.
         known: The types it knows.
         every: How often to show that it lives.
-        is_draining: Whether it takes no more jobs.
+        is_stopping: Whether it ends: it does not count any more as one that knows its types.
+        is_draining: Whether it takes no more jobs, and none is being claimed for it.
         on_declared: Told once the table knows the limits of types that were new here.
+        on_orders: Told what this worker is asked to do, each time that it shows itself.
     """
 
     def __init__(
@@ -110,20 +113,27 @@ class Presence(Duty):
         owner: str,
         pool: str,
         children: int,
+        pod: PodIdentity | None,
         known: KnownTypes,
         every: timedelta,
+        is_stopping: Callable[[], bool],
         is_draining: Callable[[], bool],
         on_declared: Callable[[], None],
+        on_orders: Callable[[WorkerOrders], None],
     ) -> None:
         super().__init__()
         self._store = store
         self._owner = owner
         self._pool = pool
         self._children = children
+        self._pod = pod
+        self._booted = datetime.now(UTC)
         self._known = known
         self._every = every
+        self._is_stopping_soon = is_stopping
         self._is_draining = is_draining
         self._on_declared = on_declared
+        self._on_orders = on_orders
         self._declared: dict[str, int] = {}
         # Read from files: once, and not at every step.
         self._version = version("workerjobs")
@@ -137,16 +147,18 @@ class Presence(Duty):
             pid=os.getpid(),
             version=self._version,
             children=self._children,
-            types=() if self._is_draining() else self._known.types,
+            types=() if self._is_stopping_soon() else self._known.types,
             schemas_json=self._known.schemas_json,
             is_draining=self._is_draining(),
+            booted=self._booted,
+            pod=self._pod,
         )
         if self._known.limits != self._declared:
             limits = dict(self._known.limits)
             await self._store.declare_limits(limits)
             self._declared = limits
             self._on_declared()
-        await self._store.show_worker(record)
+        self._on_orders(await self._store.show_worker(record))
         return self._every.total_seconds()
 
     @property
@@ -166,6 +178,7 @@ class UnknownTypes(Duty):
         pool: Whose jobs.
         lease: How long a worker counts as alive that does not show itself.
         known: The types known here.
+        is_draining: Whether this worker takes no jobs, for whatever purpose.
         asked: The moment of asking, as the store wants it of those who judge others by their leases.
         settle: Takes jobs that end here.
     """
@@ -178,6 +191,7 @@ class UnknownTypes(Duty):
         pool: str,
         lease: timedelta,
         known: KnownTypes,
+        is_draining: Callable[[], bool],
         asked: Callable[[], datetime | None],
         settle: Callable[[Job, Outcome], None],
     ) -> None:
@@ -187,12 +201,13 @@ class UnknownTypes(Duty):
         self._pool = pool
         self._lease = lease
         self._known = known
+        self._is_draining = is_draining
         self._asked = asked
         self._settle = settle
 
     async def step(self) -> float | None:
         """Look once, as long as there are more."""
-        while self._known.is_ready and not self._is_stopping:
+        while self._known.is_ready and not self._is_stopping and not self._is_draining():
             types: Sequence[str] = self._known.types
             jobs = await self._store.claim_unknown(self._owner, self._pool, BATCH, self._lease, types, self._asked())
             for job in jobs:

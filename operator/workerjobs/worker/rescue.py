@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from workerjobs.domain.job import Job
-from workerjobs.domain.lifecycle import MAX_RESCUES, Outcome
+from workerjobs.domain.lifecycle import Outcome, lost_too_often
 from workerjobs.ports import JobStore
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.duty import Duty
@@ -84,10 +84,7 @@ class RescueDuty(Duty):
             )
         for job in rescue.taken:
             self._metrics.rescued(job)
-            error = (
-                "Job cancelled" if job.cancel_requested else f"Worker lost {MAX_RESCUES} times while running this job"
-            )
-            self._settle(job, Outcome.failure(error))
+            self._settle(job, Outcome.failure("Job cancelled" if job.cancel_requested else lost_too_often(job)))
         return self._every.total_seconds() * random.uniform(0.8, 1.0)  # noqa: S311  # spreading load, no secret
 
     def _note_answer(self, now: datetime) -> None:

@@ -25,8 +25,11 @@ from workerjobs.ports import (
     LimitedNotice,
     NoticeSource,
     PlanNotice,
+    PodIdentity,
     Reconnected,
     SettingsNotice,
+    WorkerNotice,
+    WorkerOrders,
 )
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.children import KILL_SECONDS, Children
@@ -74,6 +77,8 @@ class SupervisorOptions:
     """Memory that a child may keep before it is replaced; 0: any."""
     builtin_jobs: Sequence[NewJob] = ()
     """Cron jobs that every database has, once."""
+    pod: PodIdentity | None = None
+    """The pod that it is in; its operator then knows whose jobs are lost when the pod is."""
 
 
 class Supervisor:
@@ -90,7 +95,8 @@ class Supervisor:
         options: SupervisorOptions,
         job_data: JobData | None = None,
     ) -> None:
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        place = f"{socket.gethostname()}:{os.getpid()}" if options.pod is None else options.pod.uid
+        self.owner = f"{place}:{secrets.token_hex(4)}"
         self.metrics = WorkerMetrics()
         self.started = asyncio.Event()
         self._store = store
@@ -98,6 +104,8 @@ class Supervisor:
         self._options = options
         self._stopping = asyncio.Event()
         self._stopping_now = asyncio.Event()
+        self._is_revoked = False
+        self._is_asked_to_drain = False
         self._last_life = time.monotonic()
         self._releases: set[asyncio.Task[None]] = set()
         self._running = RunningJobs()
@@ -124,16 +132,20 @@ class Supervisor:
             asked=lambda: self._rescue.asked(),
             leases=lambda: [running.lease for running in self._running],
             run=self._run_jobs,
+            on_paused=self._paused,
         )
         self._presence = Presence(
             store,
             owner=self.owner,
             pool=options.pool,
             children=options.children,
+            pod=options.pod,
             known=self._known,
             every=options.renew_every,
-            is_draining=self._stopping.is_set,
+            is_stopping=self._stopping.is_set,
+            is_draining=lambda: self._is_draining,
             on_declared=lambda: self._pickup.limits_changed(),
+            on_orders=self._obey,
         )
         # Under another name than what is claimed to be run: pickup gives back what it does not know of.
         taker = f"{self.owner}:taken"
@@ -143,6 +155,7 @@ class Supervisor:
             pool=options.pool,
             lease=options.lease,
             known=self._known,
+            is_draining=lambda: self._is_draining,
             asked=lambda: self._rescue.asked(),
             settle=self._settle_taken,
         )
@@ -220,7 +233,7 @@ class Supervisor:
             self.started.set()
             log.info("Worker %s runs %s children for pool %s", self.owner, self.child_count, self._options.pool)
             await self._stopping.wait()
-            await self._drain()
+            await (self._stop_revoked() if self._is_revoked else self._drain())
         finally:
             listening.cancel()
             for duty in (self._pickup, *duties):
@@ -416,6 +429,45 @@ class Supervisor:
     def _settle_taken(self, job: Job, outcome: Outcome) -> None:
         self._settle(self._hold(job), outcome)
 
+    # --- what the table asks of this worker
+
+    @property
+    def _is_draining(self) -> bool:
+        return self._stopping.is_set() or self._pickup.is_paused
+
+    def _obey(self, orders: WorkerOrders) -> None:
+        if orders.is_revoked and not self._is_revoked:
+            self._is_revoked = True
+            log.error("This worker's pod is gone from its cluster: its jobs are stopped, as others get them")
+            self._stopping_now.set()
+            self._stopping.set()
+        if bool(orders.drain_reasons) is self._is_asked_to_drain:
+            return
+        self._is_asked_to_drain = not self._is_asked_to_drain
+        if self._is_asked_to_drain:
+            reasons = ", ".join(orders.drain_reasons)
+            log.info("Draining (%s): %s jobs are running, no more are taken", reasons, len(self._running))
+            self._pickup.pause()
+        else:
+            log.info("Taking jobs again")
+            self._pickup.resume()
+
+    def _paused(self) -> None:
+        """Nothing more is claimed; what was not begun goes to others."""
+        self._give_back(self._dispatch.take_waiting())
+        self._presence.wake()
+
+    async def _stop_revoked(self) -> None:
+        """Stop all jobs at once, without a word to the table, which others have them from; then say that it is done."""
+        await self._pickup.stop()
+        for running in self._dispatch.take_waiting():
+            self._running.remove(running)
+        for running in self._running:
+            self._stop_job(running, StopReason.LEASE_LOST)
+        await self._running.wait_until_empty(timedelta(seconds=KILL_SECONDS))
+        with contextlib.suppress(DatabaseUnavailableError, DatabaseRefusedError):
+            await self._store.acknowledge_revocation(self.owner)
+
     # --- stopping the worker
 
     async def _drain(self) -> None:
@@ -475,6 +527,8 @@ class Supervisor:
                     self._unknown.wake()
                 case PlanNotice():
                     self._planning.wake()
+                case WorkerNotice(owner=self.owner):
+                    self._presence.wake()
                 case CancelNotice(job_id=job_id):
                     if (running := self._running.get(job_id)) is not None:
                         self._stop_job(running, StopReason.CANCELLED)
@@ -482,6 +536,7 @@ class Supervisor:
                     self._pickup.limits_changed()
                     self._unknown.wake()
                     self._planning.wake()
+                    self._presence.wake()
                     self._heartbeat.wake()
 
     async def _live(self) -> None:

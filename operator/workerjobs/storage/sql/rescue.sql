@@ -16,6 +16,8 @@ with lost as (
 )
 update "workerJobs" as j
 set rescues = j.rescues + 1, "updatedAt" = now(),
+    -- How is known only where the operator ended the lease.
+    "lostReason" = case when j."leaseOwner" = 'lost' then j."lostReason" else null end,
     started = case when lost.is_taken then j.started end,
     progress = case when lost.is_taken then j.progress end,
     "leaseOwner" = case when lost.is_taken then %(owner)s end,
