@@ -13,14 +13,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
 
+import yaml
 from prometheus_client import CollectorRegistry
 
 from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.doctor import Facts
 from workerjobs.domain.job import NewJob
-from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError, WorkerJobsError
+from workerjobs.errors import (
+    DatabaseUnavailableError,
+    InvalidInputError,
+    InvalidSettingsError,
+    SchemaError,
+    WorkerJobsError,
+)
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.settings import (
     DEFAULT_HEALTH_PORT,
@@ -53,6 +62,7 @@ OPERATOR_POLL_SECONDS = 10.0
 OPEN_FILES, OPEN_FILES_OF_A_CHILD = 48, 2
 """What a supervisor opens: connections, probes, its nursery; and for each child a channel and a pipe."""
 _WAIT_SECONDS = 1.0
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @contextmanager
@@ -110,10 +120,12 @@ async def check_against_workers(store: PostgresJobStore, job: NewJob) -> None:
     check_data(job.data, await store.schemas_of(job.pool, job.type, _seconds(LEASE_SECONDS)))
 
 
-async def wait_for_store(url: str, application_name: str, wait_seconds: float) -> PostgresJobStore:
+async def wait_for_store(
+    url: str, application_name: str, wait_seconds: float, namespaces: Sequence[str] = ()
+) -> PostgresJobStore:
     """Open the table of jobs, waiting a while for a database that is not up, or not migrated, yet."""
     missing = (DatabaseUnavailableError, SchemaError)
-    return await _wait_for(lambda: PostgresJobStore.open(url, application_name), missing, wait_seconds)
+    return await _wait_for(lambda: PostgresJobStore.open(url, application_name, namespaces), missing, wait_seconds)
 
 
 async def wait_to_migrate(url: str, wait_seconds: float) -> list[str]:
@@ -186,7 +198,7 @@ async def run_worker(
     """
     children = child_count(settings)
     _allow_open_files(OPEN_FILES + OPEN_FILES_OF_A_CHILD * children, f"{children} children")
-    store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds)
+    store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds, settings.namespaces)
     supervisor = Supervisor(
         store,
         listener(url, settings.database_direct_url),
@@ -201,6 +213,8 @@ async def run_worker(
         SupervisorOptions(
             children=children,
             pool=settings.pool,
+            types=settings.types,
+            is_judge=not settings.types and not settings.namespaces,
             lease=_seconds(settings.lease_seconds),
             renew_every=_seconds(settings.renew_seconds),
             grace=_seconds(settings.grace_seconds),
@@ -250,23 +264,39 @@ async def run_operator(
     # Here and not above: kopf and kubernetes are an extra, and no worker loads them.
     try:
         from workerjobs.kube import handlers
-        from workerjobs.kube.autoscaler import Autoscaler
         from workerjobs.kube.client import KubernetesCluster
+        from workerjobs.kube.default_pool import DefaultPool
         from workerjobs.kube.mirror import Mirror
+        from workerjobs.kube.pools import Pools
+        from workerjobs.kube.poolspec import WorkerDefaults
     except ImportError as error:
         raise InvalidSettingsError(
             f'The operator needs more packages: pip install "workerjobs[operator]" ({error})'
         ) from error
 
+    default_spec = _default_pool_spec(settings)
+    default_pool = None
+    if default_spec is not None:
+        try:
+            default_pool = DefaultPool(own_namespace(settings), default_spec)
+        except InvalidInputError as error:
+            told = settings.default_pool or "WORKER_COUNT"
+            raise InvalidSettingsError([f"{told}: {problem}" for problem in error.problems]) from error
     await wait_to_migrate(settings.database_direct_url or url, settings.database_wait_seconds)
     cluster = await KubernetesCluster.connect()
     try:
         cluster_id = settings.cluster_id or await cluster.cluster_id()
         async with open_store(url, "workerjobs operator") as store:
             mirror = Mirror(store, cluster, cluster_id, settings.namespaces)
-            autoscaler = None
-            if settings.worker_count is not None and settings.worker_deployment is not None:
-                autoscaler = Autoscaler(cluster, settings.worker_deployment, settings.worker_count)
+            defaults = WorkerDefaults(
+                cluster_id=cluster_id,
+                image=settings.worker_image or f"workerjobs:{version('workerjobs')}",
+                database_secret=settings.database_secret,
+                chain_secret=settings.chain_secret,
+                service_account=settings.worker_service_account,
+                log_level=settings.log_level,
+            )
+            pools = Pools(store, cluster, defaults, _seconds(LEASE_SECONDS), default_pool)
             health = serve_health(
                 settings.health_host,
                 settings.health_port,
@@ -282,12 +312,42 @@ async def run_operator(
             try:
                 # Each look of the operator is at all its resources.
                 notices = listener(url, settings.database_direct_url, poll_seconds=OPERATOR_POLL_SECONDS)
-                await handlers.run(mirror, notices, autoscaler, settings.namespaces, stop)
+                await handlers.run(mirror, notices, pools, settings.namespaces, stop)
             finally:
                 if health is not None:
                     await asyncio.to_thread(health.close)
     finally:
         await cluster.close()
+
+
+def _default_pool_spec(settings: OperatorSettings) -> dict[str, Any] | None:
+    """Read the default pool's spec; None where none is configured.
+
+    Raises:
+        InvalidSettingsError: The file can't be read, or holds no object.
+    """
+    if settings.default_pool is None:
+        return None if settings.worker_count is None else {"workerCount": settings.worker_count}
+    try:
+        spec = yaml.safe_load(Path(settings.default_pool).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidSettingsError(
+            f"WORKERJOBS_DEFAULT_POOL={settings.default_pool!r} can't be read: {error}"
+        ) from error
+    if not isinstance(spec, dict):
+        raise InvalidSettingsError(
+            f"WORKERJOBS_DEFAULT_POOL={settings.default_pool!r} holds no object: give a pool's spec"
+        )
+    return spec if settings.worker_count is None else {**spec, "workerCount": settings.worker_count}
+
+
+def own_namespace(settings: OperatorSettings) -> str:
+    """The namespace that the operator is in; outside of a cluster the first one that it watches."""
+    if settings.namespace is not None:
+        return settings.namespace
+    if _NAMESPACE_FILE.is_file():
+        return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    return settings.namespaces[0] if settings.namespaces else "default"
 
 
 def serve_health(
