@@ -167,7 +167,7 @@ def jobs_target(backlog: Backlog, policy: ScalingPolicy) -> ScalingDecision:
     soon = f", {backlog.due_soon} soon" if backlog.due_soon else ""
     message = (
         f"{_jobs(backlog.due)} due{soon}, {backlog.running} running: about {_seconds(seconds)} of work, for "
-        f"{children} children within {_seconds(policy.target.total_seconds())}"
+        f"{'1 child' if children == 1 else f'{children} children'} within {_seconds(policy.target.total_seconds())}"
     )
     return ScalingDecision(pods, BACKLOG, message)
 

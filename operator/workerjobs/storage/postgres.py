@@ -37,8 +37,8 @@ from workerjobs.ports import (
     Settled,
     StoredLimit,
     StoredResource,
-    WorkerOrders,
     WorkerLoad,
+    WorkerOrders,
     WorkerRecord,
     WorkerStatus,
 )
