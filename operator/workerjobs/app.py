@@ -9,7 +9,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -31,6 +31,7 @@ from workerjobs.errors import (
     WorkerJobsError,
 )
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
+from workerjobs.ports import PoolCluster
 from workerjobs.settings import (
     DEFAULT_HEALTH_PORT,
     HEALTH_URL_VARIABLE,
@@ -62,7 +63,6 @@ OPERATOR_POLL_SECONDS = 10.0
 OPEN_FILES, OPEN_FILES_OF_A_CHILD = 48, 2
 """What a supervisor opens: connections, probes, its nursery; and for each child a channel and a pipe."""
 _WAIT_SECONDS = 1.0
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @contextmanager
@@ -274,14 +274,11 @@ async def run_operator(
             f'The operator needs more packages: pip install "workerjobs[operator]" ({error})'
         ) from error
 
-    default_spec = _default_pool_spec(settings)
-    default_pool = None
-    if default_spec is not None:
-        try:
-            default_pool = DefaultPool(own_namespace(settings), default_spec)
-        except InvalidInputError as error:
-            told = settings.default_pool or "WORKER_COUNT"
-            raise InvalidSettingsError([f"{told}: {problem}" for problem in error.problems]) from error
+    try:
+        default_pool = None if (spec := _default_pool_spec(settings)) is None else DefaultPool(spec)
+    except InvalidInputError as error:
+        told = settings.default_pool or "WORKER_COUNT"
+        raise InvalidSettingsError([f"{told}: {problem}" for problem in error.problems]) from error
     await wait_to_migrate(settings.database_direct_url or url, settings.database_wait_seconds)
     cluster = await KubernetesCluster.connect()
     try:
@@ -296,7 +293,8 @@ async def run_operator(
                 service_account=settings.worker_service_account,
                 log_level=settings.log_level,
             )
-            pools = Pools(store, cluster, defaults, _seconds(LEASE_SECONDS), default_pool)
+            own = own_namespace(settings, cluster.usual_namespace)
+            pools = Pools(store, cluster, defaults, own, _seconds(LEASE_SECONDS), default_pool)
             health = serve_health(
                 settings.health_host,
                 settings.health_port,
@@ -341,13 +339,43 @@ def _default_pool_spec(settings: OperatorSettings) -> dict[str, Any] | None:
     return spec if settings.worker_count is None else {**spec, "workerCount": settings.worker_count}
 
 
-def own_namespace(settings: OperatorSettings) -> str:
-    """The namespace that the operator is in; outside of a cluster the first one that it watches."""
+@asynccontextmanager
+async def _cluster() -> AsyncIterator[PoolCluster]:
+    """Connect to the user's cluster, and close the connection at the end."""
+    try:
+        from workerjobs.kube.client import KubernetesCluster
+    except ImportError as error:
+        raise InvalidSettingsError(f'This needs more packages: pip install "workerjobs[operator]" ({error})') from error
+    cluster = await KubernetesCluster.connect()
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+async def list_pools(namespace: str | None, *, all_namespaces: bool) -> list[Mapping[str, Any]]:
+    """Read the WorkerPools of a namespace, by default the user's own, or of all."""
+    async with _cluster() as cluster:
+        return await cluster.list_workerpools([] if all_namespaces else [namespace or cluster.usual_namespace])
+
+
+async def read_pool(namespace: str | None, name: str) -> Mapping[str, Any] | None:
+    """Read a WorkerPool; None where there is none."""
+    async with _cluster() as cluster:
+        return await cluster.read_workerpool(namespace or cluster.usual_namespace, name)
+
+
+async def change_pool(namespace: str | None, name: str, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Change fields of a WorkerPool's spec, where None removes one; None where there is no such pool."""
+    async with _cluster() as cluster:
+        return await cluster.patch_workerpool(namespace or cluster.usual_namespace, name, spec)
+
+
+def own_namespace(settings: OperatorSettings, usual: str) -> str:
+    """The namespace that the operator is in; where it does not know the first that it watches, or the usual one."""
     if settings.namespace is not None:
         return settings.namespace
-    if _NAMESPACE_FILE.is_file():
-        return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
-    return settings.namespaces[0] if settings.namespaces else "default"
+    return settings.namespaces[0] if settings.namespaces else usual
 
 
 def serve_health(

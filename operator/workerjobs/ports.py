@@ -610,6 +610,11 @@ class Cluster(Protocol):
 class PoolCluster(Cluster, Protocol):
     """The Kubernetes API, as pools of workers need it; errors as in `Cluster`. Objects are their JSON."""
 
+    @property
+    def usual_namespace(self) -> str:
+        """The namespace of this pod, or of the user's current context."""
+        ...
+
     async def list_workerpools(self, namespaces: Sequence[str]) -> list[Mapping[str, Any]]:
         """Read the WorkerPools of the namespaces, of all where none is given."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cli import workerjobs
 from tests.support.cluster.controlplane import Cluster
 from tests.support.operators import Operators, eventually
 from tests.support.operators import operators as running_operators
@@ -301,9 +303,10 @@ def test_pool_shrinks_by_idle_pods_and_those_whose_jobs_have_ended(
     assert {pod["metadata"]["uid"] for pod in pools.wait_for_pods(2)} == {
         pod["metadata"]["uid"] for pod in (long, short)
     }
-    status = pools.wait_for_status(replicas=2)
-    assert (status["draining"], status["desired"]) == (1, 1)
-    assert "finish their jobs first" in status["message"]
+    pools.let_go()
+    status = pools.wait_for_status(replicas=2, draining=1)
+    assert status["desired"] == 1
+    assert status["message"] == "workerCount is 1; 1 pod finishes its jobs first"
     # In the middle of it another operator goes on.
     operator.kill()
     operators.start()
@@ -352,6 +355,48 @@ def test_nothing_shrinks_while_a_busy_pod_is_not_ready(
     assert left["metadata"]["uid"] == busy["metadata"]["uid"]
 
 
+# --- the command line
+
+
+def ask(pools: WorkerPools, *arguments: str) -> str:
+    """Run `workerjobs pool`; returns what it prints."""
+    ended = ask_anything(pools, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    return str(ended.stdout)
+
+
+def ask_anything(pools: WorkerPools, *arguments: str) -> subprocess.CompletedProcess[str]:
+    variables = {"KUBECONFIG": str(pools.cluster.kubeconfig)}
+    return workerjobs("pool", *arguments, "-n", pools.namespace, database_url=None, variables=variables)
+
+
+def test_pools_are_looked_at_and_changed_by_commands(operators: Operators, pools: WorkerPools) -> None:
+    operators.start()
+    pools.apply(workerCount=2, maxWorkers=9)
+    pools.wait_for_status(desired=2)
+    assert ask(pools, "scale", "default", "1") == (
+        f"The pool {pools.namespace}/default is scaled to 1, within maxWorkers 9\n"
+    )
+    pools.wait_for_replicas(1)
+    (listed,) = json.loads(ask(pools, "list", "-o", "json"))
+    assert (listed["namespace"], listed["name"], listed["spec"]["replicas"]) == (pools.namespace, "default", 1)
+    assert ask(pools, "release", "default") == f"The pool {pools.namespace}/default is released: workerCount 2 rules\n"
+    pools.wait_for_replicas(2)
+    ask(pools, "pause", "default")
+    pools.wait_for_status(reason="Paused", desired=0)
+    shown = ask(pools, "show", "default")
+    assert "The pool is paused" in shown
+    assert "paused" in ask(pools, "list")
+    ask(pools, "resume", "default")
+    pools.wait_for_status(reason="FixedNumber", desired=2)
+    missing = ask_anything(pools, "release", "none")
+    assert (missing.returncode, missing.stderr) == (
+        1,
+        "Error: There is no WorkerPool none in that namespace: see `workerjobs pool list -A`\n",
+    )
+    assert ask_anything(pools, "scale", "default", "2000").returncode == 2
+
+
 # --- the default pool
 
 
@@ -376,7 +421,8 @@ def test_default_pool_is_made_from_the_configuration_and_keeps_what_people_chang
     # Deleted, it comes back at the next start, as it is configured.
     pools.kubectl("delete", "wp", "default", "--wait=false")
     operators.start(**settings)
-    eventually(lambda: pools.read("wp", "default")["spec"]["slots"] == 3)
+    pools.kubectl("wait", "--for=create", "wp/default", "--timeout=30s")
+    assert pools.read("wp", "default")["spec"] == {"workerCount": 1, "slots": 3, "maxWorkers": 5}
     assert (first.complaints(), second.complaints()) == ([], [])
 
 

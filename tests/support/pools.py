@@ -87,6 +87,13 @@ class WorkerPools:
         (pods,) = eventually(look) or ([],)
         return pods
 
+    def let_go(self, name: str = "default") -> None:
+        """End the pods that are being deleted, as their kubelets would."""
+        read = self.kubectl("get", "pods", f"--selector=quickdapp.xyz/pool={name}", "-o", "json").stdout
+        for pod in json.loads(read)["items"]:
+            if "deletionTimestamp" in pod["metadata"]:
+                self.kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0", "--wait=false")
+
     def make_ready(self, pod: dict[str, Any]) -> None:
         """Say of a pod what its kubelet would once it is ready."""
         name = pod["metadata"]["name"]

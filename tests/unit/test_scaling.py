@@ -218,7 +218,8 @@ def test_jobs_are_the_only_thing_that_asks_for_pods(jobs: Backlog, policy: Scali
 
 @given(BACKLOGS, POLICIES)
 def test_steady_jobs_lead_to_a_number_that_stays(jobs: Backlog, policy: ScalingPolicy) -> None:
-    moment, replicas, earlier = NOW, 0, ()
+    earlier: tuple[Sample, ...] = ()
+    moment, replicas = NOW, 0
     seen = []
     for _ in range(40):
         decision = desired_replicas(jobs, replicas, earlier, policy, now=moment)
@@ -269,6 +270,7 @@ PLANS: list[tuple[str, list[PodLoad], int, int, int, set[str], set[str], set[str
     ("and more than that", [LONG, marked("idle")], 2, 5, 5, set(), {"idle"}, set()),
     ("a part of it", [marked("a", 1, 50.0), marked("b", 1, 5.0), LONG], 3, 2, 3, set(), {"a"}, set()),
     ("a pod that never began goes first", [IDLE, pending("new")], 2, 1, 1, set(), set(), {"new"}),
+    ("pods that never began may go for each other", [pending("a"), pending("b")], 2, 1, 1, set(), set(), {"a"}),
     ("no pod yet", [IDLE], 3, 1, 1, set(), set(), set()),
     ("no pod yet, and fewer wanted than there are", [IDLE, SHORT], 3, 1, 2, {"idle"}, set(), set()),
     (
@@ -298,7 +300,8 @@ def test_nothing_shrinks_while_the_pods_are_replaced() -> None:
     plan = plan_drain([LONG, marked("idle")], replicas=2, desired=1, is_rolling=True)
     assert (plan.replicas, plan.remove) == (2, ())
     assert "replaced" in plan.message
-    # But growing does not wait.
+    # But growing does not wait, and where no pod has come to life there is nothing to lose.
+    assert plan_drain([pending("a"), pending("b")], replicas=2, desired=0, is_rolling=True).replicas == 0
     assert plan_drain([LONG], replicas=1, desired=4, is_rolling=True).replicas == 4
 
 
@@ -332,5 +335,5 @@ def test_only_pods_without_jobs_are_given_up(
     assert replicas - plan.replicas <= len(plan.remove) + max(0, replicas - staying)
     assert not set(plan.drain) & set(plan.undrain)
     assert not {pod.name for pod in pods if pod.is_leaving} & {*plan.drain, *plan.undrain, *plan.remove}
-    if plan.replicas < replicas:
-        assert not is_rolling
+    if plan.replicas < replicas and is_rolling:
+        assert all(pod.is_finished for pod in pods if not pod.is_leaving and pod.owner is not None)

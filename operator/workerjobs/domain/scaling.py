@@ -296,7 +296,7 @@ def plan_drain(pods: Sequence[PodLoad], *, replicas: int, desired: int, is_rolli
         replicas: Asked for now.
         desired: Wanted; may be more.
         is_rolling: Whether the Deployment replaces its pods by others of a newer template: which of them it takes is
-            not ours to say then, so nothing shrinks.
+            not ours to say then, so nothing shrinks as long as any of the others could have jobs.
 
     Returns:
         ``replicas`` is ``desired`` or between that and what is asked for now.
@@ -318,16 +318,22 @@ def plan_drain(pods: Sequence[PodLoad], *, replicas: int, desired: int, is_rolli
     if surplus == 0:
         return DrainPlan(desired, undrain=undrain)
     gone = [pod for pod in victims if pod.is_finished]
-    unready = [pod for pod in ranked if not pod.is_ready and pod not in gone]
-    if is_rolling:
+    others = [pod for pod in ranked if pod not in gone]
+    unready = [pod for pod in others if not pod.is_ready and pod.owner is not None]
+    # A template that never comes to life is no reason to keep pods that never began.
+    if is_rolling and any(pod.owner is not None or pod.is_ready for pod in others):
         return DrainPlan(replicas, drain, undrain, message="the pods are being replaced by those of a new template")
     if not gone and not missing:
-        return DrainPlan(replicas, drain, undrain, message=f"{len(victims)} pods finish their jobs first")
+        return DrainPlan(replicas, drain, undrain, message=_finishing(len(victims)))
     if unready:
         return DrainPlan(replicas, drain, undrain, message=f"pod {unready[0].name} is not ready, and would go first")
     lowered = replicas - missing - len(gone)
-    message = f"{lowered - desired} more pods finish their jobs first" if lowered > desired else ""
+    message = _finishing(lowered - desired) if lowered > desired else ""
     return DrainPlan(lowered, drain, undrain, tuple(pod.name for pod in gone), message)
+
+
+def _finishing(pods: int) -> str:
+    return "1 pod finishes its jobs first" if pods == 1 else f"{pods} pods finish their jobs first"
 
 
 def _rank(pod: PodLoad) -> tuple[bool, bool, bool, float, int, str]:

@@ -27,6 +27,7 @@ PAGE = 500
 """Objects a LIST request."""
 TIMEOUT_SECONDS = 20.0
 
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _JSON = "application/json"
 _NAMES_ONLY = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _NAME_ONLY = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -75,6 +76,17 @@ class KubernetesCluster:
             ClusterError: There is none.
         """
         return cls(ApiClient(await _load_configuration()))
+
+    @property
+    def usual_namespace(self) -> str:
+        """See `PoolCluster.usual_namespace`."""
+        if _NAMESPACE_FILE.is_file() and not os.environ.get("KUBECONFIG"):
+            return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+        try:
+            _, active = config.list_kube_config_contexts(config_file=_kubeconfig())
+        except (config.ConfigException, ClusterError, OSError):
+            return "default"
+        return str(active["context"].get("namespace") or "default")
 
     async def close(self) -> None:
         """Close the connections."""

@@ -41,23 +41,21 @@ class DefaultPool:
     """Keeps the default pool as it is configured.
 
     Args:
-        namespace: Where it is.
         spec: A WorkerPool's.
 
     Raises:
         InvalidInputError: It is none.
     """
 
-    def __init__(self, namespace: str, spec: Mapping[str, Any]) -> None:
+    def __init__(self, spec: Mapping[str, Any]) -> None:
         if "replicas" in spec:
             raise InvalidInputError("replicas can't be configured, as it rules over workerCount: give workerCount")
         parse_spec(NAME, spec)
-        self._namespace = namespace
         self._spec = dict(spec)
         self._next = 0.0
         self._said: object = None
 
-    async def step(self, cluster: PoolCluster) -> None:
+    async def step(self, cluster: PoolCluster, namespace: str) -> None:
         """Bring it to what is configured, now and then.
 
         Raises:
@@ -67,9 +65,9 @@ class DefaultPool:
             return
         self._next = time.monotonic() + EVERY_SECONDS
         try:
-            theirs = await self._apply(cluster, self._spec)
+            theirs = await self._apply(cluster, namespace, self._spec)
             if theirs:
-                await self._apply(cluster, without_fields(self._spec, theirs))
+                await self._apply(cluster, namespace, without_fields(self._spec, theirs))
         except ClusterUnavailableError:
             self._next = 0.0
             raise
@@ -82,8 +80,8 @@ class DefaultPool:
         else:
             self._said = None
 
-    async def _apply(self, cluster: PoolCluster, spec: Mapping[str, Any]) -> frozenset[str]:
-        metadata = {"name": NAME, "namespace": self._namespace}
+    async def _apply(self, cluster: PoolCluster, namespace: str, spec: Mapping[str, Any]) -> frozenset[str]:
+        metadata = {"name": NAME, "namespace": namespace}
         return await cluster.apply_workerpool(
             {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
         )

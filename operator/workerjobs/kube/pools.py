@@ -74,6 +74,7 @@ class Pools:
         store: The tables.
         cluster: The Kubernetes API.
         defaults: What the workers of all pools get.
+        own_namespace: Where the operator is, and with it the default pool.
         lease: How long a worker counts as alive that does not show itself.
         default_pool: Kept as the operator's configuration has it; None: there is none.
     """
@@ -83,12 +84,14 @@ class Pools:
         store: Store,
         cluster: PoolCluster,
         defaults: WorkerDefaults,
+        own_namespace: str,
         lease: timedelta,
         default_pool: DefaultPool | None = None,
     ) -> None:
         self._store = store
         self._cluster = cluster
         self._defaults = defaults
+        self._own_namespace = own_namespace
         self._lease = lease
         self._default_pool = default_pool
         self._pools: dict[str, WorkerPool] = {}
@@ -172,7 +175,7 @@ class Pools:
             DatabaseUnavailableError, ClusterError: For all pools together; what troubles one of them is its status's.
         """
         if self._default_pool is not None:
-            await self._default_pool.step(self._cluster)
+            await self._default_pool.step(self._cluster, self._own_namespace)
         pools = list(self._pools.values())
         if not pools:
             return True
