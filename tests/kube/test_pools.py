@@ -430,7 +430,7 @@ def test_default_pool_is_made_from_the_configuration_and_keeps_what_people_chang
     ("text", "sentence"),
     [
         ("workerCount: many", 'workerCount is \'many\': give a whole number from 0 to 1000, "cpus" or "auto"'),
-        ("replicas: 2", "replicas can't be configured, as it rules over workerCount: give workerCount"),
+        ("minWorkers: 3\nmaxWorkers: 2", "minWorkers must not be above maxWorkers"),
         ("- 1", "holds no object: give a pool's spec"),
         ("a: [", "can't be read"),
     ],

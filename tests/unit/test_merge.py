@@ -20,12 +20,12 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         {"containers": [{"name": "worker", "image": "b", "args": ["worker"]}, {"name": "sidecar", "image": "s"}]},
     ),
     ("arguments are replaced", {"args": ["a", "b"]}, {"args": ["c"]}, {"args": ["c"]}),
-    ("tolerations are replaced", {"tolerations": [{"key": "a"}]}, {"tolerations": [{"key": "b"}]}, {"tolerations": [{"key": "b"}]}),
+    ("others too", {"tolerations": [{"key": "a"}]}, {"tolerations": [{"key": "b"}]}, {"tolerations": [{"key": "b"}]}),
     (
         "variables by name, of another source",
         {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]},
-        {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
-        {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, {"name": "B", "value": "2"}]},
+        {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s"}}}]},
+        {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s"}}}, {"name": "B", "value": "2"}]},
     ),
     (
         "a volume of another source",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workerjobs.errors import ClusterError, ClusterUnavailableError, InvalidInputError
+from workerjobs.errors import ClusterError, ClusterUnavailableError
 from workerjobs.kube.workerpool import API_VERSION, KIND, parse_spec
 from workerjobs.ports import PoolCluster
 
@@ -48,8 +48,6 @@ class DefaultPool:
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
-        if "replicas" in spec:
-            raise InvalidInputError("replicas can't be configured, as it rules over workerCount: give workerCount")
         parse_spec(NAME, spec)
         self._spec = dict(spec)
         self._next = 0.0
