@@ -8,6 +8,8 @@ import hashlib
 import logging
 import os
 import resource
+import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -15,7 +17,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from prometheus_client import CollectorRegistry
@@ -31,7 +34,7 @@ from workerjobs.errors import (
     WorkerJobsError,
 )
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
-from workerjobs.ports import PoolCluster
+from workerjobs.ports import Leadership, PoolCluster
 from workerjobs.settings import (
     DEFAULT_HEALTH_PORT,
     HEALTH_URL_VARIABLE,
@@ -43,14 +46,19 @@ from workerjobs.storage import quickdapp
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.doctor import gather
 from workerjobs.storage.embedded import EmbeddedPostgres
+from workerjobs.storage.fenced import FencedJobStore
 from workerjobs.storage.listen import POLL_SECONDS, PostgresListener
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import Adoption
+from workerjobs.web.backlog import BacklogPage
 from workerjobs.web.health import HealthServer
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.cpus import usable_cpus
 from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +66,7 @@ T = TypeVar("T")
 
 STORAGE_FOR_JOBS = "workerjobs.storage.for_jobs"
 """What a job's process imports when, and only when, the job works on its database."""
+OPERATOR_NAME = "workerjobs operator"
 OPERATOR_POLL_SECONDS = 10.0
 """How often the operator looks at its rows behind a pooler without DATABASE_DIRECT_URL."""
 OPEN_FILES, OPEN_FILES_OF_A_CHILD = 48, 2
@@ -253,7 +262,7 @@ async def run_worker(
 async def run_operator(
     settings: OperatorSettings, url: str, on_started: Callable[[Callable[[], None]], None] | None = None
 ) -> None:
-    """Run the operator until it is stopped; it migrates the database first.
+    """Run the operator until it is stopped; before it acts, it migrates the database.
 
     Args:
         settings: How.
@@ -266,9 +275,12 @@ async def run_operator(
         from workerjobs.kube import handlers
         from workerjobs.kube.client import KubernetesCluster
         from workerjobs.kube.default_pool import DefaultPool
+        from workerjobs.kube.election import Election
+        from workerjobs.kube.metrics import OperatorMetrics
         from workerjobs.kube.mirror import Mirror
         from workerjobs.kube.pools import Pools
         from workerjobs.kube.poolspec import WorkerDefaults
+        from workerjobs.kube.workerpods import WorkerPods
     except ImportError as error:
         raise InvalidSettingsError(
             f'The operator needs more packages: pip install "workerjobs[operator]" ({error})'
@@ -279,42 +291,93 @@ async def run_operator(
     except InvalidInputError as error:
         told = settings.default_pool or "WORKER_COUNT"
         raise InvalidSettingsError([f"{told}: {problem}" for problem in error.problems]) from error
-    await wait_to_migrate(settings.database_direct_url or url, settings.database_wait_seconds)
-    cluster = await KubernetesCluster.connect()
+    metrics = OperatorMetrics()
+    elections: list[Election] = []
+    if settings.lease is None:
+        await wait_to_migrate(settings.database_direct_url or url, settings.database_wait_seconds)
+    cluster = await KubernetesCluster.connect(
+        on_call=metrics.api_called, before_write=lambda: elections[0].check() if elections else None
+    )
+    backlog_store = PostgresJobStore(url, "workerjobs backlog")  # connects when somebody asks
+
+    async def backlog_of(namespace: str, pool: str) -> Mapping[str, int] | None:
+        if settings.namespaces and namespace not in settings.namespaces:
+            return None
+        return await backlog_store.pool_backlog(pool)
+
+    store: PostgresJobStore | None = None
     try:
         cluster_id = settings.cluster_id or await cluster.cluster_id()
-        async with open_store(url, "workerjobs operator") as store:
-            mirror = Mirror(store, cluster, cluster_id, settings.namespaces)
-            defaults = WorkerDefaults(
-                cluster_id=cluster_id,
-                image=settings.worker_image or f"workerjobs:{version('workerjobs')}",
-                database_secret=settings.database_secret,
-                chain_secret=settings.chain_secret,
-                service_account=settings.worker_service_account,
-                log_level=settings.log_level,
+        if settings.lease is None:
+            store = await PostgresJobStore.open(url, OPERATOR_NAME)
+
+            async def begin() -> None:
+                pass
+        else:
+            identity = f"{settings.pod_name or socket.gethostname()}_{secrets.token_hex(4)}"
+            election = Election(cluster, settings.lease, identity)
+            elections.append(election)
+            store = fenced = FencedJobStore(url, OPERATOR_NAME, election.refused)
+            lease = f"{cluster_id}/{settings.lease}"
+
+            async def begin() -> None:
+                await wait_to_migrate(settings.database_direct_url or url, settings.database_wait_seconds)
+                while True:
+                    ours = Leadership(lease, election.transitions, identity)
+                    if (latest := await fenced.lead(ours)) == ours:
+                        return
+                    election.count_from(latest.transitions)
+
+        mirror = Mirror(store, cluster, cluster_id, settings.namespaces, on_pass=metrics.passed)
+        pods = WorkerPods(store, cluster, cluster_id, settings.pod_namespaces, _seconds(LEASE_SECONDS), metrics)
+        defaults = WorkerDefaults(
+            cluster_id=cluster_id,
+            image=settings.worker_image or f"workerjobs:{version('workerjobs')}",
+            database_secret=settings.database_secret,
+            chain_secret=settings.chain_secret,
+            service_account=settings.worker_service_account,
+            log_level=settings.log_level,
+        )
+        own = own_namespace(settings, cluster.usual_namespace)
+        pools = Pools(store, cluster, defaults, own, _seconds(LEASE_SECONDS), default_pool)
+        metrics.watch_queue(lambda: mirror.queue_length)
+        metrics.watch_pods(lambda: pods.seconds_since_heard)
+        metrics.watch_leadership(
+            lambda: all(each.is_leader for each in elections), lambda: sum(each.transitions for each in elections)
+        )
+        health = serve_health(
+            settings.health_host,
+            settings.health_port,
+            seconds_since_life=lambda: mirror.seconds_since_life,
+            is_started=lambda: mirror.started.is_set() or any(each.stands_by for each in elections),
+            registry=metrics.registry,
+            pages={"backlog": BacklogPage(settings.backlog_token, backlog_of, asyncio.get_running_loop())},
+        )
+        watched = ", ".join(settings.namespaces) or "all namespaces"
+        stop = asyncio.Event()
+        if on_started is not None:
+            on_started(stop.set)
+        log.info("The operator of cluster %s watches %s", cluster_id, watched)
+        try:
+            # Each look of the operator is at all its resources.
+            notices = listener(url, settings.database_direct_url, poll_seconds=OPERATOR_POLL_SECONDS)
+            await handlers.run(
+                mirror,
+                notices,
+                pools,
+                pods,
+                settings.namespaces,
+                stop,
+                elections[0] if elections else None,
+                begin,
             )
-            own = own_namespace(settings, cluster.usual_namespace)
-            pools = Pools(store, cluster, defaults, own, _seconds(LEASE_SECONDS), default_pool)
-            health = serve_health(
-                settings.health_host,
-                settings.health_port,
-                seconds_since_life=lambda: mirror.seconds_since_life,
-                is_started=mirror.started.is_set,
-                registry=CollectorRegistry(),
-            )
-            watched = ", ".join(settings.namespaces) or "all namespaces"
-            stop = asyncio.Event()
-            if on_started is not None:
-                on_started(stop.set)
-            log.info("The operator of cluster %s watches %s", cluster_id, watched)
-            try:
-                # Each look of the operator is at all its resources.
-                notices = listener(url, settings.database_direct_url, poll_seconds=OPERATOR_POLL_SECONDS)
-                await handlers.run(mirror, notices, pools, settings.namespaces, stop)
-            finally:
-                if health is not None:
-                    await asyncio.to_thread(health.close)
+        finally:
+            if health is not None:
+                await asyncio.to_thread(health.close)
     finally:
+        await backlog_store.close()
+        if store is not None:
+            await store.close()
         await cluster.close()
 
 
@@ -385,6 +448,7 @@ def serve_health(
     seconds_since_life: Callable[[], float],
     is_started: Callable[[], bool],
     registry: CollectorRegistry,
+    pages: Mapping[str, WSGIApplication] = MappingProxyType({}),
 ) -> HealthServer | None:
     """Serve probes and metrics; None where they are off.
 
@@ -392,7 +456,14 @@ def serve_health(
     """
 
     def serve(at: int) -> HealthServer:
-        return HealthServer(host, at, seconds_since_life=seconds_since_life, is_started=is_started, registry=registry)
+        return HealthServer(
+            host,
+            at,
+            seconds_since_life=seconds_since_life,
+            is_started=is_started,
+            registry=registry,
+            pages=pages,
+        )
 
     if port is None:
         return None

@@ -63,3 +63,7 @@ class ClusterError(WorkerJobsError):
 
 class ClusterUnavailableError(ClusterError):
     """The Kubernetes API can't be reached or can't serve now; trying again later may work."""
+
+
+class LeadershipLostError(ClusterUnavailableError):
+    """This operator does not lead any more, or can't know: it writes nothing, and is about to end."""

@@ -607,7 +607,100 @@ class Cluster(Protocol):
         ...
 
 
-class PoolCluster(Cluster, Protocol):
+@dataclass(frozen=True, slots=True)
+class PoolQuestion:
+    """Which jobs some workers could run."""
+
+    pool: str
+    due_soon: timedelta
+    """Jobs due within so long count as due soon."""
+    namespaces: tuple[str, ...] = ()
+    """Only those of WorkerJobs in these; empty: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLoad:
+    """What a worker runs of one type."""
+
+    owner: str
+    type: str
+    running: int
+    newest_seconds: float
+    """How long ago the last of them began."""
+
+
+class PoolStore(Protocol):
+    """What the tables know of pools of workers; errors as in `JobStore`."""
+
+    async def backlogs(self, questions: Sequence[PoolQuestion]) -> list[Backlog]:
+        """Read the unfinished jobs of each question, all at one moment; a paused pool has none, but those that run.
+
+        At most 10,000 waiting jobs of a type are counted.
+        """
+        ...
+
+    async def loads(self, pools: Sequence[str]) -> list[WorkerLoad]:
+        """Read what workers of some pools run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a watch tells of objects, as JSON."""
+
+    objects: Sequence[Mapping[str, Any]]
+    are_all: bool = False
+    """These are all there are, of one moment."""
+    are_deleted: bool = False
+    """This is what they were when they were deleted."""
+
+
+class PodCluster(Protocol):
+    """The Kubernetes API, as workers in pods need it; errors as in `Cluster`. Objects are their JSON."""
+
+    def watch_pods(self, namespace: str | None, selector: str) -> AsyncIterator[Seen]:
+        """Tell of all pods that a label selector finds, and then of changes, for as long as it goes.
+
+        Args:
+            namespace: Whose pods; None: all.
+            selector: Of labels, such as ``a=b,c=d``.
+
+        Yields:
+            All of them first; then each change, and nothing now and then, as a sign of life.
+        """
+        ...
+
+    def watch_nodes(self) -> AsyncIterator[Seen]:
+        """Tell of all nodes, as `watch_pods`."""
+        ...
+
+    async def find_pod(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Read a pod; None where there is none."""
+        ...
+
+    async def find_node(self, name: str) -> Mapping[str, Any] | None:
+        """Read a node; None where there is none."""
+        ...
+
+    async def annotate_pod(
+        self, namespace: str, name: str, uid: str, annotations: Mapping[str, str | None]
+    ) -> Mapping[str, Any] | None:
+        """Write annotations, None removes one; returns the pod, None where it is gone."""
+        ...
+
+
+class LeaseCluster(Protocol):
+    """The Kubernetes API, as electing a leader needs it; errors as in `Cluster`."""
+
+    async def find_lease(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Read a Lease; None where there is none."""
+        ...
+
+    async def write_lease(self, namespace: str, name: str, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Make a Lease, or replace the one of the manifest's resourceVersion; None where someone else was faster."""
+        ...
+
+
+class PoolCluster(Cluster, PodCluster, Protocol):
     """The Kubernetes API, as pools of workers need it; errors as in `Cluster`. Objects are their JSON."""
 
     @property
@@ -649,47 +742,6 @@ class PoolCluster(Cluster, Protocol):
 
     async def list_pods(self, namespace: str, selector: str) -> list[Mapping[str, Any]]:
         """Read the pods that a label selector finds."""
-        ...
-
-    async def set_deletion_cost(self, namespace: str, name: str, uid: str, cost: int | None) -> None:
-        """Say how much the end of a pod costs, so that others go before it or after it; None takes that back."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class PoolQuestion:
-    """Which jobs some workers could run."""
-
-    pool: str
-    due_soon: timedelta
-    """Jobs due within so long count as due soon."""
-    namespaces: tuple[str, ...] = ()
-    """Only those of WorkerJobs in these; empty: all."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerLoad:
-    """What a worker runs of one type."""
-
-    owner: str
-    type: str
-    running: int
-    newest_seconds: float
-    """How long ago the last of them began."""
-
-
-class PoolStore(Protocol):
-    """What the tables know of pools of workers; errors as in `JobStore`."""
-
-    async def backlogs(self, questions: Sequence[PoolQuestion]) -> list[Backlog]:
-        """Read the unfinished jobs of each question, all at one moment; a paused pool has none, but those that run.
-
-        At most 10,000 waiting jobs of a type are counted.
-        """
-        ...
-
-    async def loads(self, pools: Sequence[str]) -> list[WorkerLoad]:
-        """Read what workers of some pools run."""
         ...
 
 
@@ -743,6 +795,10 @@ class PodStore(Protocol):
             Those rows: pending again (``started`` None), with one rescue more; or, where they were lost too often or
             are to be cancelled, still running under a lease that has ended, for the workers' rescue to settle.
         """
+        ...
+
+    async def pool_backlog(self, pool: str) -> dict[str, int]:
+        """Count a pool's jobs: ``backlog`` are due and not started, ``running`` are started."""
         ...
 
     async def forget_workers(self, owners: Sequence[str]) -> None:

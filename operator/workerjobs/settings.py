@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 from workerjobs.errors import InvalidSettingsError
@@ -25,6 +26,7 @@ MIN_MEMORY_MIB, MAX_MEMORY_MIB = 32, 1024 * 1024
 """Limits of a job's memory limit; Python alone takes some 20 MiB."""
 LEASE_SECONDS = 15.0
 """How long a claimed row stays reserved without a renewal, and a worker counts as alive that does not show itself."""
+MIN_TOKEN_LENGTH = 16
 HEALTH_URL_VARIABLE = "WORKERJOBS_HEALTH_URL"
 """Where a worker tells its jobs its own health endpoint."""
 
@@ -113,6 +115,15 @@ class OperatorSettings:
     """WORKER_HEALTH_PORT, as for workers."""
     database_wait_seconds: float
     """DATABASE_WAIT_SECONDS, as for workers."""
+    lease: str | None = None
+    """WORKERJOBS_LEASE: "namespace/name" of the Lease whose holder acts; "off" (None): there is one operator only."""
+    pod_name: str | None = None
+    """POD_NAME, the downward API: how this operator is called where it leads."""
+    pod_namespaces: tuple[str, ...] = ()
+    """WORKERJOBS_POD_NAMESPACES: where worker pods are, comma-separated; none means those watched, and this pod's."""
+    backlog_token: str | None = None
+    """WORKERJOBS_BACKLOG_TOKEN, or what is in the file WORKERJOBS_BACKLOG_TOKEN_FILE: who asks for a pool's backlog has
+    to know it; None: nobody is told."""
 
 
 class _Reader:
@@ -206,6 +217,17 @@ def _url(text: str) -> str:
 
 def _pod_count(text: str) -> PodCount:
     return "auto" if text == "auto" else parse_worker_count(text)
+
+
+def _lease(text: str) -> str | None:
+    return None if text.lower() == "off" else _deployment(text)
+
+
+def _deployment(text: str) -> str:
+    namespace, slash, name = text.partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        raise ValueError(text)
+    return text
 
 
 _COUNT = f'a number from 1 to {MAX_WORKER_COUNT}, or "cpus"'
@@ -318,9 +340,39 @@ def operator_settings(environment: Mapping[str, str] | None = None) -> OperatorS
         health_host=reader.read("WORKER_HEALTH_HOST", "127.0.0.1", str, "an address"),
         health_port=reader.read("WORKER_HEALTH_PORT", _DEFAULT_PORT, _port, 'a port from 0 to 65535, or "off"'),
         database_wait_seconds=reader.read("DATABASE_WAIT_SECONDS", 0.0, _number(0, 86_400), "seconds from 0 to 86400"),
+        lease=reader.read("WORKERJOBS_LEASE", None, _lease, '"namespace/name", or "off"'),
+        pod_name=reader.read("POD_NAME", None, str, "a pod's name"),
+        pod_namespaces=_pod_namespaces(reader),
+        backlog_token=_backlog_token(reader),
     )
+    if settings.backlog_token is not None and len(settings.backlog_token) < MIN_TOKEN_LENGTH:
+        reader.problems.append(
+            f"The token of WORKERJOBS_BACKLOG_TOKEN is too short: give {MIN_TOKEN_LENGTH} characters"
+        )
     reader.finish()
     return settings
+
+
+def _pod_namespaces(reader: _Reader) -> tuple[str, ...]:
+    none: tuple[str, ...] = ()
+    given = reader.read("WORKERJOBS_POD_NAMESPACES", none, _names, "namespaces, comma-separated")
+    watched = reader.read("WORKERJOBS_NAMESPACES", none, _names, "namespaces, comma-separated")
+    if given or not watched:
+        return given
+    own = reader.read("POD_NAMESPACE", "", str, "a namespace")
+    deployment = reader.read("WORKERJOBS_WORKER_DEPLOYMENT", "", str, "a name").partition("/")[0]
+    return tuple(dict.fromkeys(name for name in (*watched, own, deployment) if name))
+
+
+def _backlog_token(reader: _Reader) -> str | None:
+    file = reader.read("WORKERJOBS_BACKLOG_TOKEN_FILE", None, str, "the path of a file")
+    if file is None:
+        return reader.read("WORKERJOBS_BACKLOG_TOKEN", None, str, "a token")
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reader.problems.append(f"WORKERJOBS_BACKLOG_TOKEN_FILE={file!r} can't be read: {error}")
+        return None
 
 
 def _pod(reader: _Reader) -> PodIdentity | None:

@@ -57,10 +57,11 @@ async def test_jobs_are_counted_by_type_and_by_when_they_are_due(database_url: s
     insert(database_url, 7, pool="other")
     async with open_store(database_url) as store:
         found = await backlog(store)
-        assert found.demands == (
-            Demand("mail", due=2, due_soon=1, running=6, mean_seconds=pytest.approx(10, abs=5)),
-            Demand("report", due=4, due_soon=3, running=0, mean_seconds=None),
-        )
+        mail, report = found.demands
+        # As none has ended, they take at least as long as those that run have taken.
+        assert mail.mean_seconds == pytest.approx(10, abs=5)
+        assert (mail.due, mail.due_soon, mail.running) == (2, 1, 6)
+        assert report == Demand("report", due=4, due_soon=3, running=0, mean_seconds=None)
         assert (found.due, found.due_soon, found.running) == (6, 4, 6)
         first, second, third = await store.backlogs(
             [PoolQuestion("other", SOON), PoolQuestion("default", timedelta(hours=2)), PoolQuestion("none", SOON)]

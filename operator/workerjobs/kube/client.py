@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,10 +22,16 @@ from kubernetes.aio.client.configuration import Configuration
 from workerjobs.errors import ClusterError, ClusterUnavailableError
 from workerjobs.kube import workerpool
 from workerjobs.kube.workerjob import GROUP, PLURAL, VERSION
+from workerjobs.ports import Seen
 
 PAGE = 500
 """Objects a LIST request."""
 TIMEOUT_SECONDS = 20.0
+LEASE_TIMEOUT_SECONDS = 2.0
+"""A Lease is to be renewed within seconds: better to ask again soon."""
+WATCH_SECONDS = 60.0
+"""How long a watch goes on before it is asked for again, so that one that was cut without a word is noticed."""
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=WATCH_SECONDS + 10)
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _JSON = "application/json"
@@ -63,19 +69,35 @@ class _RefusedError(ClusterError):
 
 
 class KubernetesCluster:
-    """A `Cluster`; open it with `connect`, close it at the end."""
+    """A `Cluster`, `PodCluster` and `LeaseCluster`; open it with `connect`, close it at the end."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        on_call: Callable[[str, str, int], None] = lambda verb, resource, code: None,
+        before_write: Callable[[], None] = lambda: None,
+    ) -> None:
         self._client = client
+        self._on_call = on_call
+        self._before_write = before_write
 
     @classmethod
-    async def connect(cls) -> KubernetesCluster:
+    async def connect(
+        cls,
+        on_call: Callable[[str, str, int], None] = lambda verb, resource, code: None,
+        before_write: Callable[[], None] = lambda: None,
+    ) -> KubernetesCluster:
         """Find the cluster: KUBECONFIG's, the one that this pod is in, or that of the user's kubeconfig.
+
+        Args:
+            on_call: Told of each call: its HTTP method, the resource, such as ``workerjobs/status``, and the answer's
+                status; 0 where there was none.
+            before_write: Called before each call that changes something but Leases; what it raises is the call's error.
 
         Raises:
             ClusterError: There is none.
         """
-        return cls(ApiClient(await _load_configuration()))
+        return cls(ApiClient(await _load_configuration()), on_call, before_write)
 
     @property
     def usual_namespace(self) -> str:
@@ -150,7 +172,7 @@ class KubernetesCluster:
 
     async def read_workerpool(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """See `PoolCluster.read_workerpool`."""
-        return await self._find(f"{_workerpools_path(namespace)}/{quote(name)}")
+        return await self._find_object(f"{_workerpools_path(namespace)}/{quote(name)}")
 
     async def write_pool_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> int | None:
         """See `PoolCluster.write_pool_status`."""
@@ -174,11 +196,11 @@ class KubernetesCluster:
     async def patch_workerpool(self, namespace: str, name: str, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """See `PoolCluster.patch_workerpool`."""
         path = f"{_workerpools_path(namespace)}/{quote(name)}"
-        return await self._find(path, method="PATCH", body={"spec": spec}, content_type=_MERGE_PATCH)
+        return await self._find_object(path, method="PATCH", body={"spec": spec}, content_type=_MERGE_PATCH)
 
     async def find_deployment(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """See `PoolCluster.find_deployment`."""
-        return await self._find(_deployment_path(namespace, name))
+        return await self._find_object(_deployment_path(namespace, name))
 
     async def apply_deployment(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `PoolCluster.apply_deployment`."""
@@ -191,30 +213,112 @@ class KubernetesCluster:
         path = f"/api/v1/namespaces/{quote(namespace)}/pods?labelSelector={quote(selector, safe='')}"
         return [pod async for pod in self._list(path)]
 
-    async def set_deletion_cost(self, namespace: str, name: str, uid: str, cost: int | None) -> None:
-        """See `PoolCluster.set_deletion_cost`."""
-        value = None if cost is None else str(cost)
-        change = {"metadata": {"uid": uid, "annotations": {"controller.kubernetes.io/pod-deletion-cost": value}}}
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
+    async def list_nodes(self) -> list[Mapping[str, Any]]:
+        """See `Cluster.list_nodes`."""
+        return [node async for node in self._list("/api/v1/nodes")]
+
+    # --- worker pods and nodes
+
+    def watch_pods(self, namespace: str | None, selector: str) -> AsyncIterator[Seen]:
+        """See `PodCluster.watch_pods`."""
+        scope = f"/namespaces/{quote(namespace)}" if namespace is not None else ""
+        return self._watch(f"/api/v1{scope}/pods", f"labelSelector={quote(selector, safe='')}&")
+
+    def watch_nodes(self) -> AsyncIterator[Seen]:
+        """See `PodCluster.watch_nodes`."""
+        return self._watch("/api/v1/nodes")
+
+    async def find_pod(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """See `PodCluster.find_pod`."""
+        return await self._find_object(_pod_path(namespace, name))
+
+    async def find_node(self, name: str) -> Mapping[str, Any] | None:
+        """See `PodCluster.find_node`."""
+        return await self._find_object(f"/api/v1/nodes/{quote(name)}")
+
+    async def annotate_pod(
+        self, namespace: str, name: str, uid: str, annotations: Mapping[str, str | None]
+    ) -> Mapping[str, Any] | None:
+        """See `PodCluster.annotate_pod`."""
+        change = {"metadata": {"uid": uid, "annotations": annotations}}
         try:
-            await self._call("PATCH", path, body=change, content_type=_MERGE_PATCH, accept=_NAME_ONLY)
+            return await self._call("PATCH", _pod_path(namespace, name), body=change, content_type=_MERGE_PATCH)
         except _RefusedError as error:
             # Gone, or another one has its name now.
-            if error.status not in (404, 409):
-                raise
+            if error.status in (404, 409):
+                return None
+            raise
 
-    async def _find(self, path: str, *, method: str = "GET", **options: Any) -> dict[str, Any] | None:
+    # --- leases
+
+    async def find_lease(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """See `LeaseCluster.find_lease`."""
+        return await self._find_object(f"{_leases_path(namespace)}/{quote(name)}", patience=LEASE_TIMEOUT_SECONDS)
+
+    async def write_lease(self, namespace: str, name: str, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """See `LeaseCluster.write_lease`."""
+        path = _leases_path(namespace)
+        is_new = "resourceVersion" not in manifest["metadata"]
+        try:
+            return await self._call(
+                "POST" if is_new else "PUT",
+                path if is_new else f"{path}/{quote(name)}",
+                body=manifest,
+                is_guarded=False,
+                patience=LEASE_TIMEOUT_SECONDS,
+            )
+        except _RefusedError as error:
+            if error.status == 409 or (error.status == 404 and not is_new):
+                return None
+            raise
+
+    # --- calls
+
+    async def _find_object(self, path: str, *, method: str = "GET", **options: Any) -> dict[str, Any] | None:
         """Make a request about an object that need not be there; None where it is not."""
         try:
             return await self._call(method, path, **options)
         except _RefusedError as error:
+            # Of a name that nothing has; a path that is not served has no details.
             if error.status == 404 and error.details:
                 return None
             raise
 
-    async def list_nodes(self) -> list[Mapping[str, Any]]:
-        """See `Cluster.list_nodes`."""
-        return [node async for node in self._list("/api/v1/nodes")]
+    async def _watch(self, path: str, query: str = "") -> AsyncIterator[Seen]:
+        """List, and tell of changes until the API server has forgotten what came after the last one told."""
+        token = ""
+        items: list[Mapping[str, Any]] = []
+        while True:
+            page = await self._call("GET", f"{path}?{query}limit={PAGE}&continue={quote(token, safe='')}")
+            items += page["items"] or ()
+            token = page["metadata"].get("continue") or ""
+            version = page["metadata"]["resourceVersion"]
+            if not token:
+                break
+        yield Seen(items, are_all=True)
+        while True:
+            start = f"{path}?{query}watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS:.0f}"
+            response = await self._send(
+                "GET", f"{start}&resourceVersion={version}", None, _JSON, _JSON, _WATCH_TIMEOUT, verb="WATCH"
+            )
+            stream = response.response
+            try:
+                while line := await stream.content.readline():
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        if event["object"].get("code") == 410:
+                            return
+                        raise ClusterUnavailableError(f"The Kubernetes API ends a watch: {event['object']}")
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    objects = [] if event["type"] == "BOOKMARK" else [event["object"]]
+                    yield Seen(objects, are_deleted=event["type"] == "DELETED")
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                server = self._client.configuration.host
+                reason = str(error) or type(error).__name__
+                raise ClusterUnavailableError(f"Watching {server} was interrupted: {reason}") from error
+            finally:
+                stream.close()
+            yield Seen([])
 
     async def _list(self, path: str, *, accept: str = _JSON) -> AsyncIterator[dict[str, Any]]:
         """Read all pages of a list, which are of one moment; an error is raised, not taken for the end."""
@@ -229,15 +333,25 @@ class KubernetesCluster:
                 return
 
     async def _call(
-        self, method: str, path: str, *, body: object = None, content_type: str = _JSON, accept: str = _JSON
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content_type: str = _JSON,
+        accept: str = _JSON,
+        is_guarded: bool = True,
+        patience: float = TIMEOUT_SECONDS,
     ) -> dict[str, Any]:
         """Make one request; a second one with a new token where the first one's was refused.
 
         Raises:
             ClusterError: With what the API server said.
         """
+        if is_guarded and method != "GET":
+            self._before_write()
         try:
-            return await self._request(method, path, body, content_type, accept)
+            return await self._request(method, path, body, content_type, accept, patience)
         except _RefusedError as error:
             if error.status != 401:
                 raise
@@ -245,9 +359,25 @@ class KubernetesCluster:
         client = ApiClient(await _load_configuration())
         await self._client.close()
         self._client = client
-        return await self._request(method, path, body, content_type, accept)
+        return await self._request(method, path, body, content_type, accept, patience)
 
-    async def _request(self, method: str, path: str, body: object, content_type: str, accept: str) -> dict[str, Any]:
+    async def _request(
+        self, method: str, path: str, body: object, content_type: str, accept: str, patience: float
+    ) -> dict[str, Any]:
+        response = await self._send(method, path, body, content_type, accept, patience)
+        return cast(dict[str, Any], json.loads(await response.read()))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        content_type: str,
+        accept: str,
+        patience: Any,
+        verb: str | None = None,
+    ) -> Any:
+        """Make one request; the body of the answer is yet to be read where it is not a short one."""
         headers = {"Accept": accept}
         if body is not None:
             headers["Content-Type"] = content_type
@@ -255,15 +385,18 @@ class KubernetesCluster:
             request = await self._client.param_serialize(
                 method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
             )
-            response = await self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
-            data = await response.read()
+            response = await self._client.call_api(*request, _request_timeout=patience)
+            if verb is None or response.status > 299:
+                await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._on_call(verb or method, _resource_of(path), 0)
             server = self._client.configuration.host
             reason = str(error) or type(error).__name__
             raise ClusterUnavailableError(f"The Kubernetes API at {server} can't be reached: {reason}") from error
+        self._on_call(verb or method, _resource_of(path), response.status)
         if 200 <= response.status <= 299:
-            return cast(dict[str, Any], json.loads(data))
-        said = _status_of(data)
+            return response
+        said = _status_of(await response.read())
         message = f"{said.get('message') or response.reason or 'no reason given'} (HTTP status {response.status})"
         what = f"{method} {path.partition('?')[0]}"
         if response.status >= 500 or response.status == 429:
@@ -335,6 +468,29 @@ def _workerpools_path(namespace: str | None) -> str:
 
 def _deployment_path(namespace: str, name: str) -> str:
     return f"/apis/apps/v1/namespaces/{quote(namespace)}/deployments/{quote(name)}"
+
+
+def _pod_path(namespace: str, name: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
+
+
+def _leases_path(namespace: str) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace)}/leases"
+
+
+def _resource_of(path: str) -> str:
+    """The resource that a path is of, without names: ``workerjobs``, ``deployments/scale``.
+
+    >>> _resource_of("/apis/quickdapp.xyz/v1/namespaces/shop/workerjobs/report/status")
+    'workerjobs/status'
+    >>> _resource_of("/api/v1/namespaces/kube-system"), _resource_of("/api/v1/nodes?limit=500"), _resource_of("/apis")
+    ('namespaces', 'nodes', 'discovery')
+    """
+    parts = path.partition("?")[0].strip("/").split("/")
+    parts = parts[3 if parts[0] == "apis" else 2 :]
+    if len(parts) > 2 and parts[0] == "namespaces":
+        parts = parts[2:]
+    return "/".join(parts[::2]) or "discovery"
 
 
 def _status_of(data: bytes) -> dict[str, Any]:

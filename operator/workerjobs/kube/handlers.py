@@ -20,9 +20,11 @@ import kopf
 from workerjobs.errors import ClusterError
 from workerjobs.kube import workerpool
 from workerjobs.kube.client import load_credentials, version_of
+from workerjobs.kube.election import Election
 from workerjobs.kube.mirror import Mirror
 from workerjobs.kube.pools import Pools
 from workerjobs.kube.workerjob import GROUP, PLURAL, VERSION
+from workerjobs.kube.workerpods import WorkerPods
 from workerjobs.ports import Notice, NoticeSource
 
 log = logging.getLogger(__name__)
@@ -35,17 +37,28 @@ async def run(
     mirror: Mirror,
     notices: NoticeSource,
     pools: Pools,
+    pods: WorkerPods,
     namespaces: Sequence[str],
     stop: asyncio.Event,
+    election: Election | None,
+    begin: Callable[[], Awaitable[None]],
 ) -> None:
     """Run the operator until ``stop`` is set.
+
+    Who stands by watches as the leader does, so that it knows everything when it takes over, and acts on nothing.
 
     Args:
         mirror: Told of events of WorkerJobs.
         notices: What the database announces.
         pools: Told of events of WorkerPools.
+        pods: Looks after the workers in pods.
         namespaces: Watched ones; none means all.
         stop: Ends it.
+        election: Says when to act; None: at once.
+        begin: Done before anything else is, once this one acts.
+
+    Raises:
+        LeadershipLostError: It acted, and may not any more.
     """
     watch = Watch(
         namespaces,
@@ -54,15 +67,26 @@ async def run(
             workerpool.PLURAL: lambda kind, manifest: _tell(pools.pool_seen, pools.pool_deleted, kind, manifest),
         },
     )
-    parts: list[Coroutine[Any, Any, None]] = [
-        mirror.run(),
-        mirror.listen(_Overheard(notices, pools.notice)),
-        watch.run(mirror.is_watchable),
-        pools.run(),
-    ]
+
+    async def act() -> None:
+        if election is not None:
+            await election.leads.wait()
+        await begin()
+        heard = _Overheard(notices, pools.notice)
+        await _together(mirror.run(), mirror.listen(heard), pods.run(), pools.run())
+
+    always = [mirror.live(), watch.run(mirror.is_watchable), *pods.watching()]
+    if election is not None:
+        always.append(election.run())
+    await _together(act(), *always, until=stop)
+
+
+async def _together(*parts: Coroutine[Any, Any, None], until: asyncio.Event | None = None) -> None:
+    """Run parts that go on for ever, until an event is set or one of them fails, whose error is raised."""
     tasks = [asyncio.create_task(part) for part in parts]
-    stopping = asyncio.create_task(stop.wait())
-    waiting: set[asyncio.Task[Any]] = {*tasks, stopping}
+    waiting: set[asyncio.Task[Any]] = set(tasks)
+    if until is not None:
+        waiting.add(asyncio.create_task(until.wait()))
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:

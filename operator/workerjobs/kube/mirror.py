@@ -54,6 +54,7 @@ class Mirror:
         cluster_id: Whose rows are looked at and written.
         namespaces: Those watched; none means all.
         sweep_seconds: How often to sweep, see `sweep`.
+        on_pass: Told how many seconds each pass over dirty resources took.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Mirror:
         namespaces: Sequence[str] = (),
         *,
         sweep_seconds: float = SWEEP_SECONDS,
+        on_pass: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.started = asyncio.Event()
         """Set once the resources could be listed and the table be read."""
@@ -78,12 +80,19 @@ class Mirror:
         self._has_work = asyncio.Event()
         self._writer = StatusWriter(cluster, self._status_was_written, self._status_was_lost)
         self._said: dict[str, str] = {}
+        self._is_acting = False
+        self._on_pass = on_pass
         self._last_life = time.monotonic()
 
     @property
     def seconds_since_life(self) -> float:
         """How long ago the loop last moved; may be asked from any thread."""
         return time.monotonic() - self._last_life
+
+    @property
+    def queue_length(self) -> int:
+        """How many resources are to be looked at."""
+        return len(self._dirty) + len(self._deleted)
 
     # --- what happened
 
@@ -120,8 +129,10 @@ class Mirror:
         self._mark([uid])
 
     def resource_deleted(self, uid: str) -> None:
-        """A resource is gone."""
+        """A resource is gone. While standing by that is not kept: the first sweep of who acts finds it."""
         self._forget(uid)
+        if not self._is_acting:
+            return
         self._deleted[uid] = None
         self._has_work.set()
 
@@ -136,9 +147,16 @@ class Mirror:
 
     async def is_watchable(self) -> None:
         """Wait until the cluster knows WorkerJobs and lets them be listed."""
-        await self.started.wait()
+        if self._is_acting:
+            await self.started.wait()
+        else:
+            while not await self._try("Listing WorkerJobs", self._require_list):
+                pass
         while not await self._try("Finding WorkerJobs in the cluster", self._require_workerjobs):
             pass
+
+    async def _require_list(self) -> None:
+        await self._cluster.workerjob_uids(self._namespaces)
 
     async def _require_workerjobs(self) -> None:
         if not await self._cluster.serves_workerjobs():
@@ -175,14 +193,15 @@ class Mirror:
     # --- loops
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled; before that, what there is to look at is kept known, but nothing done about it."""
+        self._is_acting = True
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._live())
             group.create_task(self._writer.run())
             group.create_task(self._pass_again_and_again())
             group.create_task(self._sweep_again_and_again())
 
-    async def _live(self) -> None:
+    async def live(self) -> None:
+        """Show that the loop moves, until cancelled."""
         while True:
             self._last_life = time.monotonic()
             await asyncio.sleep(1)
@@ -192,7 +211,9 @@ class Mirror:
             await self._has_work.wait()
             await asyncio.sleep(GATHER_SECONDS)
             self._has_work.clear()
+            began = time.monotonic()
             await self._try("Mirroring WorkerJobs", self.step)
+            self._on_pass(time.monotonic() - began)
             if self._dirty or self._deleted:
                 self._has_work.set()
 

@@ -16,10 +16,12 @@ from workerjobs.errors import (
     DatabaseRefusedError,
     DatabaseUnavailableError,
     InvalidInputError,
+    LeadershipLostError,
     WorkerJobsError,
 )
 from workerjobs.kube.default_pool import DefaultPool
 from workerjobs.kube.poolplan import (
+    COST_ANNOTATION,
     NODES_UNREADABLE,
     NOT_OURS,
     SPEC_REFUSED,
@@ -159,6 +161,8 @@ class Pools:
         self._has_work.clear()
         try:
             is_settled = await self.step()
+        except LeadershipLostError:
+            raise
         except TROUBLES as error:
             self._say("", str(error))
             return BUSY_SECONDS
@@ -189,7 +193,7 @@ class Pools:
         for pool, backlog in zip(pools, backlogs, strict=True):
             try:
                 actions = await self._look_at(pool, backlog, loads, workers, nodes)
-            except ClusterUnavailableError:
+            except (ClusterUnavailableError, LeadershipLostError):
                 raise
             except WorkerJobsError as error:
                 self._say(pool.uid, f"WorkerPool {pool.namespace}/{pool.name}: {error}")
@@ -284,7 +288,8 @@ class Pools:
         if actions.drain:
             await self._store.drain_workers(actions.drain, DrainReason.SCALE_DOWN)
         for name, uid, cost in actions.costs:
-            await self._cluster.set_deletion_cost(pool.namespace, name, uid, cost)
+            annotations = {COST_ANNOTATION: None if cost is None else str(cost)}
+            await self._cluster.annotate_pod(pool.namespace, name, uid, annotations)
         if actions.apply is None:
             return None
         try:

@@ -67,6 +67,10 @@ RUNS_MEASURED = 2000
 """How many of the newest rows durations are read from."""
 
 
+MOST_COUNTED = 100_000
+"""Waiting jobs of a pool are counted up to this."""
+
+
 class PostgresJobStore:
     """Jobs in one Postgres database, over one connection that is opened anew after it was lost.
 
@@ -561,6 +565,11 @@ class PostgresJobStore:
     async def forget_deleted(self, cluster_id: str, after: timedelta) -> int:
         """See `ResourceStore.forget_deleted`."""
         return len(await self._rows("forget_deleted", {"cluster_id": cluster_id, "after": after}, dict_row))
+
+    async def pool_backlog(self, pool: str) -> dict[str, int]:
+        """See `PodStore.pool_backlog`."""
+        (row,) = await self._rows("pool_backlog", {"pool": pool, "most": MOST_COUNTED}, dict_row)
+        return row
 
     # --- workers in pods
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -45,6 +46,7 @@ class HealthServer:
         is_started: Whether the role has started once; never false again, whatever the database does (a pod that is busy
             during an outage must not become the first to be replaced).
         registry: The role's metrics.
+        pages: More to answer, by the first part of the path, such as ``backlog``.
 
     Raises:
         InvalidSettingsError: The port is taken or may not be used.
@@ -58,9 +60,11 @@ class HealthServer:
         seconds_since_life: Callable[[], float],
         is_started: Callable[[], bool],
         registry: CollectorRegistry,
+        pages: Mapping[str, WSGIApplication] = MappingProxyType({}),
     ) -> None:
         self._seconds_since_life = seconds_since_life
         self._is_started = is_started
+        self._pages = pages
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         try:
             self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_Handler)
@@ -92,6 +96,8 @@ class HealthServer:
                 return _text(start_response, "200 OK", "ok")
             case "/metrics":
                 return self._metrics(environ, start_response)
+            case str(path) if (page := self._pages.get(path.split("/")[1])) is not None:
+                return page(environ, start_response)
             case _:
                 return _text(start_response, "404 Not Found", "try /healthz, /readyz or /metrics")
 
