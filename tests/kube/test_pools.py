@@ -153,9 +153,6 @@ def test_scaling_by_kubectl_rules_until_the_pool_is_released(operators: Operator
     operators.start()
     pools.apply(workerCount=2, maxWorkers=5)
     pools.wait_for_replicas(2)
-    # The scale subresource gives what an HPA asks for; it needs spec.replicas.
-    pools.kubectl("patch", "wp/default", "--type=merge", '--patch={"spec":{"replicas":1}}')
-    pools.wait_for_replicas(1)
     pools.kubectl("scale", "wp/default", "--replicas=4")
     pools.wait_for_replicas(4)
     pools.wait_for_pods(4)

@@ -16,7 +16,6 @@ from workerjobs.errors import (
     DatabaseRefusedError,
     DatabaseUnavailableError,
     InvalidInputError,
-    LeadershipLostError,
     WorkerJobsError,
 )
 from workerjobs.kube.default_pool import DefaultPool
@@ -161,8 +160,6 @@ class Pools:
         self._has_work.clear()
         try:
             is_settled = await self.step()
-        except LeadershipLostError:
-            raise
         except TROUBLES as error:
             self._say("", str(error))
             return BUSY_SECONDS
@@ -193,7 +190,7 @@ class Pools:
         for pool, backlog in zip(pools, backlogs, strict=True):
             try:
                 actions = await self._look_at(pool, backlog, loads, workers, nodes)
-            except (ClusterUnavailableError, LeadershipLostError):
+            except ClusterUnavailableError:
                 raise
             except WorkerJobsError as error:
                 self._say(pool.uid, f"WorkerPool {pool.namespace}/{pool.name}: {error}")
