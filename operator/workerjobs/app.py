@@ -339,6 +339,10 @@ async def run_operator(
             log_level=settings.log_level,
         )
         own = own_namespace(settings, cluster.usual_namespace)
+        if default_pool is not None and settings.namespaces and own not in settings.namespaces:
+            raise InvalidSettingsError(
+                f"WORKERJOBS_NAMESPACES has to name {own} as well: there the operator is, and makes the default pool"
+            )
         pools = Pools(store, cluster, defaults, own, _seconds(LEASE_SECONDS), default_pool)
         metrics.watch_queue(lambda: mirror.queue_length)
         metrics.watch_pods(lambda: pods.seconds_since_heard)

@@ -360,8 +360,7 @@ def _pod_namespaces(reader: _Reader) -> tuple[str, ...]:
     if given or not watched:
         return given
     own = reader.read("POD_NAMESPACE", "", str, "a namespace")
-    deployment = reader.read("WORKERJOBS_WORKER_DEPLOYMENT", "", str, "a name").partition("/")[0]
-    return tuple(dict.fromkeys(name for name in (*watched, own, deployment) if name))
+    return tuple(dict.fromkeys(name for name in (*watched, own) if name))
 
 
 def _backlog_token(reader: _Reader) -> str | None:

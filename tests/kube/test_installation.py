@@ -118,7 +118,7 @@ def installed(tmp_path: Path, own_cluster: Cluster, database_url: str) -> Iterat
     """Operators with the rights of the installed one, watching all namespaces."""
     token = own_cluster.kubectl("create", "token", "workerjobs-operator", "-n", INSTALLED).stdout.strip()
     kubeconfig = kubeconfig_with_token(own_cluster, token, tmp_path / "kubeconfig")
-    with operators(tmp_path, kubeconfig, database_url, "") as started:
+    with operators(tmp_path, kubeconfig, database_url, "", WORKERJOBS_POD_NAMESPACES=INSTALLED) as started:
         yield started
 
 

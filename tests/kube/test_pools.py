@@ -300,7 +300,6 @@ def test_pool_shrinks_by_idle_pods_and_those_whose_jobs_have_ended(
     assert {pod["metadata"]["uid"] for pod in pools.wait_for_pods(2)} == {
         pod["metadata"]["uid"] for pod in (long, short)
     }
-    pools.let_go()
     status = pools.wait_for_status(replicas=2, draining=1)
     assert status["desired"] == 1
     assert status["message"] == "workerCount is 1; 1 pod finishes its jobs first"

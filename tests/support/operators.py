@@ -208,10 +208,10 @@ class Operator:
 class Operators:
     """Starts operators for one test, and ends those that are left."""
 
-    def __init__(self, folder: Path, kubeconfig: Path, database_url: str, namespaces: str) -> None:
+    def __init__(self, folder: Path, kubeconfig: Path, database_url: str, namespaces: str, **variables: str) -> None:
         self._folder = folder
         self._database_url = database_url
-        self._variables = {"KUBECONFIG": str(kubeconfig), "WORKERJOBS_NAMESPACES": namespaces}
+        self._variables = {"KUBECONFIG": str(kubeconfig), "WORKERJOBS_NAMESPACES": namespaces} | variables
         self._running: list[Operator] = []
 
     def start(self, **variables: str) -> Operator:
@@ -236,9 +236,11 @@ class Operators:
 
 
 @contextlib.contextmanager
-def operators(folder: Path, kubeconfig: Path, database_url: str, namespaces: str) -> Iterator[Operators]:
+def operators(
+    folder: Path, kubeconfig: Path, database_url: str, namespaces: str, **variables: str
+) -> Iterator[Operators]:
     """Operators of one database and some namespaces, all gone at the end."""
-    started = Operators(folder, kubeconfig, database_url, namespaces)
+    started = Operators(folder, kubeconfig, database_url, namespaces, **variables)
     try:
         yield started
     finally:

@@ -87,25 +87,10 @@ class WorkerPools:
         (pods,) = eventually(look) or ([],)
         return pods
 
-    def let_go(self, name: str = "default") -> None:
-        """End the pods that are being deleted, as their kubelets would."""
-        read = self.kubectl("get", "pods", f"--selector=quickdapp.xyz/pool={name}", "-o", "json").stdout
-        for pod in json.loads(read)["items"]:
-            if "deletionTimestamp" in pod["metadata"]:
-                self.kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0", "--wait=false")
-
     def make_ready(self, pod: dict[str, Any]) -> None:
         """Say of a pod what its kubelet would once it is ready."""
         name = pod["metadata"]["name"]
-        if not pod["spec"].get("nodeName"):
-            binding = {
-                "apiVersion": "v1",
-                "kind": "Binding",
-                "metadata": {"name": name},
-                "target": {"apiVersion": "v1", "kind": "Node", "name": "nowhere"},
-            }
-            path = f"/api/v1/namespaces/{self.namespace}/pods/{name}/binding"
-            self.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(binding))
+        # On no node: a pod on one that does not exist is removed, and one that no kubelet serves becomes unready.
         conditions = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady", "PodScheduled")]
         status = {"status": {"phase": "Running", "conditions": conditions}}
         self.kubectl("patch", f"pod/{name}", "--subresource=status", "--type=merge", f"--patch={json.dumps(status)}")

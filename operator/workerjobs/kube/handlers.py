@@ -75,9 +75,11 @@ async def run(
         heard = _Overheard(notices, pools.notice)
         await _together(mirror.run(), mirror.listen(heard), pods.run(), pools.run())
 
-    always = [mirror.live(), watch.run(mirror.is_watchable), *pods.watching()]
-    if election is not None:
-        always.append(election.run())
+    always = [mirror.live(), *pods.watching()]
+    if election is None:
+        always.append(watch.run(mirror.is_watchable))
+    else:
+        always += [watch.run(mirror.is_listable), election.run()]
     await _together(act(), *always, until=stop)
 
 

@@ -147,12 +147,16 @@ class Mirror:
 
     async def is_watchable(self) -> None:
         """Wait until the cluster knows WorkerJobs and lets them be listed."""
-        if self._is_acting:
-            await self.started.wait()
-        else:
-            while not await self._try("Listing WorkerJobs", self._require_list):
-                pass
+        await self.started.wait()
         while not await self._try("Finding WorkerJobs in the cluster", self._require_workerjobs):
+            pass
+
+    async def is_listable(self) -> None:
+        """Wait for the same while standing by, when nothing else looks."""
+        while not (
+            await self._try("Listing WorkerJobs", self._require_list)
+            and await self._try("Finding WorkerJobs in the cluster", self._require_workerjobs)
+        ):
             pass
 
     async def _require_list(self) -> None:

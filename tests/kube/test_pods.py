@@ -1,0 +1,289 @@
+"""The operator and workers in pods: the jobs of lost ones run elsewhere at once, and say why."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster.controlplane import Cluster
+from tests.support.loop import in_loop, until
+from tests.support.operators import PATIENCE_SECONDS, Operators, WorkerJobs
+from tests.support.pods import Node, Pod, ended, node_of
+from tests.support.table import LEASE, open_store, read, sql
+from tests.support.workers import Told, WorkerProcess, finished, worker_process
+from workerjobs.domain.job import Job, JobState, NewJob
+from workerjobs.kube.protection import BUSY, PROTECTING
+from workerjobs.kube.workerpods import EVERY_SECONDS
+from workerjobs.storage.postgres import PostgresJobStore
+
+pytestmark = pytest.mark.cluster
+
+SECONDS_TO_RELEASE = 8.0
+"""Two are meant. Machines that run tests do much else; nobody else is there who would release the jobs at all."""
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> Iterator[Node]:
+    with node_of(cluster, f"node-{uuid.uuid4().hex[:8]}") as made:
+        yield made
+
+
+@pytest.fixture
+def pod(cluster: Cluster, jobs: WorkerJobs, node: Node) -> Pod:
+    return Pod(cluster, jobs.namespace, "worker-a", node.name)
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Told:
+    return Told(tmp_path)
+
+
+@asynccontextmanager
+async def working(url: str, told: Told, pod: Pod) -> AsyncIterator[tuple[WorkerProcess, PostgresJobStore, Job]]:
+    """A worker in a pod that runs a job."""
+    async with worker_process(url, told.folder, **pod.environment) as process, open_store(url) as store:
+        (job,) = await store.submit([NewJob(type="hold", data=told.data())])
+        await told.run(job)
+        yield process, store, job
+
+
+async def adopted(store: PostgresJobStore, pod: Pod) -> bool:
+    """Whether the operator knows the worker for one of its cluster."""
+    # Another cluster sees those that are nobody's yet.
+    return pod.uid not in [each.pod_uid for each in await store.pod_workers("another", LEASE)]
+
+
+async def released(store: PostgresJobStore, job: Job, *, within: float = SECONDS_TO_RELEASE) -> Job:
+    """Wait until a job is free again."""
+
+    async def look() -> Job | None:
+        found = await read(store, job)
+        return found if found.state is JobState.PENDING else None
+
+    found = await until(look, seconds=within)
+    assert found is not None
+    return found
+
+
+async def _elsewhere(url: str, told: Told, job: Job, store: PostgresJobStore) -> None:
+    async with worker_process(url, told.folder, name="elsewhere"):
+        await told.run(job, number=2)
+        told.go()
+        assert (await finished(store, job)).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("OOMKilled", "Worker pod worker-a was OOM-killed"),
+        pytest.param("Error", "Worker pod worker-a was killed (exit code 137)", marks=pytest.mark.slow),
+    ],
+)
+def test_jobs_of_a_killed_container_are_free_within_two_seconds_and_say_why(
+    operators: Operators, pod: Pod, told: Told, database_url: str, how: str, reason: str
+) -> None:
+    @in_loop
+    async def check() -> None:
+        operators.start()
+        async with working(database_url, told, pod) as (process, store, job):
+            await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+            process.popen.kill()
+            await asyncio.to_thread(pod.terminated, how)
+            free = await released(store, job)
+            assert (free.rescues, free.attempt, free.lost_reason) == (1, 1, reason)
+            await _elsewhere(database_url, told, job, store)
+
+    check()
+
+
+@pytest.mark.slow
+@in_loop
+async def test_evicted_pod_gives_its_jobs_free_with_what_the_kubelet_says(
+    operators: Operators, pod: Pod, told: Told, database_url: str
+) -> None:
+    operators.start()
+    async with working(database_url, told, pod) as (process, store, job):
+        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+        process.popen.kill()
+        message = "The node was low on resource: memory."
+        await asyncio.to_thread(pod.terminated, phase="Failed", reason="Evicted", message=message)
+        free = await released(store, job)
+        assert free.lost_reason == f"Worker pod worker-a was evicted: {message}"
+
+
+@in_loop
+async def test_restarted_container_frees_the_jobs_of_the_one_before_and_not_its_own(
+    operators: Operators, pod: Pod, told: Told, database_url: str
+) -> None:
+    operators.start()
+    async with working(database_url, told, pod) as (process, store, job):
+        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+        process.popen.kill()
+        await asyncio.to_thread(process.popen.wait)
+        # The kubelet told of both at once. Its moments are of whole seconds.
+        await asyncio.sleep(1.1)
+        await asyncio.to_thread(pod.runs, 1, ended("OOMKilled", 137, 0.0))
+        assert (await released(store, job)).lost_reason == "Worker pod worker-a was OOM-killed"
+        async with worker_process(database_url, told.folder, name="again", **pod.environment):
+            await told.run(job, number=2)
+            # Two looks of the operator later it has it still.
+            await asyncio.sleep(2 * EVERY_SECONDS)
+            again = await read(store, job)
+            assert (again.state, again.rescues) == (JobState.RUNNING, 1)
+            told.go()
+            assert (await finished(store, job)).rescues == 1
+
+
+@in_loop
+async def test_pod_that_is_only_being_deleted_keeps_its_jobs(
+    operators: Operators, pod: Pod, told: Told, database_url: str
+) -> None:
+    operators.start()
+    async with working(database_url, told, pod) as (_, store, job):
+        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+        await asyncio.to_thread(pod.delete)
+        assert "deletionTimestamp" in pod.read()["metadata"]
+        await asyncio.sleep(3)
+        assert (await read(store, job)).state is JobState.RUNNING
+        told.go()
+        done = await finished(store, job)
+        assert (done.state, done.rescues) == (JobState.SUCCEEDED, 0)
+        await asyncio.to_thread(pod.remove)
+
+
+@in_loop
+async def test_worker_whose_pod_was_removed_by_force_is_told_kills_its_children_and_only_then_others_get_its_jobs(
+    operators: Operators, pod: Pod, told: Told, database_url: str
+) -> None:
+    operators.start()
+    async with working(database_url, told, pod) as (process, store, job):
+        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+        await asyncio.to_thread(pod.remove)
+        free = await released(store, job)
+        assert free.lost_reason == "Worker pod worker-a is gone"
+        assert process.said("This worker's pod is gone from its cluster")
+        assert await process.ended() == 0
+        assert told.runs(job, "interrupted") == []
+        assert sql(database_url, 'select "revocationSeenAt" is not null from "workerJobWorkers"') == [(True,)]
+        await _elsewhere(database_url, told, job, store)
+
+
+@pytest.mark.slow
+@in_loop
+async def test_worker_that_does_not_hear_that_its_pod_is_gone_loses_its_jobs_after_two_seconds(
+    operators: Operators, pod: Pod, told: Told, database_url: str
+) -> None:
+    operators.start()
+    async with working(database_url, told, pod) as (process, store, job):
+        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+        process.send(signal.SIGSTOP)
+        try:
+            await asyncio.to_thread(pod.remove)
+            free = await released(store, job, within=SECONDS_TO_RELEASE)
+            assert (free.rescues, free.lost_reason) == (1, "Worker pod worker-a is gone")
+        finally:
+            process.send(signal.SIGCONT)
+        # It finds out by itself, and its run changes nothing.
+        assert await process.ended() == 0
+
+
+@pytest.mark.slow
+@in_loop
+async def test_jobs_on_a_node_that_is_gone_are_freed(
+    operators: Operators, pod: Pod, node: Node, told: Told, database_url: str
+) -> None:
+    operators.start()
+    async with working(database_url, told, pod) as (process, store, job):
+        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+        process.popen.kill()
+        await asyncio.to_thread(node.delete)
+        free = await released(store, job, within=SECONDS_TO_RELEASE)
+        assert free.lost_reason == f"Node {node.name} of worker pod worker-a is gone"
+
+
+@pytest.mark.slow
+@in_loop
+async def test_what_happened_while_the_operator_was_away_is_found_at_its_return(
+    operators: Operators, cluster: Cluster, jobs: WorkerJobs, node: Node, told: Told, database_url: str
+) -> None:
+    gone = Pod(cluster, jobs.namespace, "worker-gone", node.name)
+    killed = Pod(cluster, jobs.namespace, "worker-killed", node.name)
+    first = operators.start()
+    async with (
+        working(database_url, told, gone) as (process, store, job),
+        worker_process(database_url, told.folder, name="second", **killed.environment) as second,
+    ):
+        (other,) = await store.submit([NewJob(type="hold", data=told.data())])
+        await told.run(other)
+        await until(lambda: adopted(store, gone), seconds=PATIENCE_SECONDS)
+        first.kill()
+        for each in (process, second):
+            each.popen.kill()
+        await asyncio.to_thread(gone.remove)
+        await asyncio.to_thread(killed.terminated, "OOMKilled")
+        operators.start()
+        assert (
+            await released(store, other, within=PATIENCE_SECONDS)
+        ).lost_reason == "Worker pod worker-killed was OOM-killed"
+        assert (await released(store, job, within=PATIENCE_SECONDS)).lost_reason == "Worker pod worker-gone is gone"
+
+
+@pytest.mark.slow
+@in_loop
+async def test_worker_in_a_pod_without_our_labels_is_not_taken_for_gone(
+    operators: Operators, cluster: Cluster, jobs: WorkerJobs, node: Node, told: Told, database_url: str
+) -> None:
+    plain = Pod(cluster, jobs.namespace, "plain", node.name, labels={})
+    cluster_id = cluster.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}").stdout
+    operators.start()
+    plain_environment = plain.environment | {"WORKERJOBS_CLUSTER_ID": cluster_id}
+    async with (
+        worker_process(database_url, told.folder, **plain_environment) as process,
+        open_store(database_url) as store,
+    ):
+        (job,) = await store.submit([NewJob(type="hold", data=told.data())])
+        await told.run(job)
+        await asyncio.sleep(5)
+        assert (await read(store, job)).state is JobState.RUNNING
+        assert process.popen.poll() is None
+        told.go()
+        assert (await finished(store, job)).state is JobState.SUCCEEDED
+
+
+@in_loop
+async def test_worker_drains_while_its_node_is_going_and_works_again_when_the_node_stays(
+    operators: Operators, pod: Pod, node: Node, told: Told, database_url: str
+) -> None:
+    operators.start()
+    async with working(database_url, told, pod) as (process, store, job):
+        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+        await asyncio.to_thread(node.taint, "karpenter.sh/disrupted:NoSchedule")
+        await until(lambda: process.said("Draining (NodeGoing)"))
+        told.go()
+        assert (await finished(store, job)).state is JobState.SUCCEEDED
+        (later,) = await store.submit([NewJob(type="echo")])
+        await asyncio.sleep(1)
+        assert (await read(store, later)).state is JobState.PENDING
+        await asyncio.to_thread(node.taint, "karpenter.sh/disrupted-")
+        assert (await finished(store, later)).state is JobState.SUCCEEDED
+
+
+@pytest.mark.slow
+@in_loop
+async def test_pod_is_protected_from_autoscalers_while_it_is_busy_and_only_then(
+    operators: Operators, pod: Pod, told: Told, database_url: str
+) -> None:
+    operators.start()
+    async with working(database_url, told, pod) as (_, store, job):
+        await until(lambda: PROTECTING.items() <= pod.annotations.items())
+        told.go()
+        await finished(store, job)
+        await asyncio.sleep(3)
+        assert BUSY in pod.annotations  # not written for every short job
+        await until(lambda: not {*PROTECTING, BUSY} & pod.annotations.keys(), seconds=30)
