@@ -48,6 +48,7 @@ def submit(database_url: str, jobs: int = 1, *, pool: str = "default", due: str 
 # --- the Deployment
 
 
+@pytest.mark.slow
 def test_pool_becomes_a_deployment_that_goes_with_it(operators: Operators, pools: WorkerPools) -> None:
     operator = operators.start(WORKERJOBS_WORKER_IMAGE="example.invalid/workerjobs:1")
     pools.apply(
@@ -366,6 +367,7 @@ def ask_anything(pools: WorkerPools, *arguments: str) -> subprocess.CompletedPro
     return workerjobs("pool", *arguments, "-n", pools.namespace, database_url=None, variables=variables)
 
 
+@pytest.mark.slow
 def test_pools_are_looked_at_and_changed_by_commands(operators: Operators, pools: WorkerPools) -> None:
     operators.start()
     pools.apply(workerCount=2, maxWorkers=9)
@@ -396,6 +398,7 @@ def test_pools_are_looked_at_and_changed_by_commands(operators: Operators, pools
 # --- the default pool
 
 
+@pytest.mark.slow
 def test_default_pool_is_made_from_the_configuration_and_keeps_what_people_changed(
     operators: Operators, pools: WorkerPools, tmp_path: Path
 ) -> None:
