@@ -33,7 +33,6 @@ SAMPLES = [
     for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8"))
 ]
 INSTALLED = "workerjobs"
-WORKERS = f"{INSTALLED}/workerjobs-pool-default"
 
 
 def expected_state(sample: dict[str, Any]) -> str:
@@ -122,12 +121,6 @@ def installed(tmp_path: Path, own_cluster: Cluster, database_url: str) -> Iterat
         yield started
 
 
-def replicas(cluster: Cluster, deployment: str = WORKERS) -> int:
-    namespace, _, name = deployment.partition("/")
-    read = cluster.kubectl("get", f"deployment/{name}", "-n", namespace, "-o", "jsonpath={.spec.replicas}")
-    return int(read.stdout)
-
-
 def make_node(cluster: Cluster, name: str, cpu: str, **spec: Any) -> None:
     """Make a node as a kubelet would, ready; the API server and the controllers put taints onto one that is not."""
     manifest = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec}
@@ -161,14 +154,15 @@ def test_installed_operator_has_the_rights_that_it_needs(
     for jobs in elsewhere:
         jobs.apply(workerjob("a"))
         jobs.wait("a", "Pending")
-    eventually(lambda: replicas(own_cluster) == 2)
+    ours, theirs = WorkerPools(own_cluster, INSTALLED), WorkerPools(own_cluster, "shop")
+    ours.wait_for_replicas(2)
     # Someone's own number is put right, and pools of other namespaces are served.
     own_cluster.kubectl("scale", "deployment/workerjobs-pool-default", "-n", INSTALLED, "--replicas=7")
-    eventually(lambda: replicas(own_cluster) == 2)
-    WorkerPools(own_cluster, "shop").apply("reports", workerCount=1)
-    eventually(lambda: replicas(own_cluster, "shop/workerjobs-pool-reports") == 1)
+    ours.wait_for_replicas(2)
+    theirs.apply("reports", workerCount=1)
+    theirs.wait_for_replicas(1, "reports")
     # Its pods' own template is one that the namespace's rules of safety let through.
-    WorkerPools(own_cluster, INSTALLED).wait_for_pods(2)
+    ours.wait_for_pods(2)
     for jobs in elsewhere:
         jobs.delete("a")
     own_cluster.kubectl("delete", "wp", "reports", "-n", "shop")
