@@ -15,22 +15,30 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import yaml
 from prometheus_client import CollectorRegistry
 
 from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.doctor import Facts
 from workerjobs.domain.job import Job, NewJob
-from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError, WorkerJobsError
+from workerjobs.errors import (
+    DatabaseUnavailableError,
+    InvalidInputError,
+    InvalidSettingsError,
+    SchemaError,
+    WorkerJobsError,
+)
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.kube.carrying import carry_out
 from workerjobs.kube.job_data import ServiceAccountJobData
 from workerjobs.kube.reconcile import Resource, reconcile
-from workerjobs.ports import Leadership
+from workerjobs.ports import Leadership, PoolCluster
 from workerjobs.settings import (
     DEFAULT_HEALTH_PORT,
     HEALTH_URL_VARIABLE,
@@ -128,10 +136,12 @@ async def check_against_workers(store: PostgresJobStore, job: NewJob) -> None:
     check_data(job.data, await store.schemas_of(job.pool, job.type, _seconds(LEASE_SECONDS)))
 
 
-async def wait_for_store(url: str, application_name: str, wait_seconds: float) -> PostgresJobStore:
+async def wait_for_store(
+    url: str, application_name: str, wait_seconds: float, namespaces: Sequence[str] = ()
+) -> PostgresJobStore:
     """Open the table of jobs, waiting a while for a database that is not up, or not migrated, yet."""
     missing = (DatabaseUnavailableError, SchemaError)
-    return await _wait_for(lambda: PostgresJobStore.open(url, application_name), missing, wait_seconds)
+    return await _wait_for(lambda: PostgresJobStore.open(url, application_name, namespaces), missing, wait_seconds)
 
 
 async def wait_to_migrate(url: str, wait_seconds: float) -> list[str]:
@@ -204,7 +214,7 @@ async def run_worker(
     """
     children = child_count(settings)
     _allow_open_files(OPEN_FILES + OPEN_FILES_OF_A_CHILD * children, f"{children} children")
-    store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds)
+    store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds, settings.namespaces)
     supervisor = Supervisor(
         store,
         listener(url, settings.database_direct_url),
@@ -220,6 +230,8 @@ async def run_worker(
         SupervisorOptions(
             children=children,
             pool=settings.pool,
+            types=settings.types,
+            is_judge=not settings.types and not settings.namespaces,
             lease=_seconds(settings.lease_seconds),
             renew_every=_seconds(settings.renew_seconds),
             grace=_seconds(settings.grace_seconds),
@@ -280,17 +292,24 @@ async def run_operator(
     # Here and not above: kopf and kubernetes are an extra, and no worker loads them.
     try:
         from workerjobs.kube import handlers
-        from workerjobs.kube.autoscaler import Autoscaler
         from workerjobs.kube.client import KubernetesCluster
+        from workerjobs.kube.default_pool import DefaultPool
         from workerjobs.kube.election import Election
         from workerjobs.kube.metrics import OperatorMetrics
         from workerjobs.kube.mirror import Mirror
+        from workerjobs.kube.pools import Pools
+        from workerjobs.kube.poolspec import WorkerDefaults
         from workerjobs.kube.workerpods import WorkerPods
     except ImportError as error:
         raise InvalidSettingsError(
             f'The operator needs more packages: pip install "workerjobs[operator]" ({error})'
         ) from error
 
+    try:
+        default_pool = None if (spec := _default_pool_spec(settings)) is None else DefaultPool(spec)
+    except InvalidInputError as error:
+        told = settings.default_pool or "WORKER_COUNT"
+        raise InvalidSettingsError([f"{told}: {problem}" for problem in error.problems]) from error
     metrics = OperatorMetrics()
     elections: list[Election] = []
     if settings.lease is None:
@@ -330,9 +349,20 @@ async def run_operator(
 
         mirror = Mirror(store, cluster, cluster_id, settings.namespaces, on_pass=metrics.passed)
         pods = WorkerPods(store, cluster, cluster_id, settings.pod_namespaces, _seconds(LEASE_SECONDS), metrics)
-        autoscaler = None
-        if settings.worker_count is not None and settings.worker_deployment is not None:
-            autoscaler = Autoscaler(cluster, settings.worker_deployment, settings.worker_count)
+        defaults = WorkerDefaults(
+            cluster_id=cluster_id,
+            image=settings.worker_image or f"workerjobs:{version('workerjobs')}",
+            database_secret=settings.database_secret,
+            chain_secret=settings.chain_secret,
+            service_account=settings.worker_service_account,
+            log_level=settings.log_level,
+        )
+        own = own_namespace(settings, cluster.usual_namespace)
+        if default_pool is not None and settings.namespaces and own not in settings.namespaces:
+            raise InvalidSettingsError(
+                f"WORKERJOBS_NAMESPACES has to name {own} as well: there the operator is, and makes the default pool"
+            )
+        pools = Pools(store, cluster, defaults, own, _seconds(LEASE_SECONDS), default_pool)
         metrics.watch_queue(lambda: mirror.queue_length)
         metrics.watch_pods(lambda: pods.seconds_since_heard)
         metrics.watch_leadership(
@@ -357,7 +387,7 @@ async def run_operator(
             await handlers.run(
                 mirror,
                 notices,
-                autoscaler,
+                pools,
                 pods,
                 settings.namespaces,
                 stop,
@@ -372,6 +402,66 @@ async def run_operator(
         if store is not None:
             await store.close()
         await cluster.close()
+
+
+def _default_pool_spec(settings: OperatorSettings) -> dict[str, Any] | None:
+    """Read the default pool's spec; None where none is configured.
+
+    Raises:
+        InvalidSettingsError: The file can't be read, or holds no object.
+    """
+    if settings.default_pool is None:
+        return None if settings.worker_count is None else {"workerCount": settings.worker_count}
+    try:
+        spec = yaml.safe_load(Path(settings.default_pool).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidSettingsError(
+            f"WORKERJOBS_DEFAULT_POOL={settings.default_pool!r} can't be read: {error}"
+        ) from error
+    if not isinstance(spec, dict):
+        raise InvalidSettingsError(
+            f"WORKERJOBS_DEFAULT_POOL={settings.default_pool!r} holds no object: give a pool's spec"
+        )
+    return spec if settings.worker_count is None else {**spec, "workerCount": settings.worker_count}
+
+
+@asynccontextmanager
+async def _cluster() -> AsyncIterator[PoolCluster]:
+    """Connect to the user's cluster, and close the connection at the end."""
+    try:
+        from workerjobs.kube.client import KubernetesCluster
+    except ImportError as error:
+        raise InvalidSettingsError(f'This needs more packages: pip install "workerjobs[operator]" ({error})') from error
+    cluster = await KubernetesCluster.connect()
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+async def list_pools(namespace: str | None, *, all_namespaces: bool) -> list[Mapping[str, Any]]:
+    """Read the WorkerPools of a namespace, by default the user's own, or of all."""
+    async with _cluster() as cluster:
+        return await cluster.list_workerpools([] if all_namespaces else [namespace or cluster.usual_namespace])
+
+
+async def read_pool(namespace: str | None, name: str) -> Mapping[str, Any] | None:
+    """Read a WorkerPool; None where there is none."""
+    async with _cluster() as cluster:
+        return await cluster.read_workerpool(namespace or cluster.usual_namespace, name)
+
+
+async def change_pool(namespace: str | None, name: str, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Change fields of a WorkerPool's spec, where None removes one; None where there is no such pool."""
+    async with _cluster() as cluster:
+        return await cluster.patch_workerpool(namespace or cluster.usual_namespace, name, spec)
+
+
+def own_namespace(settings: OperatorSettings, usual: str) -> str:
+    """The namespace that the operator is in; where it does not know the first that it watches, or the usual one."""
+    if settings.namespace is not None:
+        return settings.namespace
+    return settings.namespaces[0] if settings.namespaces else usual
 
 
 def serve_health(

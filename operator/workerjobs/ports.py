@@ -13,6 +13,7 @@ from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.lifecycle import Beginning, Settlement
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.planning import Plan, UnplannedRun
+from workerjobs.domain.scaling import Backlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,15 +575,6 @@ class StoredResource:
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDeployment:
-    """What scaling needs to know of the workers' Deployment."""
-
-    replicas: int
-    pod: Mapping[str, Any]
-    """The pod template's spec, as JSON."""
-
-
 class Cluster(Protocol):
     """The Kubernetes API.
 
@@ -618,17 +610,45 @@ class Cluster(Protocol):
         """
         ...
 
-    async def read_deployment(self, namespace: str, name: str) -> WorkerDeployment:
-        """Read a Deployment."""
-        ...
-
-    async def scale_deployment(self, namespace: str, name: str, replicas: int) -> None:
-        """Set a Deployment's replicas."""
-        ...
-
     async def list_nodes(self) -> list[Mapping[str, Any]]:
         """Read all nodes, as JSON."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolQuestion:
+    """Which jobs some workers could run."""
+
+    pool: str
+    due_soon: timedelta
+    """Jobs due within so long count as due soon."""
+    namespaces: tuple[str, ...] = ()
+    """Only those of WorkerJobs in these; empty: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLoad:
+    """What a worker runs of one type."""
+
+    owner: str
+    type: str
+    running: int
+    newest_seconds: float
+    """How long ago the last of them began."""
+
+
+class PoolStore(Protocol):
+    """What the tables know of pools of workers; errors as in `JobStore`."""
+
+    async def backlogs(self, questions: Sequence[PoolQuestion]) -> list[Backlog]:
+        """Read the unfinished jobs of each question, all at one moment; a paused pool has none, but those that run.
+
+        At most 10,000 waiting jobs of a type are counted.
+        """
+        ...
+
+    async def loads(self, pools: Sequence[str]) -> list[WorkerLoad]:
+        """Read what workers of some pools run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -685,6 +705,51 @@ class LeaseCluster(Protocol):
 
     async def write_lease(self, namespace: str, name: str, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Make a Lease, or replace the one of the manifest's resourceVersion; None where someone else was faster."""
+        ...
+
+
+class PoolCluster(Cluster, PodCluster, Protocol):
+    """The Kubernetes API, as pools of workers need it; errors as in `Cluster`. Objects are their JSON."""
+
+    @property
+    def usual_namespace(self) -> str:
+        """The namespace of this pod, or of the user's current context."""
+        ...
+
+    async def list_workerpools(self, namespaces: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Read the WorkerPools of the namespaces, of all where none is given."""
+        ...
+
+    async def read_workerpool(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Read a WorkerPool; None where there is none."""
+        ...
+
+    async def write_pool_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> int | None:
+        """Replace a WorkerPool's status; returns as `Cluster.write_status`."""
+        ...
+
+    async def apply_workerpool(self, manifest: Mapping[str, Any]) -> frozenset[str]:
+        """Bring a WorkerPool to what a manifest says, as long as nobody else has said something else.
+
+        Returns:
+            The fields that somebody else has set, such as ``.spec.workerCount``: then nothing was changed.
+        """
+        ...
+
+    async def patch_workerpool(self, namespace: str, name: str, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Change fields of a WorkerPool's spec, where None removes one; returns the pool, None where there is none."""
+        ...
+
+    async def find_deployment(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Read a Deployment; None where there is none."""
+        ...
+
+    async def apply_deployment(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Make a Deployment, or bring it to what a manifest says, whoever changed that; returns it."""
+        ...
+
+    async def list_pods(self, namespace: str, selector: str) -> list[Mapping[str, Any]]:
+        """Read the pods that a label selector finds."""
         ...
 
 

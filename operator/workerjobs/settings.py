@@ -14,6 +14,7 @@ from workerjobs.ports import PodIdentity
 
 Isolation = Literal["warm", "fresh"]
 WorkerCount = int | Literal["cpus"]
+PodCount = int | Literal["cpus", "auto"]
 T = TypeVar("T")
 
 MAX_WORKER_COUNT = 1000
@@ -52,6 +53,10 @@ class WorkerSettings:
     """WORKER_JOB_MODULES: importable modules, .py files or folders of them with `@job` functions, comma-separated."""
     pool: str
     """WORKER_POOL: only rows of this pool are claimed."""
+    types: tuple[str, ...]
+    """WORKER_TYPES: only jobs of these types are claimed, comma-separated; none means all that are known."""
+    namespaces: tuple[str, ...]
+    """WORKER_NAMESPACES: only jobs of WorkerJobs in these namespaces are claimed; none means all jobs."""
     grace_seconds: float
     """WORKER_GRACE_SECONDS: how long running jobs may go on after SIGTERM."""
     health_host: str
@@ -94,10 +99,20 @@ class OperatorSettings:
     """WORKERJOBS_NAMESPACES: namespaces watched, comma-separated; none means all."""
     cluster_id: str | None
     """WORKERJOBS_CLUSTER_ID: marks this cluster's rows; None means the uid of namespace kube-system."""
-    worker_count: WorkerCount | None
-    """WORKER_COUNT: replicas of the worker Deployment; None leaves them alone."""
-    worker_deployment: str | None
-    """WORKERJOBS_WORKER_DEPLOYMENT: "namespace/name" of the Deployment to scale."""
+    worker_count: PodCount | None
+    """WORKER_COUNT: workerCount of the default pool; None: what WORKERJOBS_DEFAULT_POOL says."""
+    default_pool: str | None
+    """WORKERJOBS_DEFAULT_POOL: a YAML file with the default pool's spec; None: no such pool without WORKER_COUNT."""
+    namespace: str | None
+    """POD_NAMESPACE: where the operator is, and with it the default pool; None: see `app.own_namespace`."""
+    worker_image: str | None
+    """WORKERJOBS_WORKER_IMAGE: image of worker pods whose pool names none; None: ``workerjobs`` of this release."""
+    worker_service_account: str | None
+    """WORKERJOBS_WORKER_SERVICE_ACCOUNT: of worker pods; None: their namespace's default one."""
+    database_secret: str
+    """WORKERJOBS_DATABASE_SECRET: of each pool's namespace, with the database's address as its key ``url``."""
+    chain_secret: str
+    """WORKERJOBS_CHAIN_SECRET: of each pool's namespace, with the WEB3_* variables."""
     health_host: str
     """WORKER_HEALTH_HOST, as for workers."""
     health_port: int | None
@@ -204,6 +219,10 @@ def _url(text: str) -> str:
     return text
 
 
+def _pod_count(text: str) -> PodCount:
+    return "auto" if text == "auto" else parse_worker_count(text)
+
+
 def _lease(text: str) -> str | None:
     return None if text.lower() == "off" else _deployment(text)
 
@@ -272,6 +291,8 @@ def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSetti
             "WORKER_JOB_MODULES", (), _names, "module names, .py files or folders, comma-separated"
         ),
         pool=reader.read("WORKER_POOL", "default", str, "a name"),
+        types=reader.read("WORKER_TYPES", (), _names, "job types, comma-separated"),
+        namespaces=reader.read("WORKER_NAMESPACES", (), _names, "namespaces, comma-separated"),
         grace_seconds=reader.read("WORKER_GRACE_SECONDS", 20.0, _number(0, 86_400), "seconds from 0 to 86400"),
         health_host=reader.read("WORKER_HEALTH_HOST", "127.0.0.1", str, "an address"),
         health_port=reader.read("WORKER_HEALTH_PORT", _DEFAULT_PORT, _port, 'a port from 0 to 65535, or "off"'),
@@ -314,8 +335,13 @@ def operator_settings(environment: Mapping[str, str] | None = None) -> OperatorS
         log_level=reader.read("WORKER_LOG_LEVEL", "info", _one_of(*LEVELS), _LEVEL),
         namespaces=reader.read("WORKERJOBS_NAMESPACES", (), _names, "namespaces, comma-separated"),
         cluster_id=reader.read("WORKERJOBS_CLUSTER_ID", None, str, "a name"),
-        worker_count=reader.read("WORKER_COUNT", None, parse_worker_count, _COUNT),
-        worker_deployment=reader.read("WORKERJOBS_WORKER_DEPLOYMENT", None, _deployment, '"namespace/name"'),
+        worker_count=reader.read("WORKER_COUNT", None, _pod_count, f'{_COUNT}, or "auto"'),
+        default_pool=reader.read("WORKERJOBS_DEFAULT_POOL", None, str, "the path of a file"),
+        namespace=reader.read("POD_NAMESPACE", None, str, "a namespace"),
+        worker_image=reader.read("WORKERJOBS_WORKER_IMAGE", None, str, "the name of an image"),
+        worker_service_account=reader.read("WORKERJOBS_WORKER_SERVICE_ACCOUNT", None, str, "a name"),
+        database_secret=reader.read("WORKERJOBS_DATABASE_SECRET", "workerjobs-database", str, "a name"),
+        chain_secret=reader.read("WORKERJOBS_CHAIN_SECRET", "workerjobs-chain", str, "a name"),
         health_host=reader.read("WORKER_HEALTH_HOST", "127.0.0.1", str, "an address"),
         health_port=reader.read("WORKER_HEALTH_PORT", _DEFAULT_PORT, _port, 'a port from 0 to 65535, or "off"'),
         database_wait_seconds=reader.read("DATABASE_WAIT_SECONDS", 0.0, _number(0, 86_400), "seconds from 0 to 86400"),
@@ -328,10 +354,6 @@ def operator_settings(environment: Mapping[str, str] | None = None) -> OperatorS
         reader.problems.append(
             f"The token of WORKERJOBS_BACKLOG_TOKEN is too short: give {MIN_TOKEN_LENGTH} characters"
         )
-    if settings.worker_count is not None and settings.worker_deployment is None:
-        reader.problems.append(
-            'WORKER_COUNT needs WORKERJOBS_WORKER_DEPLOYMENT: give "namespace/name" of the Deployment'
-        )
     reader.finish()
     return settings
 
@@ -343,8 +365,7 @@ def _pod_namespaces(reader: _Reader) -> tuple[str, ...]:
     if given or not watched:
         return given
     own = reader.read("POD_NAMESPACE", "", str, "a namespace")
-    deployment = reader.read("WORKERJOBS_WORKER_DEPLOYMENT", "", str, "a name").partition("/")[0]
-    return tuple(dict.fromkeys(name for name in (*watched, own, deployment) if name))
+    return tuple(dict.fromkeys(name for name in (*watched, own) if name))
 
 
 def _backlog_token(reader: _Reader) -> str | None:

@@ -14,7 +14,6 @@ import yaml
 from tests.support.cluster.controlplane import Cluster, shared_cluster
 from tests.support.operators import (
     MANIFESTS,
-    Operator,
     Operators,
     WorkerJobs,
     eventually,
@@ -23,6 +22,7 @@ from tests.support.operators import (
     operators,
     workerjob,
 )
+from tests.support.pools import WorkerPools
 from tests.support.table import count_rows
 
 pytestmark = pytest.mark.cluster
@@ -33,7 +33,6 @@ SAMPLES = [
     for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8"))
 ]
 INSTALLED = "workerjobs"
-WORKERS = f"{INSTALLED}/workerjobs-worker"
 
 
 def expected_state(sample: dict[str, Any]) -> str:
@@ -100,12 +99,17 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def installed_variables(cluster: Cluster) -> dict[str, str]:
-    """The environment that the installed operator has, but for what belongs to its pod."""
+def installed_variables(cluster: Cluster, folder: Path) -> dict[str, str]:
+    """The environment that the installed operator has, but for what belongs to its pod, and its default pool's spec."""
     read = cluster.kubectl("get", "deployment/workerjobs-operator", "-n", INSTALLED, "-o", "json").stdout
     (container,) = json.loads(read)["spec"]["template"]["spec"]["containers"]
     variables = {each["name"]: each["value"] for each in container["env"] if "value" in each}
-    return {name: value for name, value in variables.items() if not name.startswith("WORKER_HEALTH")}
+    configured = json.loads(cluster.kubectl("get", "configmap/workerjobs-pool", "-n", INSTALLED, "-o", "json").stdout)
+    file = folder / "pool.yaml"
+    file.write_text(configured["data"]["pool.yaml"])
+    given = {name: value for name, value in variables.items() if not name.startswith("WORKER_HEALTH")}
+    assert given["WORKERJOBS_DEFAULT_POOL"] == "/etc/workerjobs/pool.yaml"
+    return given | {"WORKERJOBS_DEFAULT_POOL": str(file), "POD_NAMESPACE": INSTALLED}
 
 
 @pytest.fixture
@@ -115,12 +119,6 @@ def installed(tmp_path: Path, own_cluster: Cluster, database_url: str) -> Iterat
     kubeconfig = kubeconfig_with_token(own_cluster, token, tmp_path / "kubeconfig")
     with operators(tmp_path, kubeconfig, database_url, "", WORKERJOBS_POD_NAMESPACES=INSTALLED) as started:
         yield started
-
-
-def replicas(cluster: Cluster, deployment: str = WORKERS) -> int:
-    namespace, _, name = deployment.partition("/")
-    read = cluster.kubectl("get", f"deployment/{name}", "-n", namespace, "-o", "jsonpath={.spec.replicas}")
-    return int(read.stdout)
 
 
 def make_node(cluster: Cluster, name: str, cpu: str, **spec: Any) -> None:
@@ -148,10 +146,10 @@ def wait_for_taints(cluster: Cluster, name: str, *, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_installed_operator_has_the_rights_that_it_needs(own_cluster: Cluster, installed: Operators) -> None:
-    variables = installed_variables(own_cluster)
-    assert variables["WORKERJOBS_WORKER_DEPLOYMENT"] == WORKERS
-    operator = installed.start(**variables)
+def test_installed_operator_has_the_rights_that_it_needs(
+    own_cluster: Cluster, installed: Operators, tmp_path: Path
+) -> None:
+    operator = installed.start(**installed_variables(own_cluster, tmp_path))
     elsewhere = [WorkerJobs(own_cluster, "shop"), WorkerJobs(own_cluster, "default")]
     for jobs in elsewhere:
         jobs.apply(workerjob("a"))
@@ -160,75 +158,48 @@ def test_installed_operator_has_the_rights_that_it_needs(own_cluster: Cluster, i
         jobs.apply(workerjob("gone", {"type": "report", "cancel": True, "ttlSecondsAfterFinished": 0}))
         jobs.kubectl("wait", "--for=delete", "wj/gone", "--timeout=50s")
         eventually(lambda jobs=jobs: "Accepted" in jobs.kubectl("get", "events").stdout)  # type: ignore[misc]
-    eventually(lambda: replicas(own_cluster) == int(variables["WORKER_COUNT"]))
-    # An apply of the installation leaves the number alone, and someone's own number is put right.
-    own_cluster.kubectl("apply", "-f", str(MANIFESTS / "install"))
-    assert replicas(own_cluster) == int(variables["WORKER_COUNT"])
-    own_cluster.kubectl("scale", "deployment/workerjobs-worker", "-n", INSTALLED, "--replicas=7")
-    eventually(lambda: replicas(own_cluster) == int(variables["WORKER_COUNT"]))
+    ours, theirs = WorkerPools(own_cluster, INSTALLED), WorkerPools(own_cluster, "shop")
+    ours.wait_for_replicas(2)
+    # Someone's own number is put right, and pools of other namespaces are served.
+    own_cluster.kubectl("scale", "deployment/workerjobs-pool-default", "-n", INSTALLED, "--replicas=7")
+    ours.wait_for_replicas(2)
+    theirs.apply("reports", workerCount=1)
+    theirs.wait_for_replicas(1, "reports")
+    # Its pods' own template is one that the namespace's rules of safety let through.
+    ours.wait_for_pods(2)
     for jobs in elsewhere:
         jobs.delete("a")
+    own_cluster.kubectl("delete", "wp", "reports", "-n", "shop")
     operator.stop()
     assert operator.complaints() == []
 
 
 @pytest.mark.slow
-def test_workers_are_scaled_to_what_fits_the_nodes(own_cluster: Cluster, installed: Operators) -> None:
-    read = own_cluster.kubectl("get", "deployment/workerjobs-worker", "-n", INSTALLED, "-o", "json").stdout
-    (container,) = json.loads(read)["spec"]["template"]["spec"]["containers"]
-    assert container["resources"]["requests"]["cpu"] == "250m"
-    operator = installed.start(WORKER_COUNT="cpus", WORKERJOBS_WORKER_DEPLOYMENT=WORKERS)
-    eventually(lambda: replicas(own_cluster) == 1)
+def test_pool_of_cpus_has_what_fits_the_nodes(own_cluster: Cluster, installed: Operators) -> None:
+    operator = installed.start()
+    pools = WorkerPools(own_cluster, "shop")
+    pools.apply(workerCount="cpus")  # 250m a pod
+    pools.wait_for_replicas(1)
+    assert pools.wait_for_status(desired=1)["reason"] == "NoNodeFits"
 
     make_node(own_cluster, "big", "2")
     wait_for_taints(own_cluster, "big", count=0)
-    eventually(lambda: replicas(own_cluster) == 8)
+    pools.wait_for_replicas(8)
     make_node(own_cluster, "small", "1100m")
     wait_for_taints(own_cluster, "small", count=0)
-    eventually(lambda: replicas(own_cluster) == 12)
+    pools.wait_for_replicas(12)
     make_node(own_cluster, "tainted", "64", taints=[{"key": "gpu", "effect": "NoSchedule"}])
     own_cluster.kubectl("cordon", "small")
-    eventually(lambda: replicas(own_cluster) == 8)
+    pools.wait_for_replicas(8)
+    status = pools.wait_for_status(desired=8)
+    assert status["message"] == "8 pods fit the 1 of 3 nodes that they may run on (0.250 CPUs a pod)"
+    pools.patch(template={"spec": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}, maxWorkers=20)
+    pools.wait_for_replicas(20)
     own_cluster.kubectl("delete", "node", "big", "small", "tainted")
-    eventually(lambda: replicas(own_cluster) == 1)
+    pools.wait_for_replicas(1)
+    own_cluster.kubectl("delete", "wp", "default", "-n", "shop")
     operator.stop()
     assert operator.complaints() == []
-    scaled = [each["message"] for each in operator.said() if each["message"].startswith("Scaled")]
-    assert scaled[-1] == (
-        "Scaled the workers (workerjobs/workerjobs-worker) from 8 to 1: "
-        "0 pods fit the 0 of 0 nodes that they may run on (0.250 CPUs a pod); one is kept"
-    )
-
-
-def said_of_scaling(operator: Operator) -> list[str]:
-    return [each for each in operator.complaints() if each.startswith("The workers can't be scaled")]
-
-
-@pytest.mark.slow
-def test_missing_rights_to_scale_are_said_once_and_the_number_stays(own_cluster: Cluster, installed: Operators) -> None:
-    before = replicas(own_cluster)
-    own_cluster.kubectl("delete", "clusterrolebinding", "workerjobs-operator-nodes")
-    try:
-        nodes = installed.start(WORKER_COUNT="cpus", WORKERJOBS_WORKER_DEPLOYMENT=WORKERS)
-        missing = installed.start(WORKER_COUNT="3", WORKERJOBS_WORKER_DEPLOYMENT="shop/nothing")
-        jobs = WorkerJobs(own_cluster, "shop")
-        jobs.apply(workerjob("b"))
-        jobs.wait("b", "Pending")
-        (sentence,) = eventually(lambda: said_of_scaling(nodes))
-        assert sentence.startswith(
-            "The workers can't be scaled, their number stays as it is: The Kubernetes API refuses GET /api/v1/nodes: "
-            'nodes is forbidden: User "system:serviceaccount:workerjobs:workerjobs-operator" cannot list'
-        )
-        (sentence,) = eventually(lambda: said_of_scaling(missing))
-        assert "GET /apis/apps/v1/namespaces/shop/deployments/nothing" in sentence
-        # At least one more step, which has nothing new to say.
-        own_cluster.kubectl("apply", "-f", str(MANIFESTS / "install"))
-        eventually(lambda: any("can be scaled again" in each["message"] for each in nodes.said()))
-        assert len(said_of_scaling(nodes)) == 1
-        assert len(said_of_scaling(missing)) == 1
-        assert before >= 1
-    finally:
-        own_cluster.kubectl("apply", "-f", str(MANIFESTS / "install"))
 
 
 @pytest.mark.slow
@@ -236,7 +207,7 @@ def test_definition_that_is_missing_is_said_and_waited_for(own_cluster: Cluster,
     """Also when it is removed under a running operator, with all that it defined."""
     own_cluster.kubectl("delete", "-f", str(MANIFESTS / "crds"))
     operator = installed.start()
-    sentence = "the cluster knows no WorkerJobs, apply manifests/crds first"
+    sentence = "the cluster knows no WorkerJobs or WorkerPools, apply manifests/crds first"
     eventually(lambda: any(sentence in each for each in operator.complaints()))
     jobs = WorkerJobs(own_cluster, "shop")
     for name in ("a", "b"):

@@ -436,7 +436,8 @@ def test_right_that_is_missing_is_said_in_a_sentence(
     # Each is said once.
     for sentence, said in zip(sorted(sentences), sorted(operator.complaints()), strict=True):
         assert said.startswith(sentence)
-    jobs.kubectl("create", "role", "jobs", "--verb=list,watch", "--resource=workerjobs.quickdapp.xyz")
+    both = "workerjobs.quickdapp.xyz,workerpools.quickdapp.xyz"
+    jobs.kubectl("create", "role", "jobs", "--verb=list,watch", f"--resource={both}")
     jobs.kubectl("create", "role", "status", "--verb=patch", "--resource=workerjobs.quickdapp.xyz/status")
     for role in ("jobs", "status"):
         jobs.kubectl("create", "rolebinding", role, f"--role={role}", f"--serviceaccount={jobs.namespace}:default")

@@ -46,11 +46,12 @@ def workerjob(name: str, spec: dict[str, Any] | None = None, **metadata: Any) ->
 
 
 def install_definition(cluster: Cluster) -> None:
-    """Make WorkerJobs known to a cluster; harmless where they are."""
+    """Make WorkerJobs and WorkerPools known to a cluster; harmless where they are."""
     # Several test processes may do so at once, of which kubectl lets one.
     eventually(lambda: cluster.kubectl("apply", "-f", str(MANIFESTS / "crds"), check=False).returncode == 0)
-    cluster.kubectl("wait", "--for=condition=Established", "crd/workerjobs.quickdapp.xyz", "--timeout=30s")
-    eventually(lambda: cluster.kubectl("get", "workerjobs", check=False).returncode == 0)
+    for plural in ("workerjobs", "workerpools"):
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.quickdapp.xyz", "--timeout=30s")
+    eventually(lambda: cluster.kubectl("get", "workerjobs,workerpools", check=False).returncode == 0)
 
 
 def kubeconfig_with_token(cluster: Cluster, token: str, file: Path) -> Path:

@@ -28,9 +28,10 @@ def test_nothing_set_gives_the_defaults() -> None:
     assert settings.renew_seconds * 3 <= settings.lease_seconds
 
 
-def test_operator_leaves_the_deployment_alone_where_nothing_is_set() -> None:
+def test_operator_has_no_default_pool_where_nothing_is_set() -> None:
     settings = operator_settings({})
-    assert (settings.worker_count, settings.worker_deployment) == (None, None)
+    assert (settings.worker_count, settings.default_pool) == (None, None)
+    assert (settings.database_secret, settings.chain_secret) == ("workerjobs-database", "workerjobs-chain")
     assert (settings.namespaces, settings.cluster_id) == ((), None)
 
 
@@ -105,8 +106,8 @@ def test_all_problems_are_reported_at_once() -> None:
         worker_settings(bad)
     assert sorted(problem.partition("=")[0].split()[0] for problem in raised.value.problems) == sorted(bad)
     with pytest.raises(InvalidSettingsError) as raised:
-        operator_settings(bad | {"WORKERJOBS_WORKER_DEPLOYMENT": "workers"})
-    assert len(raised.value.problems) == 5
+        operator_settings(bad)
+    assert len(raised.value.problems) == 4
 
 
 @pytest.mark.parametrize(
@@ -120,17 +121,11 @@ def test_refused_database_url_is_not_repeated(text: str) -> None:
         assert str(raised.value).startswith("DATABASE_URL is not accepted: give postgresql://")
 
 
-@pytest.mark.parametrize("text", ["workers", "/workers", "shop/", "a/b/c"])
-def test_worker_deployment_needs_namespace_and_name(text: str) -> None:
-    with pytest.raises(InvalidSettingsError, match="namespace/name"):
-        operator_settings({"WORKERJOBS_WORKER_DEPLOYMENT": text})
-
-
-def test_operators_worker_count_needs_a_deployment_to_scale() -> None:
-    with pytest.raises(InvalidSettingsError, match="WORKER_COUNT needs WORKERJOBS_WORKER_DEPLOYMENT"):
-        operator_settings({"WORKER_COUNT": "2"})
-    settings = operator_settings({"WORKER_COUNT": "cpus", "WORKERJOBS_WORKER_DEPLOYMENT": "shop/workers"})
-    assert (settings.worker_count, settings.worker_deployment) == ("cpus", "shop/workers")
+@pytest.mark.parametrize(("text", "count"), [("2", 2), ("cpus", "cpus"), ("auto", "auto")])
+def test_operators_worker_count_is_the_default_pools(text: str, count: object) -> None:
+    assert operator_settings({"WORKER_COUNT": text}).worker_count == count
+    with pytest.raises(InvalidSettingsError, match='or "auto"'):
+        operator_settings({"WORKER_COUNT": "many"})
 
 
 def test_direct_url_stands_beside_the_other_one() -> None:

@@ -14,6 +14,7 @@ from workerjobs.cli.doctor import doctor
 from workerjobs.cli.job_types import list_types
 from workerjobs.cli.jobs import cancel, list_jobs, retry, show
 from workerjobs.cli.limits import limit, pause, pauses, resume, workers
+from workerjobs.cli.pool import pool
 from workerjobs.cli.roles import migrate, operate, worker
 from workerjobs.cli.submit import submit
 
@@ -60,3 +61,4 @@ commands.command("pause")(pause)
 commands.command("resume")(resume)
 commands.command("pauses")(pauses)
 commands.add_typer(limit, name="limit")
+commands.add_typer(pool, name="pool")

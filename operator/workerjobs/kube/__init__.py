@@ -1,5 +1,5 @@
-"""The operator: mirrors WorkerJob resources into the table and rows back into their status, and scales the workers.
+"""The operator: mirrors WorkerJobs into the table and rows back into their status, and runs the workers of WorkerPools.
 
-`workerjob` and `reconcile` and the decision in `autoscaler` are pure; `handlers` is the only home of kopf, `client` the
-only one of the kubernetes package.
+`workerjob`, `reconcile`, `workerpool`, `poolplan`, `poolspec` and `merge` are pure; `handlers` is the only home of
+kopf, `client` the only one of the kubernetes package.
 """

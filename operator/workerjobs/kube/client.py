@@ -20,8 +20,9 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from workerjobs.errors import ClusterError, ClusterUnavailableError
+from workerjobs.kube import workerpool
 from workerjobs.kube.workerjob import GROUP, PLURAL, VERSION
-from workerjobs.ports import Seen, WorkerDeployment
+from workerjobs.ports import Seen
 
 PAGE = 500
 """Objects a LIST request."""
@@ -32,11 +33,17 @@ WATCH_SECONDS = 60.0
 """How long a watch goes on before it is asked for again, so that one that was cut without a word is noticed."""
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=WATCH_SECONDS + 10)
 
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _JSON = "application/json"
 _NAMES_ONLY = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _NAME_ONLY = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _JSON_PATCH = "application/json-patch+json"
 _MERGE_PATCH = "application/merge-patch+json"
+_APPLY_PATCH = "application/apply-patch+yaml"
+FIELD_MANAGER = "workerjobs-operator"
+"""Whose the fields are that the operator applies."""
+DEFAULT_POOL_MANAGER = "workerjobs-default-pool"
+"""Whose the fields of the default pool are, as long as nobody else sets them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,17 @@ class KubernetesCluster:
         """
         return cls(ApiClient(await _load_configuration()), on_call, before_write)
 
+    @property
+    def usual_namespace(self) -> str:
+        """See `PoolCluster.usual_namespace`."""
+        if _NAMESPACE_FILE.is_file() and not os.environ.get("KUBECONFIG"):
+            return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+        try:
+            _, active = config.list_kube_config_contexts(config_file=_kubeconfig())
+        except (config.ConfigException, ClusterError, OSError):
+            return "default"
+        return str(active["context"].get("namespace") or "default")
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
@@ -113,7 +131,7 @@ class KubernetesCluster:
             if error.status == 404:
                 return False
             raise
-        return PLURAL in [resource["name"] for resource in resources]
+        return {PLURAL, workerpool.PLURAL} <= {resource["name"] for resource in resources}
 
     async def workerjob_uids(self, namespaces: Sequence[str]) -> frozenset[str]:
         """See `Cluster.workerjob_uids`."""
@@ -126,14 +144,18 @@ class KubernetesCluster:
 
     async def write_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> int | None:
         """See `Cluster.write_status`."""
-        path = f"{_workerjobs_path(namespace)}/{quote(name)}/status"
+        return await self._write_status(f"{_workerjobs_path(namespace)}/{quote(name)}", uid, status)
+
+    async def _write_status(self, path: str, uid: str, status: Mapping[str, Any]) -> int | None:
         # Not a merge patch, which would mix the results of two runs and drop what is null in them.
         patch = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
         ]
         try:
-            written = await self._call("PATCH", path, body=patch, content_type=_JSON_PATCH, accept=_NAME_ONLY)
+            written = await self._call(
+                "PATCH", f"{path}/status", body=patch, content_type=_JSON_PATCH, accept=_NAME_ONLY
+            )
         except _RefusedError as error:
             # A failed test is answered with 422, as an invalid object is, but names none.
             if error.status == 404 or (error.status == 422 and not error.details):
@@ -171,16 +193,55 @@ class KubernetesCluster:
             if error.status not in (404, 409) and not _is_terminating(error):
                 raise
 
-    async def read_deployment(self, namespace: str, name: str) -> WorkerDeployment:
-        """See `Cluster.read_deployment`."""
-        deployment = await self._call("GET", _deployment_path(namespace, name))
-        spec = deployment["spec"]
-        return WorkerDeployment(replicas=spec.get("replicas", 1), pod=spec["template"]["spec"])
+    # --- worker pools
 
-    async def scale_deployment(self, namespace: str, name: str, replicas: int) -> None:
-        """See `Cluster.scale_deployment`."""
-        path = f"{_deployment_path(namespace, name)}/scale"
-        await self._call("PATCH", path, body={"spec": {"replicas": replicas}}, content_type=_MERGE_PATCH)
+    async def list_workerpools(self, namespaces: Sequence[str]) -> list[Mapping[str, Any]]:
+        """See `PoolCluster.list_workerpools`."""
+        paths = [_workerpools_path(namespace) for namespace in namespaces] or [_workerpools_path(None)]
+        return [item for path in paths async for item in self._list(path)]
+
+    async def read_workerpool(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """See `PoolCluster.read_workerpool`."""
+        return await self._find_object(f"{_workerpools_path(namespace)}/{quote(name)}")
+
+    async def write_pool_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> int | None:
+        """See `PoolCluster.write_pool_status`."""
+        return await self._write_status(f"{_workerpools_path(namespace)}/{quote(name)}", uid, status)
+
+    async def apply_workerpool(self, manifest: Mapping[str, Any]) -> frozenset[str]:
+        """See `PoolCluster.apply_workerpool`."""
+        metadata = manifest["metadata"]
+        path = (
+            f"{_workerpools_path(metadata['namespace'])}/{quote(metadata['name'])}?fieldManager={DEFAULT_POOL_MANAGER}"
+        )
+        try:
+            await self._call("PATCH", path, body=manifest, content_type=_APPLY_PATCH)
+        except _RefusedError as error:
+            causes = error.details.get("causes") or ()
+            if error.status == 409 and causes:
+                return frozenset(cause["field"] for cause in causes if "field" in cause)
+            raise
+        return frozenset()
+
+    async def patch_workerpool(self, namespace: str, name: str, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """See `PoolCluster.patch_workerpool`."""
+        path = f"{_workerpools_path(namespace)}/{quote(name)}"
+        return await self._find_object(path, method="PATCH", body={"spec": spec}, content_type=_MERGE_PATCH)
+
+    async def find_deployment(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """See `PoolCluster.find_deployment`."""
+        return await self._find_object(_deployment_path(namespace, name))
+
+    async def apply_deployment(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `PoolCluster.apply_deployment`."""
+        metadata = manifest["metadata"]
+        path = f"{_deployment_path(metadata['namespace'], metadata['name'])}?fieldManager={FIELD_MANAGER}&force=true"
+        return await self._call("PATCH", path, body=manifest, content_type=_APPLY_PATCH)
+
+    async def list_pods(self, namespace: str, selector: str) -> list[Mapping[str, Any]]:
+        """See `PoolCluster.list_pods`."""
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods?labelSelector={quote(selector, safe='')}"
+        return [pod async for pod in self._list(path)]
 
     async def list_nodes(self) -> list[Mapping[str, Any]]:
         """See `Cluster.list_nodes`."""
@@ -243,10 +304,10 @@ class KubernetesCluster:
 
     # --- calls
 
-    async def _find_object(self, path: str, patience: float = TIMEOUT_SECONDS) -> dict[str, Any] | None:
-        """Read an object that need not be there."""
+    async def _find_object(self, path: str, *, method: str = "GET", **options: Any) -> dict[str, Any] | None:
+        """Make a request about an object that need not be there; None where it is not."""
         try:
-            return await self._call("GET", path, patience=patience)
+            return await self._call(method, path, **options)
         except _RefusedError as error:
             # Of a name that nothing has; a path that is not served has no details.
             if error.status == 404 and error.details:
@@ -293,7 +354,8 @@ class KubernetesCluster:
         """Read all pages of a list, which are of one moment; an error is raised, not taken for the end."""
         token = ""
         while True:
-            page = await self._call("GET", f"{path}?limit={PAGE}&continue={quote(token, safe='')}", accept=accept)
+            start = f"{path}{'&' if '?' in path else '?'}limit={PAGE}&continue={quote(token, safe='')}"
+            page = await self._call("GET", start, accept=accept)
             for item in page["items"] or ():  # null where a list of names is empty
                 yield item
             token = page["metadata"].get("continue") or ""
@@ -373,7 +435,7 @@ class KubernetesCluster:
         if response.status >= 500 or response.status == 429:
             raise ClusterUnavailableError(f"The Kubernetes API can't serve {what} now: {message}")
         if response.status == 404 and path.startswith(f"/apis/{GROUP}/") and "details" not in said:
-            message = "the cluster knows no WorkerJobs, apply manifests/crds first"
+            message = "the cluster knows no WorkerJobs or WorkerPools, apply manifests/crds first"
         raise _RefusedError(f"The Kubernetes API refuses {what}: {message}", response.status, said.get("details") or {})
 
 
@@ -435,6 +497,11 @@ def _is_terminating(error: _RefusedError) -> bool:
 def _workerjobs_path(namespace: str | None) -> str:
     scope = f"/namespaces/{quote(namespace)}" if namespace is not None else ""
     return f"/apis/{GROUP}/{VERSION}{scope}/{PLURAL}"
+
+
+def _workerpools_path(namespace: str | None) -> str:
+    scope = f"/namespaces/{quote(namespace)}" if namespace is not None else ""
+    return f"/apis/{GROUP}/{VERSION}{scope}/{workerpool.PLURAL}"
 
 
 def _deployment_path(namespace: str, name: str) -> str:

@@ -12,19 +12,20 @@ import contextlib
 import logging
 import re
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import kopf
 
 from workerjobs.errors import ClusterError
-from workerjobs.kube.autoscaler import Autoscaler
+from workerjobs.kube import workerpool
 from workerjobs.kube.client import load_credentials, version_of
 from workerjobs.kube.election import Election
 from workerjobs.kube.mirror import Mirror
+from workerjobs.kube.pools import Pools
 from workerjobs.kube.workerjob import GROUP, PLURAL, VERSION
 from workerjobs.kube.workerpods import WorkerPods
-from workerjobs.ports import NoticeSource
+from workerjobs.ports import Notice, NoticeSource
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ STOP_SECONDS = 10.0
 async def run(
     mirror: Mirror,
     notices: NoticeSource,
-    autoscaler: Autoscaler | None,
+    pools: Pools,
     pods: WorkerPods,
     namespaces: Sequence[str],
     stop: asyncio.Event,
@@ -47,9 +48,9 @@ async def run(
     Who stands by watches as the leader does, so that it knows everything when it takes over, and acts on nothing.
 
     Args:
-        mirror: Told of events.
+        mirror: Told of events of WorkerJobs.
         notices: What the database announces.
-        autoscaler: Scales the workers; None leaves them alone.
+        pools: Told of events of WorkerPools.
         pods: Looks after the workers in pods.
         namespaces: Watched ones; none means all.
         stop: Ends it.
@@ -59,15 +60,20 @@ async def run(
     Raises:
         LeadershipLostError: It acted, and may not any more.
     """
-    watch = Watch(namespaces, lambda kind, manifest: _tell(mirror, kind, manifest))
+    watch = Watch(
+        namespaces,
+        {
+            PLURAL: lambda kind, manifest: _tell(mirror.resource_seen, mirror.resource_deleted, kind, manifest),
+            workerpool.PLURAL: lambda kind, manifest: _tell(pools.pool_seen, pools.pool_deleted, kind, manifest),
+        },
+    )
 
     async def act() -> None:
         if election is not None:
             await election.leads.wait()
         await begin()
-        await _together(
-            mirror.run(), mirror.listen(notices), pods.run(), *([autoscaler.run()] if autoscaler is not None else [])
-        )
+        heard = _Overheard(notices, pools.notice)
+        await _together(mirror.run(), mirror.listen(heard), pods.run(), pools.run())
 
     always = [mirror.live(), *pods.watching()]
     if election is None:
@@ -95,23 +101,45 @@ async def _together(*parts: Coroutine[Any, Any, None], until: asyncio.Event | No
         await asyncio.wait(waiting)
 
 
-def _tell(mirror: Mirror, kind: str | None, manifest: Mapping[str, Any]) -> None:
+OnEvent = Callable[[str | None, Mapping[str, Any]], None]
+
+
+def _tell(
+    seen: Callable[[Mapping[str, Any], int], None],
+    deleted: Callable[[str], None],
+    kind: str | None,
+    manifest: Mapping[str, Any],
+) -> None:
     if kind == "DELETED":
-        mirror.resource_deleted(manifest["metadata"]["uid"])
+        deleted(manifest["metadata"]["uid"])
     else:
-        mirror.resource_seen(manifest, version_of(manifest))
+        seen(manifest, version_of(manifest))
+
+
+class _Overheard:
+    """Notices that somebody else hears as well."""
+
+    def __init__(self, source: NoticeSource, hear: Callable[[Notice], None]) -> None:
+        self._source = source
+        self._hear = hear
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        """See `NoticeSource.notices`."""
+        async for notice in self._source.notices():
+            self._hear(notice)
+            yield notice
 
 
 class Watch:
-    """Watches WorkerJobs, and tells of each event in the loop that it was made for.
+    """Watches our resources, and tells of each event in the loop that it was made for.
 
     Args:
         namespaces: Watched ones; none means all.
-        on_event: Told the event's type (``DELETED``, ``ADDED``, ``MODIFIED``; None for what is there at the start) and
-            the resource's manifest.
+        on_event: For each kind of resource, by its plural name: told the event's type (``DELETED``, ``ADDED``,
+            ``MODIFIED``; None for what is there at the start) and the resource's manifest.
     """
 
-    def __init__(self, namespaces: Sequence[str], on_event: Callable[[str | None, Mapping[str, Any]], None]) -> None:
+    def __init__(self, namespaces: Sequence[str], on_event: Mapping[str, OnEvent]) -> None:
         self._namespaces = namespaces
         self._on_event = on_event
 
@@ -140,7 +168,7 @@ class Watch:
         try:
             asyncio.run(self._watch(loop, stop))
         except Exception as error:  # noqa: BLE001  # whatever ends kopf is said, and it is started again
-            log.warning("Watching WorkerJobs was interrupted: %s", _brief(error))
+            log.warning("Watching the cluster was interrupted: %s", _brief(error))
         finally:
             with contextlib.suppress(RuntimeError):  # the other loop may be closed
                 loop.call_soon_threadsafe(ended.set)
@@ -152,10 +180,14 @@ class Watch:
         async def log_in(**_: Any) -> kopf.ConnectionInfo:
             return await _connection()
 
-        # Only low-level events: handlers for changes would put finalizers and annotations onto the resources.
-        @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-        async def tell(event: Mapping[str, Any], **_: Any) -> None:
-            loop.call_soon_threadsafe(self._on_event, event["type"], event["object"])
+        def tell_of(plural: str, on_event: OnEvent) -> None:
+            # Only low-level events: handlers for changes would put finalizers and annotations onto the resources.
+            @kopf.on.event(GROUP, VERSION, plural, registry=registry)
+            async def tell(event: Mapping[str, Any], **_: Any) -> None:
+                loop.call_soon_threadsafe(on_event, event["type"], event["object"])
+
+        for plural, on_event in self._on_event.items():
+            tell_of(plural, on_event)
 
         settings = kopf.OperatorSettings()
         settings.posting.enabled = False

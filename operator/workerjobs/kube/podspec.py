@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from workerjobs.domain.scaling import ALLOCATABLE_CPUS, NO_NODE_FITS, ScalingDecision
+
 _SUFFIXES = {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),
@@ -80,6 +82,32 @@ def may_run_on(pod: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
         return True
     fields = {"metadata.name": node["metadata"]["name"]}
     return any(_matches_term(term, labels, fields) for term in required.get("nodeSelectorTerms") or ())
+
+
+def fitting_replicas(pod: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> ScalingDecision:
+    """Decide how many worker pods "cpus" means.
+
+    Args:
+        pod: The pod template's spec. A pod that asks for no CPU is counted as one CPU.
+        nodes: All nodes.
+
+    Returns:
+        The sum, over the nodes that the pods may be scheduled to, of how many of them fit the node's allocatable CPUs;
+        at least 1.
+    """
+    asked = cpu_request(pod)
+    request = asked or Decimal(1)
+    usable = [node for node in nodes if may_run_on(pod, node)]
+    fitting = sum(int(_allocatable_cpus(node) // request) for node in usable)
+    how = f"{request:f} CPUs a pod" + ("" if asked else ", taken as they ask for none")
+    message = f"{fitting} pods fit the {len(usable)} of {len(nodes)} nodes that they may run on ({how})"
+    if fitting == 0:
+        return ScalingDecision(1, NO_NODE_FITS, f"{message}; one is kept")
+    return ScalingDecision(fitting, ALLOCATABLE_CPUS, message)
+
+
+def _allocatable_cpus(node: Mapping[str, Any]) -> Decimal:
+    return parse_quantity(((node.get("status") or {}).get("allocatable") or {}).get("cpu", 0))
 
 
 def _cpu(owner: Mapping[str, Any]) -> Decimal | None:

@@ -6,10 +6,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from workerjobs.domain.job import Job, JobState
+from workerjobs.kube.conditions import condition as _condition
+from workerjobs.kube.conditions import conditions_of as _conditions_of
+from workerjobs.kube.conditions import moment_text as _moment
+from workerjobs.kube.conditions import timed as _timed
 from workerjobs.ports import RunCounts
 
 RESULT_LIMIT_BYTES = 4096
@@ -281,28 +285,3 @@ def _suspended(held_by: str | None, previous: Mapping[str, Any]) -> dict[str, st
 def _brief(error: str | None) -> str:
     text = error or ""
     return text if len(text) <= 200 else text[:199] + "…"
-
-
-def _condition(name: str, status: bool, reason: str, message: str) -> dict[str, str]:
-    return {"type": name, "status": str(status), "reason": reason, "message": message}
-
-
-def _timed(found: Sequence[dict[str, str]], previous: Mapping[str, Any], now: datetime) -> list[dict[str, str]]:
-    """Add to each condition when its status last changed."""
-    earlier = _conditions_of(previous)
-    timed = []
-    for each in found:
-        before = earlier.get(each["type"])
-        is_same = before is not None and before["status"] == each["status"]
-        timed.append(
-            each | {"lastTransitionTime": before["lastTransitionTime"] if before and is_same else _moment(now)}
-        )
-    return timed
-
-
-def _conditions_of(status: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    return {each["type"]: each for each in status.get("conditions", ())}
-
-
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

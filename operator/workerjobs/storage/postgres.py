@@ -1,4 +1,4 @@
-"""The table of jobs in Postgres: `JobStore` and `ResourceStore` over one connection."""
+"""The table of jobs in Postgres: `JobStore`, `ResourceStore` and `PoolStore` over one connection."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from workerjobs.domain.job import Job, NewJob, ResourceRef, check_job, check_nam
 from workerjobs.domain.lifecycle import MAX_RESCUES, Beginning, Settlement
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.planning import Plan, UnplannedRun
+from workerjobs.domain.scaling import Backlog, Demand
 from workerjobs.errors import InvalidInputError
 from workerjobs.ports import (
     FIRST_PLACE,
@@ -30,6 +31,7 @@ from workerjobs.ports import (
     LostWorker,
     Pause,
     PodWorker,
+    PoolQuestion,
     Progress,
     Renewal,
     Rescue,
@@ -38,6 +40,7 @@ from workerjobs.ports import (
     Settled,
     StoredLimit,
     StoredResource,
+    WorkerLoad,
     WorkerOrders,
     WorkerRecord,
     WorkerStatus,
@@ -61,6 +64,11 @@ from workerjobs.storage.submitting import (
 
 Row = TypeVar("Row")
 
+MOST_COUNTED = 10_000
+"""Waiting jobs of a type are counted up to this: more of them ask for no more workers than there may be."""
+RUNS_MEASURED = 2000
+"""How many of the newest rows durations are read from."""
+
 
 MOST_COUNTED = 100_000
 """Waiting jobs of a pool are counted up to this."""
@@ -72,22 +80,28 @@ class PostgresJobStore:
     Calls from several tasks take turns. Open it with `open_store`, which also checks the schema.
     """
 
-    def __init__(self, url: str, application_name: str) -> None:
+    def __init__(self, url: str, application_name: str, namespaces: Sequence[str] = ()) -> None:
         self._url = url
         self._application_name = application_name
+        self._namespaces = text_array(namespaces) if namespaces else None
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def open(cls, url: str, application_name: str) -> PostgresJobStore:
+    async def open(cls, url: str, application_name: str, namespaces: Sequence[str] = ()) -> PostgresJobStore:
         """Connect and see that the schema fits this release.
+
+        Args:
+            url: The database.
+            application_name: What the server is told of who connects.
+            namespaces: Only jobs of WorkerJobs in these are claimed; empty: all jobs.
 
         Raises:
             DatabaseUnavailableError: No server answers at the URL.
             DatabaseRefusedError: The server refuses the account, password or database.
             SchemaError: The schema is missing, older or too new.
         """
-        store = cls(url, application_name)
+        store = cls(url, application_name, namespaces)
         try:
             await store._check_schema()
         except BaseException:
@@ -205,9 +219,21 @@ class PostgresJobStore:
         now: datetime | None = None,
     ) -> builtins.list[Job]:
         """See `JobStore.claim`; a test may give ``now`` to find rows due by then."""
-        values = _claim_values(owner, pool, limit, lease, types) | {"now": now}
+        values = self._claim_values(owner, pool, limit, lease, types) | {"now": now}
         # In the binary protocol: five moments a row are costly to write as text and to read.
         return _in_order(await self._rows("claim", values, struct_row(Job), binary=True))
+
+    def _claim_values(
+        self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str] | None
+    ) -> dict[str, Any]:
+        return {
+            "owner": owner,
+            "pool": pool,
+            "limit": limit,
+            "lease": lease,
+            "types": None if types is None else text_array(types),
+            "namespaces": self._namespaces,
+        }
 
     async def claim_limited(
         self,
@@ -220,7 +246,7 @@ class PostgresJobStore:
         asked: datetime | None = None,
     ) -> LimitedClaim:
         """See `JobStore.claim_limited`."""
-        values = _claim_values(owner, pool, limit, lease, types) | {"asked": asked}
+        values = self._claim_values(owner, pool, limit, lease, types) | {"asked": asked}
         async with self._connected() as connection:
             return await claim_limited(connection, values, after)
 
@@ -234,12 +260,12 @@ class PostgresJobStore:
         asked: datetime | None = None,
     ) -> builtins.list[Job]:
         """See `JobStore.claim_unknown`."""
-        values = _claim_values(owner, pool, limit, lease, types) | {"asked": asked}
+        values = self._claim_values(owner, pool, limit, lease, types) | {"asked": asked}
         return await self._rows("claim_unknown", values, struct_row(Job))
 
     async def next_due(self, pool: str, types: Sequence[str] | None = None) -> timedelta | None:
         """See `JobStore.next_due`."""
-        values = {"pool": pool, "types": None if types is None else text_array(types)}
+        values = {"pool": pool, "types": None if types is None else text_array(types), "namespaces": self._namespaces}
         seconds = (await self._rows("next_due", values, dict_row))[0]["seconds"]
         return None if seconds is None else timedelta(seconds=seconds)
 
@@ -418,6 +444,26 @@ class PostgresJobStore:
     async def workers(self, lease: timedelta) -> builtins.list[WorkerStatus]:
         """See `JobStore.workers`."""
         return await self._rows("workers", {"lease": lease}, class_row(WorkerStatus))
+
+    async def backlogs(self, questions: Sequence[PoolQuestion]) -> builtins.list[Backlog]:
+        """See `PoolStore.backlogs`."""
+        if not questions:
+            return []
+        values = {
+            "pools": text_array(each.pool for each in questions),
+            "ahead": [each.due_soon for each in questions],
+            "namespaces": text_array(",".join(each.namespaces) for each in questions),
+            "most": MOST_COUNTED,
+            "sample": RUNS_MEASURED,
+        }
+        demands: dict[int, builtins.list[Demand]] = defaultdict(builtins.list)
+        for row in await self._rows("backlogs", values, dict_row):
+            demands[row.pop("number")].append(Demand(**row))
+        return [Backlog(tuple(demands[number])) for number in range(1, len(questions) + 1)]
+
+    async def loads(self, pools: Sequence[str]) -> builtins.list[WorkerLoad]:
+        """See `PoolStore.loads`."""
+        return await self._rows("loads", {"pools": text_array(pools)}, class_row(WorkerLoad))
 
     async def pause(self, kind: PauseKind, name: str, reason: str | None = None) -> Pause:
         """See `JobStore.pause`."""
@@ -653,16 +699,6 @@ def _leases(leases: Sequence[Lease]) -> dict[str, Any]:
     return {
         "ids": number_array(lease.job_id for lease in leases),
         "tokens": number_array(lease.fencing_token for lease in leases),
-    }
-
-
-def _claim_values(owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str] | None) -> dict[str, Any]:
-    return {
-        "owner": owner,
-        "pool": pool,
-        "limit": limit,
-        "lease": lease,
-        "types": None if types is None else text_array(types),
     }
 
 

@@ -99,6 +99,7 @@ class Presence(Duty):
         children: How many it has.
         pod: The pod that this is in, if it is in one.
         known: The types it knows.
+        only: Of these it runs only those; empty: all.
         every: How often to show that it lives.
         is_stopping: Whether it ends: it does not count any more as one that knows its types.
         is_draining: Whether it takes no more jobs, and none is being claimed for it.
@@ -115,6 +116,7 @@ class Presence(Duty):
         children: int,
         pod: PodIdentity | None,
         known: KnownTypes,
+        only: Sequence[str],
         every: timedelta,
         is_stopping: Callable[[], bool],
         is_draining: Callable[[], bool],
@@ -129,6 +131,7 @@ class Presence(Duty):
         self._pod = pod
         self._booted = datetime.now(UTC)
         self._known = known
+        self._only = frozenset(only)
         self._every = every
         self._is_stopping_soon = is_stopping
         self._is_draining = is_draining
@@ -147,7 +150,7 @@ class Presence(Duty):
             pid=os.getpid(),
             version=self._version,
             children=self._children,
-            types=() if self._is_stopping_soon() else self._known.types,
+            types=() if self._is_stopping_soon() else tuple(self._run_types),
             schemas_json=self._known.schemas_json,
             is_draining=self._is_draining(),
             booted=self._booted,
@@ -164,9 +167,16 @@ class Presence(Duty):
     @property
     def claimable_types(self) -> Sequence[str]:
         """The types known here whose own limits the table knows: jobs of others could be claimed as without limits."""
+        types = self._run_types
         if self._known.limits == self._declared:
+            return types
+        return [name for name in types if self._known.limits.get(name) == self._declared.get(name)]
+
+    @property
+    def _run_types(self) -> Sequence[str]:
+        if not self._only:
             return self._known.types
-        return [name for name in self._known.types if self._known.limits.get(name) == self._declared.get(name)]
+        return [name for name in self._known.types if name in self._only]
 
 
 class UnknownTypes(Duty):

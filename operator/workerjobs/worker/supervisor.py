@@ -66,6 +66,10 @@ class SupervisorOptions:
 
     children: int
     pool: str = "default"
+    types: Sequence[str] = ()
+    """Only jobs of these types are run; empty: of all that are known."""
+    is_judge: bool = True
+    """Whether to fail jobs of types that no live worker knows; not where others run the other jobs of the pool."""
     lease: timedelta = timedelta(seconds=15)
     renew_every: timedelta = timedelta(seconds=5)
     rescue_every: timedelta = timedelta(seconds=RESCUE_SECONDS)
@@ -141,6 +145,7 @@ class Supervisor:
             children=options.children,
             pod=options.pod,
             known=self._known,
+            only=options.types,
             every=options.renew_every,
             is_stopping=self._stopping.is_set,
             is_draining=lambda: self._is_draining,
@@ -217,7 +222,7 @@ class Supervisor:
             self._builtins,
             self._planning,
             self._presence,
-            self._unknown,
+            *([self._unknown] if self._options.is_judge else []),
             self._rescue,
             self._heartbeat,
             self._reporting,

@@ -16,6 +16,7 @@ share (type, priority, jobs) as (
             from "workerJobs" as pending
             where pending.started is null and pending.finished is null and pending."concurrencyKey" is null
                 and pending.pool = %(pool)s and pending.type = level.type and pending.priority = level.priority
+                and {in_namespaces}
                 and pending.due <= coalesce(%(now)s::timestamptz, now())
             order by pending.due, pending.id
             limit %(limit)s
@@ -34,6 +35,7 @@ candidate as (
         from "workerJobs" as pending
         where pending.started is null and pending.finished is null and pending."concurrencyKey" is null
             and pending.pool = %(pool)s and pending.type = share.type and pending.priority = share.priority
+            and {in_namespaces}
             and pending.due <= coalesce(%(now)s::timestamptz, now())
         order by pending.due, pending.id
         limit share.jobs

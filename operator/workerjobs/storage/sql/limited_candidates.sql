@@ -108,6 +108,7 @@ candidate as (
         from "workerJobs" as pending
         where pending.started is null and pending.finished is null and pending."concurrencyKey" = key_level.key
             and pending.pool = %(pool)s and pending.type = key_level.type and pending.priority = key_level.priority
+            and {in_namespaces}
         order by pending.due, pending.id
         limit %(each)s
     ) as head
@@ -121,6 +122,7 @@ candidate as (
         from "workerJobs" as pending
         where pending.started is null and pending.finished is null and pending."concurrencyKey" is null
             and pending.pool = %(pool)s and pending.type = type_level.type and pending.priority = type_level.priority
+            and {in_namespaces}
         order by pending.due, pending.id
         limit %(limit)s
     ) as head

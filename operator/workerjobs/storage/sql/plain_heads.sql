@@ -7,6 +7,7 @@ cross join lateral (
     from "workerJobs" as pending
     where pending.started is null and pending.finished is null and pending."concurrencyKey" is null
         and pending.pool = %(pool)s and pending.type = level.type and pending.priority = level.priority
+        and {in_namespaces}
         and pending.due <= now()
     order by pending.due, pending.id
     limit %(limit)s

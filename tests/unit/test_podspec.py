@@ -1,19 +1,13 @@
-"""How many worker pods there should be."""
+"""What pods ask of nodes, and how many of them fit."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from tests.support.loop import in_loop
-from workerjobs.errors import ClusterError
-from workerjobs.kube.autoscaler import Autoscaler, desired_replicas
-from workerjobs.kube.podspec import cpu_request, may_run_on, parse_quantity
-from workerjobs.ports import WorkerDeployment
+from workerjobs.kube.podspec import cpu_request, fitting_replicas, may_run_on, parse_quantity
 
 
 def node(cpu: str = "4", **spec: Any) -> dict[str, Any]:
@@ -168,11 +162,9 @@ def test_pod_may_run_on_a_node(spec: dict[str, Any], on: dict[str, Any], expecte
 
 # --- decisions
 
-DECISIONS: list[tuple[str, int | str, dict[str, Any], list[dict[str, Any]], int, str, str]] = [
-    ("a number", 7, pod(), [], 7, "FixedNumber", "WORKER_COUNT is 7"),
+DECISIONS: list[tuple[str, dict[str, Any], list[dict[str, Any]], int, str, str]] = [
     (
         "whole nodes",
-        "cpus",
         pod("1"),
         [node("4"), node("2")],
         6,
@@ -181,7 +173,6 @@ DECISIONS: list[tuple[str, int | str, dict[str, Any], list[dict[str, Any]], int,
     ),
     (
         "what is left of a node's CPUs is not added up",
-        "cpus",
         pod("1"),
         [node("3920m"), node("1900m")],
         4,
@@ -190,7 +181,6 @@ DECISIONS: list[tuple[str, int | str, dict[str, Any], list[dict[str, Any]], int,
     ),
     (
         "thirds of a CPU are exact",
-        "cpus",
         pod("100m"),
         [node("700m")],
         7,
@@ -199,7 +189,6 @@ DECISIONS: list[tuple[str, int | str, dict[str, Any], list[dict[str, Any]], int,
     ),
     (
         "no request",
-        "cpus",
         pod(None),
         [node("4")],
         4,
@@ -208,7 +197,6 @@ DECISIONS: list[tuple[str, int | str, dict[str, Any], list[dict[str, Any]], int,
     ),
     (
         "a node that may not be used",
-        "cpus",
         pod("2"),
         [node("4"), node("8", unschedulable=True)],
         2,
@@ -217,7 +205,6 @@ DECISIONS: list[tuple[str, int | str, dict[str, Any], list[dict[str, Any]], int,
     ),
     (
         "nothing fits",
-        "cpus",
         pod("8"),
         [node("4")],
         1,
@@ -225,81 +212,23 @@ DECISIONS: list[tuple[str, int | str, dict[str, Any], list[dict[str, Any]], int,
         "0 pods fit the 1 of 1 nodes that they may run on (8 CPUs a pod); one is kept",
     ),
     (
-        "too many fit",
-        "cpus",
+        "very many fit",
         pod("10m"),
         [node("100")],
-        1000,
-        "MostAllowed",
-        "10000 pods fit the 1 of 1 nodes that they may run on (0.010 CPUs a pod); at most 1000 are made",
+        10_000,
+        "AllocatableCpus",
+        "10000 pods fit the 1 of 1 nodes that they may run on (0.010 CPUs a pod)",
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("count", "spec", "nodes", "replicas", "reason", "message"),
+    ("spec", "nodes", "replicas", "reason", "message"),
     [case[1:] for case in DECISIONS],
     ids=[case[0] for case in DECISIONS],
 )
-def test_number_of_pods_and_why(
-    count: Any, spec: dict[str, Any], nodes: list[dict[str, Any]], replicas: int, reason: str, message: str
+def test_number_of_pods_that_fit_and_why(
+    spec: dict[str, Any], nodes: list[dict[str, Any]], replicas: int, reason: str, message: str
 ) -> None:
-    decision = desired_replicas(count, spec, nodes)
+    decision = fitting_replicas(spec, nodes)
     assert (decision.replicas, decision.reason, decision.message) == (replicas, reason, message)
-
-
-# --- the loop's one step, on an API that answers as told
-
-
-class FakeApi:
-    """What scaling asks of the API; kube/ has the real one."""
-
-    def __init__(self) -> None:
-        self.replicas = 1
-        self.nodes: list[Mapping[str, Any]] | ClusterError = [node("3")]
-        self.scaled: list[int] = []
-
-    async def read_deployment(self, namespace: str, name: str) -> WorkerDeployment:
-        assert (namespace, name) == ("jobs", "worker")
-        return WorkerDeployment(self.replicas, pod())
-
-    async def scale_deployment(self, namespace: str, name: str, replicas: int) -> None:
-        self.scaled.append(replicas)
-        self.replicas = replicas
-
-    async def list_nodes(self) -> Sequence[Mapping[str, Any]]:
-        if isinstance(self.nodes, ClusterError):
-            raise self.nodes
-        return self.nodes
-
-
-@in_loop
-async def test_deployment_is_scaled_only_when_its_number_differs() -> None:
-    api = FakeApi()
-    autoscaler = Autoscaler(api, "jobs/worker", "cpus")  # type: ignore[arg-type]  # the part that scaling uses
-    for _ in range(2):
-        await autoscaler.step()
-    api.replicas = 9  # someone else scaled it
-    await autoscaler.step()
-    assert api.scaled == [3, 3]
-
-
-@in_loop
-async def test_missing_right_is_said_once_and_replicas_stay(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "workerjobs")
-    api = FakeApi()
-    api.nodes = ClusterError("nodes is forbidden")
-    autoscaler = Autoscaler(api, "jobs/worker", "cpus")  # type: ignore[arg-type]  # as above
-    for _ in range(3):
-        assert await autoscaler.step() is None
-    assert api.scaled == []
-    api.nodes = [node("1")]
-    await autoscaler.step()
-    api.nodes = ClusterError("nodes is forbidden")
-    await autoscaler.step()
-    sentence = "The workers can't be scaled, their number stays as it is: nodes is forbidden"
-    assert [record.getMessage() for record in caplog.records] == [
-        sentence,
-        "The workers can be scaled again",
-        sentence,
-    ]

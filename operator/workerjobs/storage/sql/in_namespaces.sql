@@ -1,0 +1,1 @@
+(%(namespaces)s::text[] is null or pending.namespace = any(%(namespaces)s::text[]))
