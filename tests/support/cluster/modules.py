@@ -110,6 +110,26 @@ RUNC = Module(
 )
 COREDNS = Module(TOOLS / "coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"})
 HELM = Module(TOOLS / "helm", "helm.sh/helm/v4", {"helm": "helm.sh/helm/v4/cmd/helm"})
+HELM_UNITTEST = Module(
+    TOOLS / "helm-unittest",
+    "github.com/helm-unittest/helm-unittest",
+    {"helm-unittest": "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"},
+)
+HELM_DOCS = Module(
+    TOOLS / "helm-docs",
+    "github.com/norwoodj/helm-docs",
+    {"helm-docs": "github.com/norwoodj/helm-docs/cmd/helm-docs"},
+    version_variables={"main.version": "{version}"},
+)
+KUBECONFORM = Module(
+    TOOLS / "kubeconform",
+    "github.com/yannh/kubeconform",
+    {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"},
+    first_build="half a minute",
+)
 
-MODULES = {module.name: module for module in (CONTROL_PLANE, CONTAINERD, RUNC, COREDNS, HELM)}
+MODULES = {
+    module.name: module
+    for module in (CONTROL_PLANE, CONTAINERD, RUNC, COREDNS, HELM, HELM_UNITTEST, HELM_DOCS, KUBECONFORM)
+}
 """All of them by their names."""
