@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev test test-slow lint format schema bench bench-smoke chaos-smoke clean
+.PHONY: help install demo dev test test-slow lint format schema manifests bench bench-smoke chaos-smoke clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -49,6 +49,9 @@ format: $(INSTALLED) ## Format the code
 
 schema: $(INSTALLED) ## Write storage/schema.sql anew, after a new migration
 	$(BIN)/python -m tests.support.schema
+
+manifests: $(INSTALLED) ## Write manifests/install, the chart's definitions and its README anew, after a change of the chart
+	$(BIN)/python -m tests.support.manifests
 
 bench: $(INSTALLED) ## Ours and its peers side by side into docs/benchmarks.md; ONLY=drain PEERS=ours,river for a part
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -34,6 +34,23 @@ SAMPLES = [
 ]
 INSTALLED = "workerjobs"
 WORKERS = f"{INSTALLED}/workerjobs-worker"
+# Workers of the installation are the pools'. This one is for the operator that scales a Deployment it is told of.
+WORKERS_DEPLOYMENT = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "workerjobs-worker", "namespace": INSTALLED},
+    "spec": {
+        "selector": {"matchLabels": {"app": "workers"}},
+        "template": {
+            "metadata": {"labels": {"app": "workers"}},
+            "spec": {
+                "containers": [
+                    {"name": "worker", "image": "workerjobs", "resources": {"requests": {"cpu": "250m"}}},
+                ]
+            },
+        },
+    },
+}
 
 
 def expected_state(sample: dict[str, Any]) -> str:
@@ -97,14 +114,18 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         assert "Warning" not in installed.stderr
         install_definition(cluster)
         cluster.kubectl("create", "namespace", "shop")
+        cluster.kubectl("apply", "-f", "-", input=json.dumps(WORKERS_DEPLOYMENT))
         yield cluster
 
 
-def installed_variables(cluster: Cluster) -> dict[str, str]:
-    """The environment that the installed operator has, but for what belongs to its pod."""
+def installed_variables(cluster: Cluster, folder: Path) -> dict[str, str]:
+    """The environment that the installed operator has, but for what belongs to its pod; with its pool as a file."""
+    pool = cluster.kubectl("get", "configmap/workerjobs-pool", "-n", INSTALLED, "-o", r"jsonpath={.data.pool\.yaml}")
+    (folder / "pool.yaml").write_text(pool.stdout)
     read = cluster.kubectl("get", "deployment/workerjobs-operator", "-n", INSTALLED, "-o", "json").stdout
     (container,) = json.loads(read)["spec"]["template"]["spec"]["containers"]
     variables = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    variables["WORKERJOBS_DEFAULT_POOL"] = str(folder / "pool.yaml")
     return {name: value for name, value in variables.items() if not name.startswith("WORKER_HEALTH")}
 
 
@@ -148,20 +169,19 @@ def wait_for_taints(cluster: Cluster, name: str, *, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_installed_operator_has_the_rights_that_it_needs(own_cluster: Cluster, installed: Operators) -> None:
-    variables = installed_variables(own_cluster)
-    assert variables["WORKERJOBS_WORKER_DEPLOYMENT"] == WORKERS
-    operator = installed.start(**variables)
+def test_installed_operator_has_the_rights_that_it_needs(
+    tmp_path: Path, own_cluster: Cluster, installed: Operators
+) -> None:
+    variables = installed_variables(own_cluster, tmp_path)
+    operator = installed.start(**variables, WORKER_COUNT="2", WORKERJOBS_WORKER_DEPLOYMENT=WORKERS)
     elsewhere = [WorkerJobs(own_cluster, "shop"), WorkerJobs(own_cluster, "default")]
     for jobs in elsewhere:
         jobs.apply(workerjob("a"))
         jobs.wait("a", "Pending")
-    eventually(lambda: replicas(own_cluster) == int(variables["WORKER_COUNT"]))
-    # An apply of the installation leaves the number alone, and someone's own number is put right.
-    own_cluster.kubectl("apply", "-f", str(MANIFESTS / "install"))
-    assert replicas(own_cluster) == int(variables["WORKER_COUNT"])
+    eventually(lambda: replicas(own_cluster) == 2)
+    # Someone's own number is put right.
     own_cluster.kubectl("scale", "deployment/workerjobs-worker", "-n", INSTALLED, "--replicas=7")
-    eventually(lambda: replicas(own_cluster) == int(variables["WORKER_COUNT"]))
+    eventually(lambda: replicas(own_cluster) == 2)
     for jobs in elsewhere:
         jobs.delete("a")
     operator.stop()
@@ -170,9 +190,6 @@ def test_installed_operator_has_the_rights_that_it_needs(own_cluster: Cluster, i
 
 @pytest.mark.slow
 def test_workers_are_scaled_to_what_fits_the_nodes(own_cluster: Cluster, installed: Operators) -> None:
-    read = own_cluster.kubectl("get", "deployment/workerjobs-worker", "-n", INSTALLED, "-o", "json").stdout
-    (container,) = json.loads(read)["spec"]["template"]["spec"]["containers"]
-    assert container["resources"]["requests"]["cpu"] == "250m"
     operator = installed.start(WORKER_COUNT="cpus", WORKERJOBS_WORKER_DEPLOYMENT=WORKERS)
     eventually(lambda: replicas(own_cluster) == 1)
 

@@ -106,6 +106,23 @@ app.kubernetes.io/component: worker
 {{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ .tag }}{{- end -}}
 {{- end -}}
 
+{{- define "workerjobs.ownImage" -}}
+{{- with .Values.image -}}
+{{- include "workerjobs.image" (dict "repository" .repository "tag" (default $.Chart.AppVersion .tag) "digest" .digest) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The default pool's; a digest is never another image's. */}}
+{{- define "workerjobs.workerImage" -}}
+{{- $own := .Values.image -}}
+{{- with .Values.pool.image -}}
+{{- $digest := ternary .digest $own.digest (not (empty (or .repository .tag .digest))) -}}
+{{- include "workerjobs.image" (dict "repository" (default $own.repository .repository) "tag" (default $.Chart.AppVersion (default $own.tag .tag)) "digest" $digest) -}}
+{{- else -}}
+{{- include "workerjobs.ownImage" . -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "workerjobs.databaseEnv" -}}
 - name: DATABASE_URL
   valueFrom:
