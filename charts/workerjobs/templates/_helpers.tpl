@@ -112,14 +112,12 @@ app.kubernetes.io/component: worker
 {{- end -}}
 {{- end -}}
 
-{{/* The default pool's; a digest is never another image's. */}}
+{{/* The default pool's, where it has one of its own; a digest is never another image's. */}}
 {{- define "workerjobs.workerImage" -}}
-{{- $own := .Values.image -}}
 {{- with .Values.pool.image -}}
-{{- $digest := ternary .digest $own.digest (not (empty (or .repository .tag .digest))) -}}
-{{- include "workerjobs.image" (dict "repository" (default $own.repository .repository) "tag" (default $.Chart.AppVersion (default $own.tag .tag)) "digest" $digest) -}}
-{{- else -}}
-{{- include "workerjobs.ownImage" . -}}
+{{- if or .repository .tag .digest -}}
+{{- include "workerjobs.image" (dict "repository" (default $.Values.image.repository .repository) "tag" (default $.Chart.AppVersion (default $.Values.image.tag .tag)) "digest" .digest) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
