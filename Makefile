@@ -31,6 +31,7 @@ dev: $(INSTALLED) ## The same, staying up until Ctrl-C; other workerjobs command
 
 test: $(INSTALLED) ## All tests but the slow ones, with what they need
 	$(BIN)/python -m tests.support.cluster binaries
+	$(BIN)/python -m tests.support.cluster binaries helm helm-unittest helm-docs kubeconform
 	$(BIN)/python -m tests.support.pgbouncer
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal
 

@@ -20,4 +20,8 @@ def test_every_value_is_described() -> None:
     rows = re.findall(r"^\| ([\w.]+) \| \w+ \| .* \| (.*) \|$", (CHART / "README.md").read_text(), re.MULTILINE)
     assert len(rows) > 80
     # Of an image there is nothing to say that its name does not.
-    assert [name for name, description in rows if not description.strip() and not name.endswith(("image.tag", "image.repository"))] == []
+    assert [
+        name
+        for name, description in rows
+        if not description.strip() and not name.endswith(("image.tag", "image.repository"))
+    ] == []

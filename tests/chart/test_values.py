@@ -60,7 +60,11 @@ BAD = [
     ("pool.extraVolumes", [{"name": "a"}], "at '/pool/extraVolumes/0': minProperties: got 1, want 2"),
     ("pool.extraVolumeMounts", [{"name": "a"}], "at '/pool/extraVolumeMounts/0': missing property 'mountPath'"),
     ("pool.pdb", {"maxUnavailable": "a few"}, "at '/pool/pdb/maxUnavailable': 'a few' does not match pattern"),
-    ("pool.jobFiles", {"shop.txt": ""}, 'pool.jobFiles: "shop.txt" is no Python module: give names such as shop_jobs.py'),
+    (
+        "pool.jobFiles",
+        {"shop.txt": ""},
+        'pool.jobFiles: "shop.txt" is no Python module: give names such as shop_jobs.py',
+    ),
     ("pool", {"minWorkers": 5, "maxWorkers": 2}, "pool.minWorkers (5) is above pool.maxWorkers (2)"),
     ("operator.replicas", 0.5, "at '/operator/replicas': got number, want null or integer"),
     ("image.pullPolicy", "Sometimes", "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'"),
@@ -71,7 +75,11 @@ BAD = [
     ("networkPolicy.enabled", "yes", "at '/networkPolicy/enabled': got string, want boolean"),
     ("service.port", 0, "at '/service/port': minimum: got 0, want 1"),
     ("autoscaling.mode", "vpa", "at '/autoscaling/mode': value must be one of 'none', 'hpa', 'keda'"),
-    ("autoscaling", {"minReplicas": 5, "maxReplicas": 2}, "autoscaling.minReplicas (5) is above autoscaling.maxReplicas"),
+    (
+        "autoscaling",
+        {"minReplicas": 5, "maxReplicas": 2},
+        "autoscaling.minReplicas (5) is above autoscaling.maxReplicas",
+    ),
     (
         "autoscaling",
         {"mode": "hpa", "minReplicas": 0},
@@ -93,7 +101,7 @@ def test_bad_values_are_refused_with_a_sentence(path: str, value: object, senten
 
 
 def test_all_problems_of_databases_are_said_at_once_and_no_password_is_repeated() -> None:
-    with pytest.raises(HelmError, match="there is no database: give database.existingSecret"):
+    with pytest.raises(HelmError, match=r"there is no database: give database.existingSecret"):
         render({"postgres": {"enabled": False}})
     values = {"database": {"url": "mysql://me:hunter2@db/x", "existingSecret": "mine"}, "postgres": {"enabled": True}}
     with pytest.raises(HelmError) as refused:
@@ -108,7 +116,7 @@ def test_all_problems_of_databases_are_said_at_once_and_no_password_is_repeated(
 
 
 def test_workers_by_nodes_need_the_right_to_read_them() -> None:
-    with pytest.raises(HelmError, match="pool.workerCount=cpus counts the nodes' CPUs: it needs rbac.nodes=true"):
+    with pytest.raises(HelmError, match=r"pool.workerCount=cpus counts the nodes' CPUs: it needs rbac.nodes=true"):
         render({"pool": {"workerCount": "cpus"}, "rbac": {"nodes": False}})
 
 
@@ -156,7 +164,9 @@ def test_rights_name_what_they_are_for() -> None:
 
 def test_every_name_follows_the_full_name_and_fits() -> None:
     long = "a" * 60
-    names = {each["metadata"]["name"] for each in render({"fullnameOverride": long}) if "crd" not in each["kind"].lower()}
+    names = {
+        each["metadata"]["name"] for each in render({"fullnameOverride": long}) if "crd" not in each["kind"].lower()
+    }
     ours = {name for name in names if name.startswith("a")}
     assert names - ours == {"workerjobs.quickdapp.xyz", "workerpools.quickdapp.xyz"} & names
     assert max(map(len, ours)) <= 63
@@ -164,7 +174,9 @@ def test_every_name_follows_the_full_name_and_fits() -> None:
 
 def test_two_releases_share_no_cluster_wide_name() -> None:
     def names(release: str) -> set[tuple[str, str]]:
-        text = helm("template", release, str(CHART), "--namespace", release, values={**TRIAL, "crds": {"install": False}})
+        text = helm(
+            "template", release, str(CHART), "--namespace", release, values={**TRIAL, "crds": {"install": False}}
+        )
         found = [each for each in yaml.safe_load_all(text) if each]
         return {(each["kind"], each["metadata"]["name"]) for each in found if "namespace" not in each["metadata"]}
 

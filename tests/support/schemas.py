@@ -26,7 +26,9 @@ def write_schemas(cluster: Cluster, folder: Path) -> None:
         definitions = {name: _strict(schema) for name, schema in schemas.items()}
         for name, schema in schemas.items():
             for kind in schema.get("x-kubernetes-group-version-kind", []):
-                file = f"{kind['kind'].lower()}-{kind['group'].partition('.')[0]}-{kind['version']}.json"
+                # kubeconform takes the version for the group where there is none.
+                group = kind["group"] or kind["version"]
+                file = f"{kind['kind'].lower()}-{group}-{kind['version']}.json"
                 document = {"$ref": f"#/definitions/{name}", "definitions": definitions}
                 (folder / file).write_text(json.dumps(document))
 

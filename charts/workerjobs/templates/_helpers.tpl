@@ -41,6 +41,12 @@ app.kubernetes.io/part-of: workerjobs
 {{- end }}
 {{- end -}}
 
+{{/* Annotations of pods: those given win. /tmp goes with the pod, but the cluster-autoscaler would keep the node for it.
+     Takes given and ours. */}}
+{{- define "workerjobs.podAnnotations" -}}
+{{- toYaml (merge (dict) .given .ours (dict "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes" "tmp")) -}}
+{{- end -}}
+
 {{/* name, namespace, labels and annotations. Takes root, component, name, and optionally namespace (false for what has
      none) and annotations. */}}
 {{- define "workerjobs.metadata" -}}
