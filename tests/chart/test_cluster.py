@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.support.cluster.controlplane import Cluster, shared_cluster
+from tests.support.cluster.sources import SourceError
 from tests.support.definitions import definition_files
 from tests.support.helm import CHART, TRIAL, HelmError, helm, program
 from tests.support.manifests import MANIFESTS
@@ -25,6 +26,7 @@ from tests.support.operators import (
     operators,
     workerjob,
 )
+from tests.support.require import require_or_skip
 from tests.support.schemas import LOCATION, write_schemas
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.xdist_group("chart")]
@@ -47,8 +49,12 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster that knows the resources of KEDA, Karpenter and the Prometheus operator."""
     if os.environ.get("WORKERJOBS_TEST_KUBECONFIG"):
         pytest.skip("WORKERJOBS_TEST_KUBECONFIG names a cluster, so none is started")
+    try:
+        files = definition_files(*OTHERS)
+    except SourceError as error:
+        require_or_skip("chart", f"the definitions of KEDA and Karpenter are not to be had: {error}")
     with shared_cluster(tmp_path_factory.mktemp("chart") / "cluster") as cluster:
-        for file in definition_files(*OTHERS):
+        for file in files:
             # Some are too big for the annotation of a client-side apply.
             cluster.kubectl("apply", "--server-side", "-f", str(file))
         for name in OTHERS:

@@ -155,11 +155,14 @@ def test_only_the_operator_has_a_token() -> None:
 
 def test_rights_name_what_they_are_for() -> None:
     roles = [each for each in render({}) if each["kind"] in ("Role", "ClusterRole")]
-    assert len(roles) == 7
+    assert len(roles) == 8
     for role in roles:
         for rule in role["rules"]:
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
-            assert not {"secrets", "roles", "pods/exec", "serviceaccounts/token"} & set(rule["resources"])
+            assert not {"roles", "pods/exec", "serviceaccounts/token"} & set(rule["resources"])
+        # Secrets are for workers alone, in namespaces where that role is bound.
+        may_read_secrets = any("secrets" in rule["resources"] for rule in role["rules"])
+        assert may_read_secrets == (role["metadata"]["name"] == "workerjobs-data")
 
 
 def test_every_name_follows_the_full_name_and_fits() -> None:

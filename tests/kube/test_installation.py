@@ -115,6 +115,10 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         install_definition(cluster)
         cluster.kubectl("create", "namespace", "shop")
         cluster.kubectl("apply", "-f", "-", input=json.dumps(WORKERS_DEPLOYMENT))
+        scaling = ("--verb=patch", "--resource=deployments.apps/scale", f"--namespace={INSTALLED}")
+        cluster.kubectl("create", "role", "scaling", *scaling)
+        account = f"--serviceaccount={INSTALLED}:workerjobs-operator"
+        cluster.kubectl("create", "rolebinding", "scaling", "--role=scaling", account, f"--namespace={INSTALLED}")
         yield cluster
 
 

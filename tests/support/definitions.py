@@ -1,6 +1,6 @@
 """Definitions of other projects' custom resources (KEDA, Karpenter, the Prometheus operator), from their Go modules.
 
-``tests/support/tools/crds`` pins them, with a go.sum.
+``tests/support/crds`` pins them, with a go.sum.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import subprocess
 from pathlib import Path
 
 from tests.support.cluster.gobuild import find_go
-from tests.support.cluster.modules import TOOLS
-from tests.support.cluster.sources import cache_folder, report_to_stderr
+from tests.support.cluster.sources import SourceError, cache_folder, report_to_stderr
 
-MODULE = TOOLS / "crds"
+MODULE = Path(__file__).parent / "crds"
 _FOLDERS = {
     "github.com/kedacore/keda/v2": "config/crd/bases",
     "github.com/prometheus-operator/prometheus-operator": "example/prometheus-operator-crd",
@@ -30,8 +29,7 @@ def definition_files(*names: str) -> list[Path]:
         names: Of definitions, as in ``scaledobjects.keda.sh``.
 
     Raises:
-        SourceError: There is no Go toolchain, which downloads them.
-        subprocess.CalledProcessError: They can't be downloaded; a note holds what Go said.
+        SourceError: They can't be downloaded, or there is no Go toolchain for it.
     """
     oldest = re.search(r"(?m)^go\s+(\S+)", (MODULE / "go.mod").read_text())
     assert oldest
@@ -43,11 +41,8 @@ def definition_files(*names: str) -> list[Path]:
     }
     command = [find_go(oldest[1], report_to_stderr), "mod", "download", "-json", *_FOLDERS]
     result = subprocess.run(command, cwd=MODULE, env=environment, capture_output=True, text=True, check=False)
-    try:
-        result.check_returncode()
-    except subprocess.CalledProcessError as error:
-        error.add_note(result.stdout + result.stderr)
-        raise
+    if result.returncode != 0:
+        raise SourceError(f"go mod download failed: {(result.stderr or result.stdout).strip()}")
     found = {}
     for each in _objects(result.stdout):
         for file in Path(each["Dir"], _FOLDERS[each["Path"]]).glob("*.yaml"):
