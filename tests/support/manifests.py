@@ -20,9 +20,9 @@ DEFINITIONS = MANIFESTS / "crds"
 _FILES = {
     "10-rbac.yaml": (
         ("rbac.yaml",),
-        "What the operator may do, and people. Workers may do nothing: they have no token. For jobs with dataFrom bind the\n"
-        "# ClusterRole workerjobs-data to their account, in each namespace whose WorkerJobs use it, and give them the token:\n"
-        "# automountServiceAccountToken in 40-pool.yaml.",
+        "What the operator may do, and people. Workers may do nothing: they have no token. For jobs with\n"
+        "# dataFrom bind the ClusterRole workerjobs-data to their account, in each namespace whose WorkerJobs use\n"
+        "# it, and give them the token: automountServiceAccountToken in 40-pool.yaml.",
     ),
     "20-postgres.yaml": (
         ("database.yaml", "postgres.yaml"),
