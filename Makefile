@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev test test-slow lint format schema bench bench-resources bench-smoke chaos-smoke clean
+.PHONY: help install demo dev test test-slow lint format schema manifests bench bench-resources bench-smoke chaos-smoke \
+	clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -31,6 +32,7 @@ dev: $(INSTALLED) ## The same, staying up until Ctrl-C; other workerjobs command
 
 test: $(INSTALLED) ## All tests but the slow ones, with what they need
 	$(BIN)/python -m tests.support.cluster binaries
+	$(BIN)/python -m tests.support.cluster binaries helm helm-unittest helm-docs kubeconform
 	$(BIN)/python -m tests.support.pgbouncer
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal
 
@@ -49,6 +51,9 @@ format: $(INSTALLED) ## Format the code
 
 schema: $(INSTALLED) ## Write storage/schema.sql anew, after a new migration
 	$(BIN)/python -m tests.support.schema
+
+manifests: $(INSTALLED) ## Write manifests/install, the chart's definitions and its README anew, after a change of the chart
+	$(BIN)/python -m tests.support.manifests
 
 bench: $(INSTALLED) ## Ours and its peers side by side into docs/benchmarks.md; ONLY=drain PEERS=ours,river for a part
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

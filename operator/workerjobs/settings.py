@@ -33,10 +33,6 @@ HEALTH_URL_VARIABLE = "WORKERJOBS_HEALTH_URL"
 """Where a worker tells its jobs its own health endpoint."""
 
 
-LEASE_SECONDS = 15.0
-"""How long a claimed row stays reserved without a renewal, and how long a worker that shows nothing counts as alive."""
-
-
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """What a supervisor needs to know (`workerjobs worker`, `workerjobs dev`, `WorkerManager`)."""

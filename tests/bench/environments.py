@@ -18,7 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tests.support.cluster.binaries import SourceError, find_go, report_to_stderr
+from tests.support.cluster.gobuild import find_go
+from tests.support.cluster.sources import SourceError, report_to_stderr
 from workerjobs.cache import cache_folder
 
 PEERS = Path(__file__).parent / "peers"

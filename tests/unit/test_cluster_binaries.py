@@ -5,17 +5,21 @@ import http.server
 import io
 import os
 import platform
+import shutil
 import socket
 import sys
 import tarfile
 import threading
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import binaries
-from tests.support.cluster.binaries import NAMES, BinariesError, SourceError, find_binaries, pinned_versions
+from tests.support.cluster import downloads, gobuild
+from tests.support.cluster.binaries import API_PROGRAMS, BinariesError, find_binaries
+from tests.support.cluster.modules import CONTROL_PLANE, HELM, MODULES, RUNC, TOOLS, Module
+from tests.support.cluster.sources import Report, SourceError
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
 
@@ -32,7 +36,7 @@ class Builder:
         self.built: list[str] = []
         self.error: str | None = None
 
-    def __call__(self, names: Collection[str], into: Path, report: binaries.Report) -> None:
+    def __call__(self, module: Module, names: Collection[str], into: Path, report: Report) -> None:
         if self.error:
             raise SourceError(self.error)
         self.built += names
@@ -46,10 +50,10 @@ class Mirror:
     def __init__(self, root: Path, url: str) -> None:
         self.root = root
         self.url = url
-        versions = pinned_versions()
-        self.kubernetes = root / "kubernetes" / versions.kubernetes / "bin" / "linux" / str(ARCHITECTURE)
-        self.etcd = root / "etcd" / versions.etcd
-        self.archive = self.etcd / f"etcd-{versions.etcd}-linux-{ARCHITECTURE}.tar.gz"
+        etcd = CONTROL_PLANE.pinned("go.etcd.io/etcd/server/v3")
+        self.kubernetes = root / "kubernetes" / CONTROL_PLANE.version / "bin" / "linux" / str(ARCHITECTURE)
+        self.etcd = root / "etcd" / etcd
+        self.archive = self.etcd / f"etcd-{etcd}-linux-{ARCHITECTURE}.tar.gz"
 
     def publish(self) -> None:
         self.kubernetes.mkdir(parents=True)
@@ -91,7 +95,7 @@ def mirror(tmp_path: Path) -> Iterator[Mirror]:
 @pytest.fixture
 def builder(monkeypatch: pytest.MonkeyPatch) -> Builder:
     builder = Builder()
-    monkeypatch.setattr(binaries, "_build", builder)
+    monkeypatch.setattr(gobuild, "build", builder)
     return builder
 
 
@@ -107,17 +111,17 @@ def cache(tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def contents() -> dict[str, str]:
-    return {name: binary.path.read_text() for name, binary in find_binaries().items()}
+    return {name: binary.path.read_text() for name, binary in find_binaries(names=API_PROGRAMS).items()}
 
 
 def sources() -> dict[str, str]:
-    return {name: binary.source for name, binary in find_binaries().items()}
+    return {name: binary.source for name, binary in find_binaries(names=API_PROGRAMS).items()}
 
 
 def test_official_download_is_preferred_to_a_build(mirror: Mirror, builder: Builder) -> None:
     mirror.publish()
-    assert contents() == {name: f"official {name}" for name in NAMES}
-    assert all(os.access(binary.path, os.X_OK) for binary in find_binaries().values())
+    assert contents() == {name: f"official {name}" for name in API_PROGRAMS}
+    assert all(os.access(binary.path, os.X_OK) for binary in find_binaries(names=API_PROGRAMS).values())
     assert builder.built == []
 
 
@@ -130,7 +134,7 @@ def test_what_was_downloaded_comes_from_the_cache_next_time(mirror: Mirror, buil
 def test_modules_are_built_where_nothing_can_be_downloaded(
     builder: Builder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert contents() == {name: f"built {name}" for name in NAMES}
+    assert contents() == {name: f"built {name}" for name in API_PROGRAMS}
     assert capsys.readouterr().err.count("\n") == 1, "one line says why there was no download"
 
 
@@ -148,7 +152,7 @@ def test_unreachable_site_is_given_up_at_once(builder: Builder, monkeypatch: pyt
     assert set(sources().values()) == {"Go build"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", API_PROGRAMS)
 def test_download_with_the_wrong_checksum_is_refused(
     name: str, mirror: Mirror, builder: Builder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,7 +185,7 @@ def test_programs_missing_from_the_assets_come_from_the_next_source(
 
 
 def test_site_that_does_not_answer_is_given_up_soon(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binaries, "_CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(downloads, "_CONNECT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for site in ("WORKERJOBS_ETCD_URL", "WORKERJOBS_KUBERNETES_URL"):
             monkeypatch.setenv(site, f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -205,53 +209,80 @@ def test_download_that_stops_half_way_leaves_only_the_rest_to_the_build(mirror: 
 
 
 def test_half_written_cache_is_not_used(cache: Path, builder: Builder) -> None:
-    partial = cache / "controlplane" / binaries._cache_key() / "partial-of-a-killed-process"
+    partial = cache / "controlplane" / CONTROL_PLANE.cache_key() / "partial-of-a-killed-process"
     partial.mkdir(parents=True)
     (partial / "etcd").write_text("hal")
-    assert contents() == {name: f"built {name}" for name in NAMES}
+    assert contents() == {name: f"built {name}" for name in API_PROGRAMS}
     assert not partial.exists()
 
 
 def test_interrupted_build_leaves_nothing_in_the_cache(
     cache: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(names: Collection[str], into: Path, report: binaries.Report) -> None:
+    def interrupted(module: Module, names: Collection[str], into: Path, report: Report) -> None:
         (into / "etcd").write_text("hal")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(binaries, "_build", interrupted)
+    monkeypatch.setattr(gobuild, "build", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        find_binaries()
+        find_binaries(names=API_PROGRAMS)
     assert list(cache.rglob("etcd")) == []
 
 
-def test_cache_is_another_one_after_a_change_of_the_pins(
-    tmp_path: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    find_binaries()
-    (tmp_path / "go.mod").write_text((binaries.MODULE / "go.mod").read_text() + "// changed\n")
-    (tmp_path / "go.sum").write_text((binaries.MODULE / "go.sum").read_text())
-    monkeypatch.setattr(binaries, "MODULE", tmp_path)
-    assert set(sources().values()) == {"Go build"}
+def test_cache_is_another_one_after_a_change_of_the_pins(tmp_path: Path, builder: Builder) -> None:
+    find_binaries(names=API_PROGRAMS)
+    changed = replace(CONTROL_PLANE, folder=tmp_path / "controlplane")
+    shutil.copytree(CONTROL_PLANE.folder, changed.folder)
+    with (changed.folder / "go.mod").open("a") as file:
+        file.write("// changed\n")
+    assert {binary.source for binary in find_binaries(changed, API_PROGRAMS).values()} == {"Go build"}
+
+
+def test_each_module_has_a_cache_of_its_own(cache: Path, builder: Builder) -> None:
+    assert find_binaries(HELM)["helm"].path.parent == cache / "helm" / HELM.cache_key()
+    assert builder.built == ["helm"]
+    assert find_binaries(HELM)["helm"].source == "cache"
+
+
+def test_module_without_official_downloads_is_built(mirror: Mirror, builder: Builder) -> None:
+    mirror.publish()
+    assert {binary.source for binary in find_binaries(RUNC).values()} == {"Go build"}
+
+
+def test_program_asked_for_later_is_all_that_is_built_then(builder: Builder) -> None:
+    find_binaries(names=API_PROGRAMS)
+    builder.built.clear()
+    find_binaries(names=[*API_PROGRAMS, "kubelet"])
+    assert builder.built == ["kubelet"]
 
 
 def test_processes_that_start_together_build_once(builder: Builder) -> None:
-    threads = [threading.Thread(target=find_binaries) for _ in range(3)]
+    threads = [threading.Thread(target=find_binaries, kwargs={"names": API_PROGRAMS}) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert builder.built == list(NAMES)
+    assert builder.built == list(API_PROGRAMS)
 
 
 def test_error_names_every_source_that_failed(builder: Builder) -> None:
     builder.error = "there is no Go"
     with pytest.raises(BinariesError, match=r"lacks etcd, .*: official download: .*404.*; Go build: there is no Go"):
-        find_binaries()
+        find_binaries(names=API_PROGRAMS)
 
 
-def test_pinned_versions_are_read_from_the_module() -> None:
-    versions = pinned_versions()
-    assert versions.kubernetes.startswith("v1.")
-    assert versions.etcd.startswith("v3.")
-    assert versions.go.startswith("1.")
+@pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
+def test_module_pins_what_it_names(module: Module) -> None:
+    assert module.version.startswith("v")
+    assert module.oldest_go.startswith("1.")
+    sums = (module.folder / "go.sum").read_text()
+    assert f"{module.source} {module.version} h1:" in sums
+
+
+def test_every_tool_folder_is_a_known_module() -> None:
+    assert {folder.name for folder in TOOLS.iterdir()} == set(MODULES)
+
+
+def test_control_plane_pins_kubernetes_and_etcd() -> None:
+    assert CONTROL_PLANE.pinned("go.etcd.io/etcd/server/v3").startswith("v3.")
+    assert CONTROL_PLANE.version.startswith("v1.")

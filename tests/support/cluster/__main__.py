@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.support.cluster import binaries, controlplane
+from tests.support.cluster import binaries, controlplane, modules
 
 
 def main() -> int:
@@ -14,11 +14,18 @@ def main() -> int:
         description="A Kubernetes API without nodes, for tests: etcd, kube-apiserver and kube-controller-manager.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser(
+    get = commands.add_parser(
         "binaries",
-        help="get the programs and print where they came from",
+        help="get programs and print where they came from",
         description=binaries.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    get.add_argument(
+        "modules",
+        metavar="MODULE",
+        nargs="*",
+        type=_module,
+        help=f"all programs of {', '.join(modules.MODULES)}; left out, those of a cluster without nodes",
     )
     up = commands.add_parser(
         "up",
@@ -42,8 +49,10 @@ def main() -> int:
 
     try:
         if arguments.command == "binaries":
-            for name, binary in binaries.find_binaries().items():
-                print(f"{name}: {binary.path} ({binary.source})")
+            wanted = [(module, tuple(module.packages)) for module in arguments.modules]
+            for module, names in wanted or [(modules.CONTROL_PLANE, binaries.API_PROGRAMS)]:
+                for name, binary in binaries.find_binaries(module, names).items():
+                    print(f"{name}: {binary.path} ({binary.source})")
         elif arguments.command == "up":
             controlplane.up(arguments.directory.absolute(), lease=arguments.lease)
             print(f"export KUBECONFIG={arguments.directory.absolute() / 'kubeconfig'}")
@@ -55,6 +64,13 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _module(name: str) -> modules.Module:
+    try:
+        return modules.MODULES[name]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(modules.MODULES)}") from None
 
 
 if __name__ == "__main__":

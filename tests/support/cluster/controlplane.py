@@ -30,7 +30,7 @@ from typing import Self
 import yaml
 from filelock import FileLock
 
-from tests.support.cluster.binaries import find_binaries
+from tests.support.cluster.binaries import API_PROGRAMS, find_binaries
 from tests.support.cluster.certificates import Certificates, write_certificates
 
 _START_SECONDS = 60
@@ -138,7 +138,7 @@ def up(directory: Path, *, lease: Path | None = None) -> None:
         BinariesError: Its programs are not to be had.
         ControlPlaneError: It did not start; the message holds the end of the log that tells why.
     """
-    find_binaries()  # here, where a person sees how it goes
+    find_binaries(names=API_PROGRAMS)  # here, where a person sees how it goes
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / "up.lock"):
         # One that is starting gets ready, one that is stopping ends.
@@ -339,7 +339,7 @@ def _start(components: _Components, client_port: int, peer_port: int, api_port: 
         The administrator's kubeconfig.
     """
     directory = components.directory
-    programs = {name: binary.path for name, binary in find_binaries().items()}
+    programs = {name: binary.path for name, binary in find_binaries(names=API_PROGRAMS).items()}
     certificates = write_certificates(
         directory / "pki",
         names=["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster.binaries import BinariesError, find_binaries
+from tests.support.cluster.binaries import API_PROGRAMS, BinariesError, find_binaries
 from tests.support.cluster.controlplane import Cluster, ControlPlaneError, shared_cluster
 from tests.support.require import require_or_skip
 
@@ -28,7 +28,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     assert capture is not None
     with capture.global_and_fixture_disabled():  # a person who waits sees why
         try:
-            find_binaries()
+            find_binaries(names=API_PROGRAMS)
         except BinariesError as error:
             session.config.stash[_NO_BINARIES] = str(error)
 

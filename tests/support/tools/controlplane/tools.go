@@ -1,8 +1,7 @@
 //go:build tools
 
-// Package tools pins the programs of the test cluster as Go modules: go.mod and go.sum name every version and checksum.
-// tests/support/cluster/binaries.py builds the API server, the controller manager and etcd from them; the scheduler,
-// kubelet and kube-proxy are pinned here for a cluster that runs pods.
+// Package tools pins Kubernetes and etcd as Go modules: go.mod and go.sum name every version and checksum.
+// tests/support/cluster builds their programs from here.
 package tools
 
 import (

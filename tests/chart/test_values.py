@@ -1,0 +1,201 @@
+"""What the chart makes of values: good ones are taken, bad ones refused with a sentence, whoever reads it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.helm import CHART, TRIAL, HelmError, Manifest, find, helm, program, render
+
+EXAMPLES = sorted((CHART / "ci").glob("*-values.yaml"))
+
+
+def example(name: str) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((CHART / "ci" / f"{name}-values.yaml").read_text(encoding="utf-8"))
+    return values
+
+
+def nested(path: str, value: object) -> dict[str, Any]:
+    """``a.b`` as ``{"a": {"b": value}}``."""
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_good_values_pass_the_linter_and_the_schema(values: Path) -> None:
+    helm("lint", "--strict", str(CHART), "--values", str(values))
+    assert render(yaml.safe_load(values.read_text(encoding="utf-8")))
+
+
+def test_suites_of_helm_unittest_pass() -> None:
+    ran = subprocess.run([program("helm-unittest"), str(CHART)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+# What no schema or template of ours would refuse to take for something else.
+BAD = [
+    ("pool.workerCount", "many", "at '/pool/workerCount': value must be one of 'cpus', 'auto'"),
+    ("pool.workerCount", -1, "at '/pool/workerCount': minimum: got -1, want 0"),
+    ("pool.workerCount", 1.5, "at '/pool/workerCount': got number, want integer"),
+    ("pool.workercount", 2, "at '/pool': additional properties 'workercount' not allowed"),
+    ("pools", {}, "at '': additional properties 'pools' not allowed"),
+    ("pool.slots", 0, "at '/pool/slots': minimum: got 0, want 1"),
+    ("pool.minWorkers", 5000, "at '/pool/minWorkers': maximum: got 5,000, want 1,000"),
+    ("pool.drainSeconds", "45s", "at '/pool/drainSeconds': got string, want integer"),
+    ("pool.types", "a,b", "at '/pool/types': got string, want array"),
+    ("pool.types", ["a", "a"], "at '/pool/types': items at 0 and 1 are equal"),
+    ("pool.namespaces", ["Shop"], "at '/pool/namespaces/0': 'Shop' does not match pattern"),
+    ("pool.logLevel", "loud", "at '/pool/logLevel': value must be one of 'trace', 'debug', 'info', 'warn', 'error'"),
+    ("pool.resources", {"requests": {"cpu": "lots"}}, "at '/pool/resources/requests/cpu': 'lots' does not match"),
+    ("pool.resources", {"request": {}}, "at '/pool/resources': additional properties 'request' not allowed"),
+    ("pool.extraEnv", [{"value": "1"}], "at '/pool/extraEnv/0': missing property 'name'"),
+    ("pool.extraEnv", {"A": "1"}, "at '/pool/extraEnv': got object, want array"),
+    ("pool.extraEnv", [{"name": "A", "value": 1}], "at '/pool/extraEnv/0/value': got number, want string"),
+    ("pool.extraVolumes", [{"name": "a"}], "at '/pool/extraVolumes/0': minProperties: got 1, want 2"),
+    ("pool.extraVolumeMounts", [{"name": "a"}], "at '/pool/extraVolumeMounts/0': missing property 'mountPath'"),
+    ("pool.pdb", {"maxUnavailable": "a few"}, "at '/pool/pdb/maxUnavailable': 'a few' does not match pattern"),
+    (
+        "pool.jobFiles",
+        {"shop.txt": ""},
+        'pool.jobFiles: "shop.txt" is no Python module: give names such as shop_jobs.py',
+    ),
+    ("pool", {"minWorkers": 5, "maxWorkers": 2}, "pool.minWorkers (5) is above pool.maxWorkers (2)"),
+    ("operator.replicas", 0.5, "at '/operator/replicas': got number, want null or integer"),
+    ("image.pullPolicy", "Sometimes", "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'"),
+    ("image.digest", "sha256:1", "at '/image/digest': 'sha256:1' does not match pattern"),
+    ("imagePullSecrets", ["registry"], "at '/imagePullSecrets/0': got string, want object"),
+    ("namespaces", ["*"], "at '/namespaces/0': '*' does not match pattern"),
+    ("crds.install", "yes", "at '/crds/install': got string, want boolean"),
+    ("networkPolicy.enabled", "yes", "at '/networkPolicy/enabled': got string, want boolean"),
+    ("service.port", 0, "at '/service/port': minimum: got 0, want 1"),
+    ("autoscaling.mode", "vpa", "at '/autoscaling/mode': value must be one of 'none', 'hpa', 'keda'"),
+    (
+        "autoscaling",
+        {"minReplicas": 5, "maxReplicas": 2},
+        "autoscaling.minReplicas (5) is above autoscaling.maxReplicas",
+    ),
+    (
+        "autoscaling",
+        {"mode": "hpa", "minReplicas": 0},
+        "autoscaling.minReplicas has to be 1 or more with autoscaling.mode=hpa: a HorizontalPodAutoscaler never starts",
+    ),
+    ("autoscaling.keda.trigger", "cron", "at '/autoscaling/keda/trigger': value must be one of 'metrics-api'"),
+    ("chain.factoryContractAddress", "0x12", "at '/chain/factoryContractAddress': '0x12' does not match pattern"),
+    ("chain", {"enabled": True}, "chain.enabled needs chain.existingSecret, a Secret with the RPC URLs"),
+    ("metrics.podMonitor.interval", "often", "at '/metrics/podMonitor/interval': 'often' does not match pattern"),
+    ("extraObjects", [1], "at '/extraObjects/0': got number, want string or object"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "sentence"), BAD, ids=[f"{path}={value}" for path, value, _ in BAD])
+def test_bad_values_are_refused_with_a_sentence(path: str, value: object, sentence: str) -> None:
+    with pytest.raises(HelmError) as refused:
+        render({**TRIAL, **nested(path, value)})
+    assert sentence in str(refused.value)
+
+
+def test_all_problems_of_databases_are_said_at_once_and_no_password_is_repeated() -> None:
+    with pytest.raises(HelmError, match=r"there is no database: give database.existingSecret"):
+        render({"postgres": {"enabled": False}})
+    values = {"database": {"url": "mysql://me:hunter2@db/x", "existingSecret": "mine"}, "postgres": {"enabled": True}}
+    with pytest.raises(HelmError) as refused:
+        render(values)
+    for sentence in (
+        "- database.existingSecret and database.url exclude each other",
+        "- database.url is not accepted: give postgresql://user:password@host:port/name",
+        "- postgres.enabled makes a Postgres for trying out",
+    ):
+        assert sentence in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_workers_by_nodes_need_the_right_to_read_them() -> None:
+    with pytest.raises(HelmError, match=r"pool.workerCount=cpus counts the nodes' CPUs: it needs rbac.nodes=true"):
+        render({"pool": {"workerCount": "cpus"}, "rbac": {"nodes": False}})
+
+
+# --- what stands in what is made
+
+
+def containers(manifests: list[Manifest]) -> list[tuple[Manifest, Manifest]]:
+    """All pods' specs with each of their containers; of the pool, too."""
+    pods = [each["spec"]["template"]["spec"] for each in manifests if each["kind"] == "Deployment"]
+    pods += [each["spec"] for each in manifests if each["kind"] == "Pod"]
+    pods.append(pool(manifests)["template"]["spec"])
+    return [(pod, container) for pod in pods for container in pod["containers"]]
+
+
+def pool(manifests: list[Manifest], name: str = "workerjobs-pool") -> dict[str, Any]:
+    spec: dict[str, Any] = yaml.safe_load(find(manifests, "ConfigMap", name)["data"]["pool.yaml"])
+    return spec
+
+
+def test_all_pods_keep_the_pod_security_standard_restricted() -> None:
+    found = containers(render({}))
+    assert [container["name"] for _, container in found] == ["operator", "postgres", "test", "worker"]
+    for pod, container in found:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_only_the_operator_has_a_token() -> None:
+    tokens = {container["name"]: pod["automountServiceAccountToken"] for pod, container in containers(render({}))}
+    assert tokens == {"operator": True, "postgres": False, "test": False, "worker": False}
+
+
+def test_rights_name_what_they_are_for() -> None:
+    roles = [each for each in render({}) if each["kind"] in ("Role", "ClusterRole")]
+    assert len(roles) == 8
+    for role in roles:
+        for rule in role["rules"]:
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+            assert not {"roles", "pods/exec", "serviceaccounts/token"} & set(rule["resources"])
+        # Secrets are for workers alone, in namespaces where that role is bound.
+        may_read_secrets = any("secrets" in rule["resources"] for rule in role["rules"])
+        assert may_read_secrets == (role["metadata"]["name"] == "workerjobs-data")
+
+
+def test_every_name_follows_the_full_name_and_fits() -> None:
+    long = "a" * 60
+    names = {
+        each["metadata"]["name"] for each in render({"fullnameOverride": long}) if "crd" not in each["kind"].lower()
+    }
+    ours = {name for name in names if name.startswith("a")}
+    assert names - ours == {"workerjobs.quickdapp.xyz", "workerpools.quickdapp.xyz"} & names
+    assert max(map(len, ours)) <= 63
+
+
+def test_two_releases_share_no_cluster_wide_name() -> None:
+    def names(release: str) -> set[tuple[str, str]]:
+        text = helm(
+            "template", release, str(CHART), "--namespace", release, values={**TRIAL, "crds": {"install": False}}
+        )
+        found = [each for each in yaml.safe_load_all(text) if each]
+        return {(each["kind"], each["metadata"]["name"]) for each in found if "namespace" not in each["metadata"]}
+
+    assert names("workerjobs")
+    assert not names("workerjobs") & names("other")
+
+
+def test_everything_reaches_the_pool() -> None:
+    spec = pool(render(example("everything")), "jobs-pool")
+    assert spec["workerCount"] == "auto"
+    assert (spec["minWorkers"], spec["maxWorkers"], spec["slots"], spec["drainSeconds"]) == (0, 50, 4, 600)
+    assert spec["image"] == "registry.example.org/shop/jobs:7"
+    assert spec["jobModules"] == ["shop.jobs"]
+    assert spec["chain"] is True
+    pod = spec["template"]["spec"]
+    (worker,) = pod["containers"]
+    assert {"secretRef": {"name": "chain"}} in worker["envFrom"]
+    assert pod["nodeSelector"] == {"karpenter.sh/nodepool": "workers"}
+    assert [each["name"] for each in pod["volumes"]] == ["scratch"]
