@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster.binaries import API_PROGRAMS, BinariesError, find_binaries
-from tests.support.cluster.controlplane import Cluster, ControlPlaneError, shared_cluster
+from tests.support.cluster.components import ControlPlaneError
+from tests.support.cluster.controlplane import Cluster, shared_cluster
 from tests.support.require import require_or_skip
 
 _NO_BINARIES = pytest.StashKey[str]()
