@@ -5,7 +5,17 @@ import sys
 from pathlib import Path
 
 from tests.support import packages
-from tests.support.cluster import binaries, components, controlplane, demo, images, installation, modules, node
+from tests.support.cluster import (
+    binaries,
+    components,
+    controlplane,
+    demo,
+    images,
+    installation,
+    modules,
+    node,
+    preparation,
+)
 
 
 def main() -> int:
@@ -42,11 +52,13 @@ def main() -> int:
         help="run a cluster in the foreground until interrupted",
         description="Run a cluster until it is interrupted or terminated. This is the process that `up` leaves behind.",
     )
+    up_node = commands.add_parser("up-node", help="the same for a cluster with a node that runs pods")
     run_node = commands.add_parser("run-node", help="the same for a cluster with a node that runs pods")
-    for command in (up, down, run, run_node):
+    for command in (up, up_node, down, run, run_node):
         command.add_argument("directory", metavar="DIR", type=Path, help="folder of its kubeconfig, data and logs")
-    for command in (up, run, run_node):
+    for command in (up, up_node, run, run_node):
         command.add_argument("--lease", metavar="FILE", type=Path, help="stop once no process holds a lock on FILE")
+    commands.add_parser("prepare-node", help="get what a node needs, or say why this machine runs none")
     commands.add_parser(
         "demo", help="WorkerJobs with its samples on a real node, or in the cluster of a kubeconfig (`make cluster`)"
     )
@@ -66,6 +78,14 @@ def main() -> int:
         elif arguments.command == "up":
             controlplane.up(arguments.directory.absolute(), lease=arguments.lease)
             print(f"export KUBECONFIG={arguments.directory.absolute() / 'kubeconfig'}")
+        elif arguments.command == "up-node":
+            controlplane.up(arguments.directory.absolute(), lease=arguments.lease, command="run-node")
+            print(f"export KUBECONFIG={arguments.directory.absolute() / 'kubeconfig'}")
+        elif arguments.command == "prepare-node":
+            try:
+                preparation.prepare_node()
+            except preparation.CannotRunPodsError as error:
+                print(f"The tests with pods are left out: {error}", file=sys.stderr)
         elif arguments.command == "run":
             controlplane.run(arguments.directory.absolute(), lease=arguments.lease)
         elif arguments.command == "demo":

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.cluster import controlplane, installation, node
-from tests.support.cluster.binaries import find_binaries
 from tests.support.cluster.controlplane import Cluster
-from tests.support.cluster.images import PACKAGES as IMAGE_PACKAGES
-from tests.support.cluster.images import Image, pause_image, project_image
+from tests.support.cluster.preparation import CannotRunPodsError, prepare_node
 from tests.support.cluster.sources import Report, cache_folder, report_to_stderr
-from tests.support.packages import install_packages
 
 KUBECONFIG_VARIABLE = "WORKERJOBS_KUBECONFIG"
 IMAGE_VARIABLE = "WORKERJOBS_IMAGE"
@@ -48,9 +44,10 @@ def up(report: Report = report_to_stderr) -> None:
             )
         report(f"installing into the cluster {context} of {named}")
     else:
-        if reason := node.why_not():
-            raise DemoError(f"{reason[0].upper()}{reason[1:]}. {_KIND}")
-        built = prepare_node(report)
+        try:
+            built = prepare_node(report)
+        except CannotRunPodsError as error:
+            raise DemoError(f"{error}. {_KIND}") from error
         report("starting the node")
         controlplane.up(directory(), command="run-node")
         report("giving it the image")
@@ -74,24 +71,3 @@ def down(report: Report = report_to_stderr) -> None:
     """End the node of `make cluster`, with all that is on it."""
     controlplane.down(directory())
     report("the node is down; a cluster named by a kubeconfig is left as it is")
-
-
-def prepare_node(report: Report = report_to_stderr) -> Image:
-    """Get all that a node with WorkerJobs needs, whatever takes time side by side.
-
-    Returns:
-        The project's image.
-    """
-    install_packages([*dict.fromkeys([*node.PACKAGES, *IMAGE_PACKAGES])])
-
-    def programs() -> None:
-        # One after the other: a build uses all CPUs. The image beside it waits for the network and the disk.
-        for module in node.MODULES:
-            find_binaries(module, report=report)
-
-    with ThreadPoolExecutor() as pool:
-        building = pool.submit(programs)
-        pool.submit(pause_image)
-        image = pool.submit(project_image, report)
-        building.result()
-        return image.result()
