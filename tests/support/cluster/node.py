@@ -53,6 +53,11 @@ _PLUGINS = Path("/usr/lib/cni")
 _CGROUPS = Path("/sys/fs/cgroup")
 _REPOSITORY = Path(__file__).parents[3]
 _CLONE_NEWNS, _CLONE_NEWPID, _CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
+# kubernetes 1.37, pkg/kubelet/cm/container_manager_linux.go, setupKernelTunables.
+_MACHINE_SETTINGS = (
+    *("vm/overcommit_memory", "vm/panic_on_oom"),
+    *("kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"),
+)
 _IMPORT_SECONDS = 300
 # About 10 s on two idle cores.
 _START_SECONDS = 180
@@ -286,6 +291,11 @@ def _mount(directory: Path) -> None:
     for name, place in (("var-lib", "/var/lib"), ("log/pods", "/var/log")):
         (directory / name).mkdir(parents=True, exist_ok=True)
         _run("mount", "--bind", str(directory / name), place)
+    # The kubelet sets these, for the whole machine, which is not its own here: it gets files to write to.
+    for setting in _MACHINE_SETTINGS:
+        file = directory / "var-lib" / setting.replace("/", ".")
+        file.write_bytes(Path("/proc/sys", setting).read_bytes())
+        _run("mount", "--bind", str(file), f"/proc/sys/{setting}")
 
 
 def _connect(number: int, machine: int) -> None:
