@@ -45,7 +45,10 @@ LABEL org.opencontainers.image.title="WorkerJobs" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${BASE}"
 COPY --from=build /opt/workerjobs /opt/workerjobs
-# HOME: the user has no entry in /etc/passwd, and a read-only root no other place to write to than a mounted /tmp.
+# A name for the user, since some libraries ask for it.
+RUN echo 'workerjobs:x:10001:10001::/tmp:/usr/sbin/nologin' >> /etc/passwd \
+    && echo 'workerjobs:x:10001:' >> /etc/group
+# HOME: a read-only root has no other place to write to than a mounted /tmp.
 ENV PATH=/opt/workerjobs/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
