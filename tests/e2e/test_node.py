@@ -147,6 +147,11 @@ def test_jobs_of_a_config_map_run_confined(node: Node, pool: str) -> None:
     assert int(parent.stdout) == result["ancestors"][0]
 
 
+def test_pods_resolve_services_and_reach_them(node: Node) -> None:
+    script = "import socket; socket.create_connection(('kubernetes.default.svc.cluster.local', 443), 10)"
+    node.cluster.kubectl("exec", f"--namespace={NAMESPACE}", f"deployment/{WORKERS}", "--", "python3", "-c", script)
+
+
 def test_pods_restart_nothing_while_nothing_is_wrong(node: Node) -> None:
     listed = node.cluster.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=json")
     restarts = {

@@ -47,11 +47,11 @@ def up(report: Report = report_to_stderr) -> None:
         try:
             built = prepare_node(report)
         except CannotRunPodsError as error:
-            raise DemoError(f"{error}. {_KIND}") from error
+            raise DemoError(f"no node can run here: {error}. {_KIND}") from error
         report("starting the node")
         controlplane.up(directory(), command="run-node")
         report("giving it the image")
-        node.import_image(directory(), built.archive)
+        node.import_image(directory(), built)
         cluster, image, database_url = Cluster(Path(own)), built.name, node.database_url(directory())
     report("installing WorkerJobs")
     installation.install(cluster, image, database_url)
@@ -64,7 +64,7 @@ def up(report: Report = report_to_stderr) -> None:
     ):
         print(f"\n{title}\n{cluster.kubectl(*arguments).stdout}", end="")
     print(f"\nAfter {time.monotonic() - started:.0f} s. To look around:\n\n  export KUBECONFIG={cluster.kubeconfig}")
-    print("  kubectl get workerjobs --watch\n\n`make cluster-down` ends it.")
+    print("  .venv/bin/kubectl get workerjobs --watch\n\n`make cluster-down` ends it.")
 
 
 def down(report: Report = report_to_stderr) -> None:

@@ -7,6 +7,7 @@ namespaces in it and delete them.
 ``slow`` and ``xdist_group("node")``, so that one process runs them all.
 """
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ class Node:
 
     def take(self, image: Image) -> None:
         """Import another image."""
-        import_image(self.directory, image.archive)
+        import_image(self.directory, image)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +77,11 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         require_or_skip("pods", f"no pods on this machine: {reason}")
     base = tmp_path_factory.getbasetemp()
     directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "node"
-    with shared_cluster(directory, "up-node") as cluster:
+    with contextlib.ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(shared_cluster(directory, "up-node"))
+        except ControlPlaneError as error:
+            require_or_skip("pods", f"no node starts on this machine: {error}")
         node = Node(cluster, project_image(), database_url(directory), directory)
         node.take(node.image)
         install(cluster, node.image.name, node.database_url)

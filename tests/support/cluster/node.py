@@ -35,7 +35,7 @@ import yaml
 from tests.support.cluster.binaries import find_binaries
 from tests.support.cluster.components import Components, ControlPlaneError, end_with_parent
 from tests.support.cluster.controlplane import Cluster, Ports, start_control_plane
-from tests.support.cluster.images import pause_image
+from tests.support.cluster.images import Image, pause_image
 from tests.support.cluster.modules import CONTAINERD, CONTROL_PLANE, COREDNS, RUNC
 from workerjobs.storage.embedded import EmbeddedPostgres
 
@@ -58,6 +58,7 @@ _MACHINE_SETTINGS = (
     *("vm/overcommit_memory", "vm/panic_on_oom"),
     *("kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"),
 )
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 _IMPORT_SECONDS = 300
 # About 10 s on two idle cores.
 _START_SECONDS = 180
@@ -69,22 +70,33 @@ def why_not() -> str | None:
         return f"a node needs Linux, and this is {sys.platform}"
     if os.geteuid() != 0:
         return "a node needs root, and this is another user"
-    if not _CGROUPS.is_dir() or not os.access(_CGROUPS, os.W_OK):
+    status = Path("/proc/self/status").read_text()
+    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
+    if missing := [name for name, bit in _CAPABILITIES.items() if not capabilities >> bit & 1]:
+        return f"a node needs the whole of root, and this one lacks {', '.join(missing)}, as in a container"
+    if not os.access(_CGROUPS, os.W_OK):
         return f"a node needs cgroups, and {_CGROUPS} cannot be written to"
     return None
 
 
-def import_image(directory: Path, archive: Path) -> None:
-    """Give the node of ``directory`` the images of a docker-archive.
+def import_image(directory: Path, image: Image) -> None:
+    """Give the node of ``directory`` an image, unless it has it.
 
     Raises:
         ControlPlaneError: It refuses.
     """
-    ctr = find_binaries(CONTAINERD)["ctr"].path
-    command = [str(ctr), f"--address={_socket(directory)}", "--namespace=k8s.io", "images", "import", str(archive)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_SECONDS, check=False)
+    if image.name not in _ctr(directory, "images", "list", "--quiet").split():
+        _ctr(directory, "images", "import", str(image.archive))
+
+
+def _ctr(directory: Path, *arguments: str) -> str:
+    command = [str(find_binaries(CONTAINERD)["ctr"].path), f"--address={_socket(directory)}", "--namespace=k8s.io"]
+    result = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=_IMPORT_SECONDS, check=False
+    )
     if result.returncode != 0:
-        raise ControlPlaneError(f"the node does not take {archive}: {result.stderr.strip()}")
+        raise ControlPlaneError(f"ctr {' '.join(arguments)} failed: {result.stderr.strip()}")
+    return result.stdout
 
 
 def database_url(directory: Path) -> str:
@@ -341,7 +353,7 @@ def _start(directory: Path, number: int) -> Components:
     )
     components.start(programs["kube-scheduler"], kubeconfig=kubeconfig, leader_elect="false", secure_port=0)
     components.wait("containerd", "open its socket", _socket(directory).exists)
-    import_image(directory, pause.archive)
+    import_image(directory, pause)
     (directory / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet_configuration(directory, number)))
     components.start(
         programs["kubelet"],

@@ -21,8 +21,7 @@ def prepare_node(report: Report = report_to_stderr) -> images.Image:
         The project's image.
 
     Raises:
-        CannotRunPodsError: Something is not to be had here.
-        ImagesError: The project's image cannot be built: the project's fault, most likely.
+        CannotRunPodsError: This machine cannot, or something is not to be had here.
     """
     if reason := node.why_not():
         raise CannotRunPodsError(reason)
@@ -34,7 +33,7 @@ def prepare_node(report: Report = report_to_stderr) -> images.Image:
             image = images.project_image(report)
             pause.result()
             programs.result()
-    except (BinariesError, PackagesError) as error:
+    except (BinariesError, images.ImagesError, PackagesError) as error:
         raise CannotRunPodsError(str(error)) from error
     return image
 
