@@ -36,7 +36,7 @@ def namespaces() -> set[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                found.add(os.readlink(entry / "ns" / "net"))
+                found.add(str((entry / "ns" / "net").readlink()))
             except OSError:
                 continue  # ended meanwhile
     return found
