@@ -143,17 +143,17 @@ def _first_process(directory: Path, number: int) -> Iterator[subprocess.Popen[st
     """The first process of the node's namespaces; with it everything in them ends."""
     libc = ctypes.CDLL(None, use_errno=True)
 
-    def unshare(flags: int) -> None:
-        if libc.unshare(flags) != 0:
+    def check(result: int) -> None:
+        if result != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def enter() -> None:
         end_with_parent()
-        unshare(_CLONE_NEWNS | _CLONE_NEWNET)
+        check(libc.unshare(_CLONE_NEWNS | _CLONE_NEWNET))
 
-    with Path("/proc/self/ns/net").open() as machine:
-        # The next child is the first process of a new PID namespace. This process can't start another one.
-        unshare(_CLONE_NEWPID)
+    with Path("/proc/self/ns/net").open() as machine, Path("/proc/self/ns/pid").open() as own:
+        # The next child is the first process of a new PID namespace; those after it are in this one's again.
+        check(libc.unshare(_CLONE_NEWPID))
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.support.cluster", "inside-node"),
@@ -170,6 +170,7 @@ def _first_process(directory: Path, number: int) -> Iterator[subprocess.Popen[st
             start_new_session=True,
             preexec_fn=enter,  # the runner has one thread, so this is safe
         )
+        check(libc.setns(own.fileno(), _CLONE_NEWPID))
     with process:
         try:
             yield process
@@ -215,11 +216,9 @@ def _ip(*arguments: str) -> None:
 
 
 def _delete_link(number: int) -> None:
-    # Not by `ip`: at the end this process can start no other. The kernel deletes it with its peer's namespace.
+    # The kernel deletes it with its peer's namespace, which a closing connection can keep for minutes.
     if Path(f"/sys/class/net/{_link(number)}").exists():
-        deadline = time.monotonic() + 5
-        while Path(f"/sys/class/net/{_link(number)}").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        subprocess.run(["ip", "link", "delete", _link(number)], capture_output=True, check=False)
 
 
 def _cgroup_folders(number: int) -> list[Path]:
