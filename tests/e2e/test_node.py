@@ -94,6 +94,12 @@ def assert_is_confined(result: dict[str, Any]) -> None:
     assert result["writable"] == ["/tmp"]
 
 
+def test_one_process_runs_all_tests_of_the_node(request: pytest.FixtureRequest) -> None:
+    # What `--dist loadgroup` adds; a pytest that pytest-xdist does not know yet would leave it out without a word.
+    if getattr(request.config.option, "loadgroup", False):
+        assert request.node.nodeid.endswith("@node")
+
+
 def test_operator_and_workers_get_ready(node: Node) -> None:
     assert len(pods(node, "operator")) == 1
     assert len(pods(node, "worker")) == WORKER_COUNT
