@@ -7,8 +7,8 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev test test-slow lint format schema manifests bench bench-resources bench-smoke chaos-smoke \
-	clean
+.PHONY: help install demo dev cluster cluster-down test test-slow lint format schema manifests bench bench-resources \
+	bench-smoke chaos-smoke clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -30,6 +30,12 @@ demo: $(INSTALLED) ## Run the sample jobs on an embedded Postgres, about a minut
 dev: $(INSTALLED) ## The same, staying up until Ctrl-C; other workerjobs commands see its jobs
 	$(BIN)/workerjobs dev --filename manifests/samples --jobs workerjobs.jobs.samples
 
+cluster: $(INSTALLED) ## A real Kubernetes node here (root, Debian), or WORKERJOBS_KUBECONFIG's, with the samples running
+	@$(BIN)/python -m tests.support.cluster demo
+
+cluster-down: $(INSTALLED) ## Its end
+	@$(BIN)/python -m tests.support.cluster demo-down
+
 test: $(INSTALLED) ## All tests but the slow ones, with what they need
 	$(BIN)/python -m tests.support.cluster binaries
 	$(BIN)/python -m tests.support.cluster binaries helm helm-unittest helm-docs kubeconform
@@ -37,6 +43,7 @@ test: $(INSTALLED) ## All tests but the slow ones, with what they need
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal
 
 test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs
+	$(BIN)/python -m tests.support.cluster prepare-node
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
 
 lint: $(INSTALLED) ## All checks: format, lint, types, layers

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 
+from tests.support.packages import PackagesError, install_packages
 from tests.support.require import require_or_skip
 
 START_SECONDS = 20.0
@@ -131,17 +132,10 @@ def install() -> None:
     """Install pgbouncer where it is missing and apt can; otherwise say what its tests will do."""
     if find_pgbouncer() is not None:
         return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print("pgbouncer is not installed, and only root can, by apt: its tests are left out", file=sys.stderr)
-        return
-    print("Installing pgbouncer …", file=sys.stderr)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
-    # No package list yet on a fresh machine; an old one may name files that are gone.
-    for command in ([*apt, "update"], [*apt, "install", "-y", "--no-install-recommends", "pgbouncer"]):
-        if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode != 0:
-            print(f"{' '.join(command)} failed: the tests of pgbouncer are left out", file=sys.stderr)
-            return
+    try:
+        install_packages(["pgbouncer"])
+    except PackagesError as error:
+        print(f"The tests of pgbouncer are left out: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -205,6 +205,9 @@ class Watch:
                 registry=registry,
                 settings=settings,
                 standalone=True,
+                # kopf 1.45 would name itself after the user, who need not have a name in a container. Its type for
+                # this, a str, is not exported.
+                identity="workerjobs",  # type: ignore[arg-type]
                 clusterwide=not self._namespaces,
                 namespaces=list(self._namespaces),
                 stop_flag=stop,

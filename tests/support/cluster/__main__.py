@@ -4,7 +4,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.support.cluster import binaries, controlplane, modules
+from tests.support import packages
+from tests.support.cluster import (
+    binaries,
+    components,
+    controlplane,
+    demo,
+    images,
+    installation,
+    modules,
+    node,
+    preparation,
+)
 
 
 def main() -> int:
@@ -41,10 +52,21 @@ def main() -> int:
         help="run a cluster in the foreground until interrupted",
         description="Run a cluster until it is interrupted or terminated. This is the process that `up` leaves behind.",
     )
-    for command in (up, down, run):
+    up_node = commands.add_parser("up-node", help="the same for a cluster with a node that runs pods")
+    run_node = commands.add_parser("run-node", help="the same for a cluster with a node that runs pods")
+    for command in (up, up_node, down, run, run_node):
         command.add_argument("directory", metavar="DIR", type=Path, help="folder of its kubeconfig, data and logs")
-    for command in (up, run):
+    for command in (up, up_node, run, run_node):
         command.add_argument("--lease", metavar="FILE", type=Path, help="stop once no process holds a lock on FILE")
+    commands.add_parser("prepare-node", help="get what a node needs, or say why this machine runs none")
+    commands.add_parser(
+        "demo", help="WorkerJobs with its samples on a real node, or in the cluster of a kubeconfig (`make cluster`)"
+    )
+    commands.add_parser("demo-down", help="end that node")
+    inside = commands.add_parser("inside-node", help="what run-node starts in the node's namespaces")
+    inside.add_argument("directory", metavar="DIR", type=Path)
+    inside.add_argument("number", type=int)
+    inside.add_argument("machine", type=int)
     arguments = parser.parse_args()
 
     try:
@@ -56,11 +78,34 @@ def main() -> int:
         elif arguments.command == "up":
             controlplane.up(arguments.directory.absolute(), lease=arguments.lease)
             print(f"export KUBECONFIG={arguments.directory.absolute() / 'kubeconfig'}")
+        elif arguments.command == "up-node":
+            controlplane.up(arguments.directory.absolute(), lease=arguments.lease, command="run-node")
+            print(f"export KUBECONFIG={arguments.directory.absolute() / 'kubeconfig'}")
+        elif arguments.command == "prepare-node":
+            try:
+                preparation.prepare_node()
+            except preparation.CannotRunPodsError as error:
+                print(f"The tests with pods are left out: {error}", file=sys.stderr)
         elif arguments.command == "run":
             controlplane.run(arguments.directory.absolute(), lease=arguments.lease)
+        elif arguments.command == "demo":
+            demo.up()
+        elif arguments.command == "demo-down":
+            demo.down()
+        elif arguments.command == "run-node":
+            controlplane.run(arguments.directory.absolute(), lease=arguments.lease, cluster=node.running)
+        elif arguments.command == "inside-node":
+            node.run_inside(arguments.directory, arguments.number, arguments.machine)
         else:
             controlplane.down(arguments.directory.absolute())
-    except (binaries.BinariesError, controlplane.ControlPlaneError) as error:
+    except (
+        binaries.BinariesError,
+        components.ControlPlaneError,
+        demo.DemoError,
+        images.ImagesError,
+        installation.InstallationError,
+        packages.PackagesError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -7,10 +7,10 @@ also ends by itself once no process holds a shared lock on that file; the kernel
 
 import base64
 import contextlib
-import ctypes
 import fcntl
 import http
 import http.client
+import ipaddress
 import os
 import select
 import shutil
@@ -25,26 +25,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Self
 
 import yaml
 from filelock import FileLock
 
 from tests.support.cluster.binaries import API_PROGRAMS, find_binaries
 from tests.support.cluster.certificates import Certificates, write_certificates
+from tests.support.cluster.components import START_SECONDS, STOP_SECONDS, Components, ControlPlaneError
 
-_START_SECONDS = 60
-# Nothing in the cluster is worth a long goodbye: what has not ended by then is killed.
-_STOP_SECONDS = 5
 _KUBECTL_SECONDS = 60
 _HOST = "127.0.0.1"
 _REPOSITORY = Path(__file__).parents[3]
-_PR_SET_PDEATHSIG = 1
-_TAIL_LINES = 20
 
 
-class ControlPlaneError(Exception):
-    """The cluster did not start or did not stop."""
+Start = Callable[[Path], contextlib.AbstractContextManager[Path]]
+"""Starts a cluster in a folder, gives its kubeconfig once it is ready, and stops it."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +95,12 @@ def _kubectl() -> str:
 
 
 @contextlib.contextmanager
-def shared_cluster(directory: Path) -> Iterator[Cluster]:
+def shared_cluster(directory: Path, command: str = "up") -> Iterator[Cluster]:
     """Use the cluster of ``directory`` together with other processes: the first one starts it, after the last it stops.
+
+    Args:
+        directory: Where it is.
+        command: Of ``python -m tests.support.cluster``, which starts it.
 
     Raises:
         ControlPlaneError: It did not start.
@@ -112,8 +111,8 @@ def shared_cluster(directory: Path) -> Iterator[Cluster]:
         fcntl.flock(lease, fcntl.LOCK_SH)
         try:
             # A process of its own, so that the runner is nobody's child here.
-            command = [sys.executable, "-m", "tests.support.cluster", "up", directory, "--lease", lease.name]
-            result = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=False)
+            arguments = [sys.executable, "-m", "tests.support.cluster", command, directory, "--lease", lease.name]
+            result = subprocess.run(arguments, cwd=_REPOSITORY, capture_output=True, text=True, check=False)
             if result.returncode != 0:
                 raise ControlPlaneError(_message(result.stderr))
             yield Cluster(directory / "kubeconfig", directory / "kubectl-cache")
@@ -127,35 +126,37 @@ def _message(output: str) -> str:
     return (output.partition("error: ")[2] or output).strip()
 
 
-def up(directory: Path, *, lease: Path | None = None) -> None:
+def up(directory: Path, *, lease: Path | None = None, command: str = "run") -> None:
     """Start a cluster, unless it runs already, and return when it is ready.
 
     Args:
         directory: Absolute; gets ``kubeconfig``, ``log/`` and the data.
         lease: Where given, the cluster stops when no process holds a lock (flock) on this file.
+        command: Of ``python -m tests.support.cluster``, which runs it.
 
     Raises:
         BinariesError: Its programs are not to be had.
         ControlPlaneError: It did not start; the message holds the end of the log that tells why.
     """
-    find_binaries(names=API_PROGRAMS)  # here, where a person sees how it goes
+    if command == "run":
+        find_binaries(names=API_PROGRAMS)  # here, where a person sees how it goes
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / "up.lock"):
         # One that is starting gets ready, one that is stopping ends.
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while (pid := _runner_pid(directory)) is not None:
             if (directory / "kubeconfig").exists():
                 return
             if time.monotonic() > deadline:
                 raise ControlPlaneError(f"process {pid} runs a cluster in {directory}, but it does not get ready")
             time.sleep(0.05)
-        _start_runner(directory, lease)
+        _start_runner(directory, lease, command)
 
 
-def _start_runner(directory: Path, lease: Path | None) -> None:
-    command = [sys.executable, "-m", "tests.support.cluster", "run", str(directory)]
+def _start_runner(directory: Path, lease: Path | None, command: str) -> None:
+    arguments = [sys.executable, "-m", "tests.support.cluster", command, str(directory)]
     runner = subprocess.Popen(
-        [*command, "--lease", str(lease)] if lease else command,
+        [*arguments, "--lease", str(lease)] if lease else arguments,
         cwd=_REPOSITORY,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -182,15 +183,20 @@ def down(directory: Path) -> None:
     # A file descriptor means this very process even if its number is given to another one meanwhile.
     with contextlib.suppress(ProcessLookupError), os.fdopen(os.pidfd_open(pid)) as runner:
         # The first wait covers what each of the three components may take.
-        for number, seconds in ((signal.SIGTERM, 4 * _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
+        for number, seconds in ((signal.SIGTERM, 4 * STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
             signal.pidfd_send_signal(runner.fileno(), number)
             if select.select([runner], [], [], seconds)[0]:
                 return
     raise ControlPlaneError(f"process {pid}, the runner of the cluster in {directory}, does not end")
 
 
-def run(directory: Path, *, lease: Path | None = None) -> None:
+def run(directory: Path, *, lease: Path | None = None, cluster: Start | None = None) -> None:
     """Be the runner: start the cluster, say "ready", hold it until told to stop or the lease ends, stop it.
+
+    Args:
+        directory: Absolute; gets ``kubeconfig``, ``log/`` and the data.
+        lease: Where given, the cluster stops when no process holds a lock (flock) on this file.
+        cluster: Starts it, gives its kubeconfig, and stops it; left out, one without nodes.
 
     Raises:
         BinariesError: Its programs are not to be had.
@@ -213,13 +219,12 @@ def run(directory: Path, *, lease: Path | None = None) -> None:
         with contextlib.ExitStack() as stack:
             # Opened first and so closed last: a new user waits for it until the cluster has stopped.
             lease_file = stack.enter_context(lease.open("w")) if lease else None
-            ports = [stack.enter_context(_reserved_port()) for _ in range(3)]
             stack.callback(_clean, directory)
-            components = stack.enter_context(_Components(directory))
+            running = stack.enter_context((cluster or _without_nodes)(directory))
             # Under this name it says that the cluster is ready and not stopping.
             kubeconfig = directory / "kubeconfig"
             stack.callback(kubeconfig.unlink, missing_ok=True)
-            _start(components, *ports).rename(kubeconfig)
+            running.rename(kubeconfig)
             print("ready", flush=True)
             # Lets `up` go on, and leaves no pipe behind that could break.
             with (directory / "log" / "runner.log").open("w") as log:
@@ -229,6 +234,14 @@ def run(directory: Path, *, lease: Path | None = None) -> None:
                 fcntl.flock(lease_file, fcntl.LOCK_EX)  # granted when the last shared lock is gone
             else:
                 signal.pause()
+
+
+@contextlib.contextmanager
+def _without_nodes(directory: Path) -> Iterator[Path]:
+    """A cluster without nodes on free ports; gives its kubeconfig."""
+    with contextlib.ExitStack() as stack:
+        ports = Ports(*(stack.enter_context(_reserved_port()) for _ in range(3)))
+        yield start_control_plane(stack.enter_context(Components(directory)), ports)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -267,89 +280,48 @@ def _reserved_port() -> Iterator[int]:
         yield reservation.getsockname()[1]
 
 
-class _Components:
-    """The processes of one cluster, stopped in the reverse order of their start when the context ends."""
+@dataclass(frozen=True)
+class Ports:
+    """Where the control plane listens."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._deadline = time.monotonic() + _START_SECONDS
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name, process in reversed(self._running.items()):
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            self._pid_file(name).unlink()
-
-    def start(self, program: Path, **flags: object) -> None:
-        """Start one component; underscores in flags are dashes."""
-        name = program.name
-        with self._log(name).open("w") as log:
-            self._running[name] = subprocess.Popen(
-                [program, *(f"--{flag.replace('_', '-')}={value}" for flag, value in flags.items())],
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,  # the runner has one thread, so this is safe
-            )
-        self._pid_file(name).write_text(f"{self._running[name].pid}\n")
-
-    def wait(self, name: str, wish: str, is_fulfilled: Callable[[], bool]) -> None:
-        """Wait until the named component has done what is wished from it.
-
-        Raises:
-            ControlPlaneError: It ended, or the time to start is over; the message holds the end of its log.
-        """
-        while not is_fulfilled():
-            if (code := self._running[name].poll()) is not None:
-                problem = f"{name} ended with exit code {code}"
-            elif time.monotonic() > self._deadline:
-                problem = f"{name} did not {wish} within {_START_SECONDS} s"
-            else:
-                time.sleep(0.05)
-                continue
-            tail = self._log(name).read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-            raise ControlPlaneError("\n".join([f"{problem}; the end of its log:", *tail]))
-
-    def _log(self, name: str) -> Path:
-        return self.directory / "log" / f"{name}.log"
-
-    def _pid_file(self, name: str) -> Path:
-        return self.directory / f"{name}.pid"
+    client: int
+    """etcd's for the API server."""
+    peer: int
+    """etcd's for other ones."""
+    api: int
 
 
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def start_control_plane(
+    components: Components, ports: Ports, *, host: str = _HOST, services: str = "10.0.0.0/24", **api_flags: object
+) -> Path:
+    """Start etcd, the API server and the controllers, and wait until all of them work.
 
-
-def _start(components: _Components, client_port: int, peer_port: int, api_port: int) -> Path:
-    """Start every component and wait until the API answers and the controllers have done their first work.
+    Args:
+        components: Holds them.
+        ports: Where they listen.
+        host: The API server's address; for pods, one that they reach.
+        services: The network of the Services' addresses, whose first one is that of the Service "kubernetes".
+        api_flags: More flags of the API server, or others.
 
     Returns:
         The administrator's kubeconfig.
+
+    Raises:
+        BinariesError: Programs are not to be had.
+        ControlPlaneError: One did not start.
     """
     directory = components.directory
     programs = {name: binary.path for name, binary in find_binaries(names=API_PROGRAMS).items()}
     certificates = write_certificates(
         directory / "pki",
         names=["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"],
-        addresses=[_HOST],
+        addresses=[host, str(next(ipaddress.ip_network(services).hosts()))],
     )
     kubeconfig = directory / "pki" / "kubeconfig"
     kubeconfig.touch(mode=0o600)
-    kubeconfig.write_text(_kubeconfig(f"https://{_HOST}:{api_port}", certificates))
+    kubeconfig.write_text(_kubeconfig(f"https://{host}:{ports.api}", certificates))
 
-    etcd_url, peer_url = f"http://{_HOST}:{client_port}", f"http://{_HOST}:{peer_port}"
+    etcd_url, peer_url = f"http://{_HOST}:{ports.client}", f"http://{_HOST}:{ports.peer}"
     components.start(
         programs["etcd"],
         data_dir=directory / "etcd",
@@ -361,26 +333,27 @@ def _start(components: _Components, client_port: int, peer_port: int, api_port: 
         socket_reuse_port="true",
         unsafe_no_fsync="true",
     )
-    components.start(
-        programs["kube-apiserver"],
-        etcd_servers=etcd_url,
-        bind_address=_HOST,
-        secure_port=api_port,
-        permit_port_sharing="true",
+    flags: dict[str, object] = {
+        "etcd_servers": etcd_url,
+        "bind_address": host,
+        "secure_port": ports.api,
+        "permit_port_sharing": "true",
+        "advertise_address": host,
+        "service_cluster_ip_range": services,
+        "allow_privileged": "true",
+        "authorization_mode": "RBAC",
+        "client_ca_file": certificates.ca,
+        "tls_cert_file": certificates.server.certificate,
+        "tls_private_key_file": certificates.server.key,
+        "service_account_issuer": "https://kubernetes.default.svc",
+        "service_account_key_file": certificates.service_account_key,
+        "service_account_signing_key_file": certificates.service_account_key,
+    }
+    if ipaddress.ip_address(host).is_loopback:
         # No pod reaches the Service "kubernetes", and a loopback address is refused as its endpoint.
-        advertise_address=_HOST,
-        endpoint_reconciler_type="none",
-        service_cluster_ip_range="10.0.0.0/24",
-        allow_privileged="true",
-        authorization_mode="RBAC",
-        client_ca_file=certificates.ca,
-        tls_cert_file=certificates.server.certificate,
-        tls_private_key_file=certificates.server.key,
-        service_account_issuer="https://kubernetes.default.svc",
-        service_account_key_file=certificates.service_account_key,
-        service_account_signing_key_file=certificates.service_account_key,
-    )
-    api = _Api(api_port, certificates)
+        flags["endpoint_reconciler_type"] = "none"
+    components.start(programs["kube-apiserver"], **flags | api_flags)
+    api = _Api(host, ports.api, certificates)
     components.wait("kube-apiserver", "get ready", lambda: api.has("/readyz"))
     components.start(
         programs["kube-controller-manager"],
@@ -402,15 +375,15 @@ def _start(components: _Components, client_port: int, peer_port: int, api_port: 
 class _Api:
     """The few questions asked before kubectl has anything to talk to."""
 
-    def __init__(self, port: int, certificates: Certificates) -> None:
-        self._port = port
+    def __init__(self, host: str, port: int, certificates: Certificates) -> None:
+        self._host, self._port = host, port
         self._context = ssl.create_default_context(cafile=certificates.ca)
         self._context.load_cert_chain(certificates.admin.certificate, certificates.admin.key)
 
     def has(self, path: str) -> bool:
         """Say whether a GET succeeds; a server that does not answer yet has nothing."""
         # http.client asks no proxy, whatever the environment says.
-        connection = http.client.HTTPSConnection(_HOST, self._port, timeout=5, context=self._context)
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=5, context=self._context)
         try:
             connection.request("GET", path)
             return connection.getresponse().status == http.HTTPStatus.OK

@@ -1,36 +1,92 @@
-"""The test cluster as pytest fixtures: ``cluster`` for the whole run, ``namespace`` for one test.
+"""The test clusters as pytest fixtures: ``cluster`` for the whole run, ``namespace`` for one test.
 
 ``WORKERJOBS_TEST_KUBECONFIG`` names the kubeconfig of a cluster to use instead of starting one. Tests make their own
 namespaces in it and delete them.
+
+``node`` is another cluster, with a node that runs pods and with WorkerJobs installed. Its tests carry the markers
+``slow`` and ``xdist_group("node")``, so that one process runs them all.
 """
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support.cluster.binaries import API_PROGRAMS, BinariesError, find_binaries
-from tests.support.cluster.controlplane import Cluster, ControlPlaneError, shared_cluster
+from tests.support.cluster.components import ControlPlaneError
+from tests.support.cluster.controlplane import Cluster, shared_cluster
+from tests.support.cluster.images import Image, project_image
+from tests.support.cluster.installation import install, wait_until_ready
+from tests.support.cluster.node import database_url, import_image
+from tests.support.cluster.preparation import CannotRunPodsError, prepare_node
 from tests.support.require import require_or_skip
 
 _NO_BINARIES = pytest.StashKey[str]()
+_NO_NODE = pytest.StashKey[str]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Get the cluster's programs before the first test, so that a long build counts against no test's time limit."""
-    if not any("cluster" in getattr(item, "fixturenames", ()) for item in session.items):
-        return
-    if session.config.option.collectonly or os.environ.get("WORKERJOBS_TEST_KUBECONFIG"):
+    """Get what clusters need before the first test, so that a long build counts against no test's time limit."""
+    used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if session.config.option.collectonly:
         return
     capture = session.config.pluginmanager.getplugin("capturemanager")
     assert capture is not None
     with capture.global_and_fixture_disabled():  # a person who waits sees why
+        if "cluster" in used and not os.environ.get("WORKERJOBS_TEST_KUBECONFIG"):
+            try:
+                find_binaries(names=API_PROGRAMS)
+            except BinariesError as error:
+                session.config.stash[_NO_BINARIES] = str(error)
+        if "node" in used:
+            try:
+                prepare_node()
+            except CannotRunPodsError as error:
+                session.config.stash[_NO_NODE] = str(error)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A cluster with a node that runs pods, and WorkerJobs installed in the namespace ``workerjobs``.
+
+    Attributes:
+        cluster: Its API.
+        image: The project's image, of which the pods are.
+        database_url: Their database; it can be used from here too.
+        directory: With its logs.
+    """
+
+    cluster: Cluster
+    image: Image
+    database_url: str
+    directory: Path
+
+    def take(self, image: Image) -> None:
+        """Import another image."""
+        import_image(self.directory, image)
+
+
+@pytest.fixture(scope="session")
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A real node with WorkerJobs installed and ready, for the whole run."""
+    if reason := request.config.stash.get(_NO_NODE, None):
+        require_or_skip("pods", f"no pods on this machine: {reason}")
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "node"
+    with contextlib.ExitStack() as stack:
         try:
-            find_binaries(names=API_PROGRAMS)
-        except BinariesError as error:
-            session.config.stash[_NO_BINARIES] = str(error)
+            cluster = stack.enter_context(shared_cluster(directory, "up-node"))
+        except ControlPlaneError as error:
+            require_or_skip("pods", f"no node starts on this machine: {error}")
+        node = Node(cluster, project_image(), database_url(directory), directory)
+        node.take(node.image)
+        install(cluster, node.image.name, node.database_url)
+        wait_until_ready(cluster)
+        yield node
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,144 @@
+"""WorkerJobs in a cluster: installed, ready, and its samples run to their ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.cluster.controlplane import Cluster
+
+NAMESPACE = "workerjobs"
+OPERATOR, WORKERS = "workerjobs-operator", "workerjobs-worker"
+WORKER_COUNT = 2
+"""Worker pods of an installation with nothing set."""
+REPOSITORY = Path(__file__).parents[3]
+SAMPLES = REPOSITORY / "manifests" / "samples"
+# As `workerjobs dev --until-done` reads them.
+_EXPECTED_STATE = "quickdapp.xyz/expected-state"
+_READY_SECONDS = 180.0
+_SAMPLES_SECONDS = 120.0
+
+
+class InstallationError(Exception):
+    """It did not get as far as it should; the message says what is missing."""
+
+
+def install(cluster: Cluster, image: str, database_url: str | None = None) -> None:
+    """Install WorkerJobs, or bring an installation to this image.
+
+    Args:
+        cluster: Where.
+        image: With its tag.
+        database_url: Of a Postgres that pods reach; None installs one.
+    """
+    name, _, tag = image.rpartition(":")
+    with tempfile.TemporaryDirectory() as folder:
+        overlay: dict[str, Any] = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            # kustomize takes no absolute path of a folder.
+            "resources": [os.path.relpath(REPOSITORY / "manifests", folder)],
+            "images": [{"name": "workerjobs", "newName": name, "newTag": tag}],
+        }
+        if database_url is not None:
+            overlay["patches"] = [
+                {"patch": yaml.safe_dump(patch)}
+                for patch in (
+                    _named("v1", "Secret", "workerjobs-database") | {"stringData": {"url": database_url}},
+                    _named("apps/v1", "Deployment", "workerjobs-postgres") | {"$patch": "delete"},
+                    _named("v1", "Service", "workerjobs-postgres") | {"$patch": "delete"},
+                )
+            ]
+        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+        manifests = cluster.kubectl("kustomize", folder).stdout
+    cluster.kubectl("apply", "--filename=-", input=manifests)
+
+
+def wait_until_ready(cluster: Cluster, workers: int = WORKER_COUNT) -> None:
+    """Wait until the operator and so many worker pods are ready, all of the newest template.
+
+    Raises:
+        InstallationError: They are not in time; the message shows the pods.
+    """
+
+    def is_ready() -> bool:
+        deployments = {item["metadata"]["name"]: item for item in _items(cluster, "deployments", NAMESPACE)}
+        return _is_rolled_out(deployments.get(OPERATOR), 1) and _is_rolled_out(deployments.get(WORKERS), workers)
+
+    if not _wait_until(is_ready, _READY_SECONDS):
+        pods = cluster.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=wide").stdout
+        events = cluster.kubectl(
+            "get", "events", f"--namespace={NAMESPACE}", "--field-selector=type=Warning", "--output=wide"
+        ).stdout
+        raise InstallationError(
+            f"the operator and {workers} worker pods are not ready after {_READY_SECONDS:g} s:\n{pods}{events}"
+        )
+
+
+def _is_rolled_out(deployment: dict[str, Any] | None, replicas: int) -> bool:
+    if deployment is None:
+        return False
+    status = deployment.get("status", {})
+    return bool(
+        status.get("observedGeneration") == deployment["metadata"]["generation"]
+        and deployment["spec"]["replicas"] == replicas
+        and status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == replicas
+    )
+
+
+def run_samples(cluster: Cluster, namespace: str = "default") -> dict[str, str]:
+    """Apply the samples and wait until each is in its last state, and the cron job ran.
+
+    Returns:
+        The state of each, by its name.
+
+    Raises:
+        InstallationError: Not all are in time; the message shows them.
+    """
+    cluster.kubectl("apply", f"--namespace={namespace}", f"--filename={SAMPLES}")
+    names = {
+        manifest["metadata"]["name"] for manifest in map(yaml.safe_load, map(Path.read_text, SAMPLES.glob("*.yaml")))
+    }
+
+    def samples() -> list[dict[str, Any]]:
+        return [item for item in _items(cluster, "workerjobs", namespace) if item["metadata"]["name"] in names]
+
+    if not _wait_until(lambda: all(_is_done(sample) for sample in samples()), _SAMPLES_SECONDS):
+        shown = cluster.kubectl("get", "workerjobs", f"--namespace={namespace}", "--output=wide").stdout
+        raise InstallationError(f"not all samples are in their last states after {_SAMPLES_SECONDS:g} s:\n{shown}")
+    return {sample["metadata"]["name"]: sample["status"]["state"] for sample in samples()}
+
+
+def _is_done(sample: dict[str, Any]) -> bool:
+    status = sample.get("status", {})
+    if "cronSchedule" in sample["spec"]:
+        return "lastRun" in status and status.get("state") == "Scheduled"
+    expected = sample["metadata"].get("annotations", {}).get(_EXPECTED_STATE, "Succeeded")
+    return bool(status.get("state") == expected)
+
+
+def _named(version: str, kind: str, name: str) -> dict[str, Any]:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}}
+
+
+def _items(cluster: Cluster, kind: str, namespace: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = json.loads(
+        cluster.kubectl("get", kind, f"--namespace={namespace}", "--output=json").stdout
+    )["items"]
+    return items
+
+
+def _wait_until(is_so: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
