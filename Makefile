@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev test test-slow lint format schema bench bench-smoke chaos-smoke clean
+.PHONY: help install demo dev test test-slow lint format schema contracts bench bench-smoke chaos-smoke clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -32,6 +32,7 @@ dev: $(INSTALLED) ## The same, staying up until Ctrl-C; other workerjobs command
 test: $(INSTALLED) ## All tests but the slow ones, with what they need
 	$(BIN)/python -m tests.support.cluster binaries
 	$(BIN)/python -m tests.support.pgbouncer
+	$(BIN)/python -m tests.support.anvil
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal
 
 test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs
@@ -49,6 +50,9 @@ format: $(INSTALLED) ## Format the code
 
 schema: $(INSTALLED) ## Write storage/schema.sql anew, after a new migration
 	$(BIN)/python -m tests.support.schema
+
+contracts: $(INSTALLED) ## Compile the sample contracts anew, after a change of their sources
+	$(BIN)/python -m tests.support.contracts
 
 bench: $(INSTALLED) ## Ours and its peers side by side into docs/benchmarks.md; ONLY=drain PEERS=ours,river for a part
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
