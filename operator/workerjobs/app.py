@@ -21,6 +21,7 @@ from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.doctor import Facts
 from workerjobs.domain.job import NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError, WorkerJobsError
+from workerjobs.jobs.chain_cron import watch_jobs
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.settings import (
     DEFAULT_HEALTH_PORT,
@@ -28,6 +29,7 @@ from workerjobs.settings import (
     LEASE_SECONDS,
     OperatorSettings,
     WorkerSettings,
+    chain_settings,
 )
 from workerjobs.storage import quickdapp
 from workerjobs.storage.connection import address_of
@@ -206,7 +208,7 @@ async def run_worker(
             grace=_seconds(settings.grace_seconds),
             child_max_jobs=settings.child_max_jobs,
             child_max_mib=settings.child_max_mib,
-            builtin_jobs=[REMOVE_OLD_WORKER_JOBS] if settings.builtin_jobs else [],
+            builtin_jobs=[REMOVE_OLD_WORKER_JOBS, *watch_jobs(chain_settings())] if settings.builtin_jobs else [],
         ),
     )
     health = serve_health(

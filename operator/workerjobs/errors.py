@@ -63,3 +63,11 @@ class ClusterError(WorkerJobsError):
 
 class ClusterUnavailableError(ClusterError):
     """The Kubernetes API can't be reached or can't serve now; trying again later may work."""
+
+
+class ChainError(WorkerJobsError):
+    """A chain can't be processed until somebody changes something."""
+
+
+class ChainUnavailableError(WorkerJobsError):
+    """No endpoint of a chain answers now; trying again later may work."""
