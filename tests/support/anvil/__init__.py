@@ -8,6 +8,7 @@
 - ``--slots-in-an-epoch 1`` brings safe and finalized near the head.
 - ``evm_setIntervalMining(0)`` switches automatic mining off for good.
 - Its accounts are unlocked: it signs for them.
+- Automatic mining goes on beside: a transaction may be in no block yet when its sending was answered.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tests.support.require import require_or_skip
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 CALL_SECONDS = 30.0
+RECEIPT_SECONDS = 5.0
 CHAIN_ID = 31337
 # Of the mnemonic that anvil always uses: "test test test test test test test test test test test junk".
 ACCOUNTS = (
@@ -154,19 +156,30 @@ class Anvil:
             Its hash.
         """
         values = {name: hex(value) if isinstance(value, int) else value for name, value in transaction.items()}
-        answer: str = self.call("eth_sendTransaction", {"from": sender, **values})
-        return answer
+        answers = self.batch([("eth_sendTransaction", {"from": sender, **values}), ("anvil_getAutomine",)])
+        sent: str = answers[0]
+        if answers[1]:
+            self._wait_for_receipt(sent)
+        return sent
 
     def receipt(self, transaction_hash: str) -> dict[str, Any]:
-        """Read the receipt of a transaction that is in a block; a failed one is an error.
+        """Wait for the receipt of a transaction; a failed one is an error.
 
         Raises:
             AssertionError: It is in no block, or failed there.
         """
-        receipt: dict[str, Any] | None = self.call("eth_getTransactionReceipt", transaction_hash)
-        assert receipt is not None, f"{transaction_hash} is in no block"
+        receipt = self._wait_for_receipt(transaction_hash)
         assert receipt["status"] == "0x1", f"{transaction_hash} failed"
         return receipt
+
+    def _wait_for_receipt(self, transaction_hash: str) -> dict[str, Any]:
+        deadline = time.monotonic() + RECEIPT_SECONDS
+        while True:
+            receipt: dict[str, Any] | None = self.call("eth_getTransactionReceipt", transaction_hash)
+            if receipt is not None:
+                return receipt
+            assert time.monotonic() < deadline, f"{transaction_hash} is in no block"
+            time.sleep(0.005)
 
     def stop(self) -> None:
         """End the process, which keeps nothing."""
