@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import importlib.util
 import logging
 import os
 import resource
@@ -17,10 +18,20 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from workerjobs.domain.blocks import BlockRef
+from workerjobs.domain.chains import Chain
 from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.doctor import Facts
 from workerjobs.domain.job import NewJob
-from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError, SchemaError, WorkerJobsError
+from workerjobs.errors import (
+    ChainUnavailableError,
+    DatabaseUnavailableError,
+    InvalidInputError,
+    InvalidSettingsError,
+    NotFoundError,
+    SchemaError,
+    WorkerJobsError,
+)
 from workerjobs.jobs.chain_cron import watch_jobs
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.settings import (
@@ -32,6 +43,7 @@ from workerjobs.settings import (
     chain_settings,
 )
 from workerjobs.storage import quickdapp
+from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.doctor import gather
 from workerjobs.storage.embedded import EmbeddedPostgres
@@ -55,6 +67,7 @@ OPERATOR_POLL_SECONDS = 10.0
 OPEN_FILES, OPEN_FILES_OF_A_CHILD = 48, 2
 """What a supervisor opens: connections, probes, its nursery; and for each child a channel and a pipe."""
 _WAIT_SECONDS = 1.0
+_REWIND_SECONDS, _REWIND_TRIES = 10.0, 10
 
 
 @contextmanager
@@ -92,6 +105,48 @@ async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIte
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def open_chain_store(url: str) -> AsyncIterator[PostgresChainStore]:
+    """Open the tables of watched chains and close them at the end."""
+    store = await PostgresChainStore.open(url, "workerjobs chain")
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def rewind_chain(url: str, chain: Chain, block: int) -> int:
+    """Undo what blocks of a chain after one led to; returns how many effects.
+
+    Raises:
+        NotFoundError: The chain was never watched, or has no such block.
+        InvalidInputError: It is not processed so far.
+        ChainUnavailableError: No endpoint answers, or another worker processes the chain all the time.
+    """
+    # Here and not above: what reads chains is an extra.
+    from workerjobs.chain.for_jobs import open_reader
+
+    reader = await open_reader(chain, seconds=_REWIND_SECONDS)
+    try:
+        async with open_chain_store(url) as store:
+            header = (await reader.headers([block]))[0] if block >= 0 else None
+            if header is None and block >= 0:
+                raise NotFoundError(f"{chain.name} has no block {block}")
+            to = BlockRef(-1, "") if header is None else header.ref
+            for _ in range(_REWIND_TRIES):
+                cursor = await store.cursor(chain.name)
+                if cursor is None:
+                    raise NotFoundError(f"{chain.name} was never watched")
+                if block > cursor.number:
+                    raise InvalidInputError(f"{chain.name} is processed up to block {cursor.number}: give that or less")
+                revoked = await store.rewind(chain.name, cursor.ref, to)
+                if revoked is not None:
+                    return revoked
+            raise ChainUnavailableError(f"{chain.name} is processed meanwhile: pause watchChain, and try again")
+    finally:
+        await reader.close()
 
 
 async def gather_facts(url: str, direct_url: str | None) -> Facts:
@@ -186,6 +241,9 @@ async def run_worker(
         url: The database.
         on_started: Called with the supervisor once it claims jobs; its ``stop`` ends this function.
     """
+    chains = chain_settings()
+    if chains.chains and importlib.util.find_spec("aiohttp") is None:
+        raise InvalidSettingsError('WEB3_SUPPORTED_CHAINS needs more packages: pip install "workerjobs[chain]"')
     children = child_count(settings)
     _allow_open_files(OPEN_FILES + OPEN_FILES_OF_A_CHILD * children, f"{children} children")
     store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds)
@@ -208,7 +266,7 @@ async def run_worker(
             grace=_seconds(settings.grace_seconds),
             child_max_jobs=settings.child_max_jobs,
             child_max_mib=settings.child_max_mib,
-            builtin_jobs=[REMOVE_OLD_WORKER_JOBS, *watch_jobs(chain_settings())] if settings.builtin_jobs else [],
+            builtin_jobs=[REMOVE_OLD_WORKER_JOBS, *watch_jobs(chains)] if settings.builtin_jobs else [],
         ),
     )
     health = serve_health(

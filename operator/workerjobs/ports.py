@@ -770,6 +770,10 @@ class ChainStore(Protocol):
         """Read how all endpoints do."""
         ...
 
+    async def dead_letters(self, chain: str, limit: int) -> list[Mapping[str, Any]]:
+        """Read logs that could not be decoded, newest first."""
+        ...
+
     async def close(self) -> None:
         """Give the connection back."""
         ...

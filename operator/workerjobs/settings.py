@@ -112,8 +112,10 @@ class ChainSettings:
     """WEB3_FACTORY_CONTRACT_ADDRESS: whose tokens are announced, in lower case; None: those of any contract."""
     filters_file: str | None
     """WEB3_CHAIN_FILTERS: a YAML file with filters declared as data."""
+    wallet_private_key: str | None
+    """WEB3_SERVER_WALLET_PRIVATE_KEY: what jobs pay with; never shown."""
 
-    def chain(self, name: str | None) -> Chain:
+    def find(self, name: str | None = None) -> Chain:
         """Find a chain by name; None means the primary one.
 
         Raises:
@@ -365,6 +367,7 @@ def chain_settings(environment: Mapping[str, str] | None = None) -> ChainSetting
         chains,
         reader.read("WEB3_FACTORY_CONTRACT_ADDRESS", None, _address, "an address: 0x and 40 hexadecimal digits"),
         reader.read("WEB3_CHAIN_FILTERS", None, str, "the path of a YAML file"),
+        _private_key(reader, given),
     )
     reader.finish()
     return settings
@@ -403,10 +406,16 @@ def _read_chain(
         from_block=reader.read(f"{prefix}FROM_BLOCK", from_block, _block_number, _BLOCK),
         finality_blocks=reader.read(f"{prefix}FINALITY_BLOCKS", 64, _whole(1, 1_000_000), "blocks from 0 to 1000000"),
         requests_per_second=rate or None,
-        timeout_seconds=reader.read(
-            f"{prefix}RPC_TIMEOUT_SECONDS", 10.0, _number(0.1, 600), "seconds from 0.1 to 600"
-        ),
+        timeout_seconds=reader.read(f"{prefix}RPC_TIMEOUT_SECONDS", 10.0, _number(0.1, 600), "seconds from 0.1 to 600"),
     )
+
+
+def _private_key(reader: _Reader, given: Mapping[str, str]) -> str | None:
+    """Check a key without ever repeating it."""
+    text = given.get("WEB3_SERVER_WALLET_PRIVATE_KEY", "").strip()
+    if text and re.fullmatch(r"(0x)?[0-9a-fA-F]{64}", text) is None:
+        reader.problems.append("WEB3_SERVER_WALLET_PRIVATE_KEY is not accepted: give 64 hexadecimal digits")
+    return text or None
 
 
 def _chain_names(text: str) -> tuple[str, ...]:

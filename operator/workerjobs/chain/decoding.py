@@ -69,7 +69,7 @@ def _compile(signature: EventSignature) -> Decoder:
     elif plain:
         lines += [
             f" if len(data) < {2 + WORD * len(plain)}:",
-            f"  raise UndecodableError('it has %d bytes of data, not {32 * len(plain)} or more' % (len(data) // 2 - 1))",
+            f"  raise UndecodableError('it has %d bytes, not {32 * len(plain)} or more' % (len(data) // 2 - 1))",
         ]
         for index, parameter in enumerate(plain):
             at = 2 + WORD * index

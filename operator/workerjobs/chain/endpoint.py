@@ -169,9 +169,7 @@ class EndpointState:
         """Tell how it did since this was last asked."""
         latency = None if self.latency is None else round(1000 * self.latency, 1)
         trouble = self.trouble if self.blocked_until > time.monotonic() else None
-        health = EndpointHealth(
-            self.name, self.head, latency, self.span, self._requests, dict(self._errors), trouble
-        )
+        health = EndpointHealth(self.name, self.head, latency, self.span, self._requests, dict(self._errors), trouble)
         self._requests = 0
         self._errors.clear()
         return health
@@ -278,8 +276,10 @@ def _refusal_of(error: RpcErrorObject, method: str) -> Refusal:
 
 def _is_about_logs(error: RpcErrorObject, calls: Sequence[Call]) -> bool:
     """Whether the bare code of a limit is all there is, and logs were asked for: then fewer blocks help."""
-    return error.code == -32005 and any(method == "eth_getLogs" for method, _ in calls) and (
-        _refusal_of(error, "eth_getLogs").kind is not Kind.RATE
+    return (
+        error.code == -32005
+        and any(method == "eth_getLogs" for method, _ in calls)
+        and (_refusal_of(error, "eth_getLogs").kind is not Kind.RATE)
     )
 
 

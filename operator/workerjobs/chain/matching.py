@@ -51,9 +51,7 @@ class Matcher:
         addresses: Contracts of factories known so far, by the query's name.
     """
 
-    def __init__(
-        self, chain: str, queries: Sequence[LogQuery], addresses: Mapping[str, Iterable[str]]
-    ) -> None:
+    def __init__(self, chain: str, queries: Sequence[LogQuery], addresses: Mapping[str, Iterable[str]]) -> None:
         self._chain = chain
         self._queries = queries
         self._known = {query.name: frozenset(addresses.get(query.name, ())) for query in queries if query.factory}
@@ -85,9 +83,8 @@ class Matcher:
         addressed = {topic: watches for topic, watches in self._watches.items() if topic not in anywhere}
         addresses = sorted({a for watches in addressed.values() for watch in watches for a in watch.addresses or ()})
         topics = sorted(addressed)
-        for begin in range(0, len(addresses), MAX_ADDRESSES):
-            groups.append((addresses[begin : begin + MAX_ADDRESSES], topics))
-        return groups
+        parts = range(0, len(addresses), MAX_ADDRESSES)
+        return groups + [(addresses[begin : begin + MAX_ADDRESSES], topics) for begin in parts]
 
     def parameters(self, place: Mapping[str, str]) -> list[dict[str, Any]]:
         """The parameters of the eth_getLogs calls for a range or a block."""

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 BEHIND_PAUSE_SECONDS = 1.0
 """How long an endpoint is left alone that does not know blocks that others know."""
+TAGS_SECONDS = 2.0
+"""How often it is asked which blocks are safe and final."""
 MAX_READS = 40
 """So often one range is asked for anew, with fewer blocks or elsewhere, before the pass is given up."""
 
@@ -72,6 +74,7 @@ class RpcChainReader:
         self._matcher: tuple[object, Matcher] | None = None
         self._latest: Header | None = None
         self._distrusts_bloom = False
+        self._tags: tuple[float, int | None, int | None] | None = None
 
     async def close(self) -> None:
         """See `ChainReader.close`."""
@@ -135,21 +138,22 @@ class RpcChainReader:
 
     async def heads(self, at_least: int = 0) -> Heads:
         """See `ChainReader.heads`."""
-        tags = ["latest"]
-        calls: list[Call] = [("eth_getBlockByNumber", ["latest", False])]
-        for tag in ("safe", "finalized"):
-            tags.append(tag)
-            calls.append(("eth_getBlockByNumber", [tag, False]))
+        # Safe and final blocks move every few minutes, and each call may cost money.
+        with_tags = self._tags is None or time.monotonic() - self._tags[0] >= TAGS_SECONDS
+        names = ["latest", "safe", "finalized"] if with_tags else ["latest"]
+        calls: list[Call] = [("eth_getBlockByNumber", [name, False]) for name in names]
         best: Heads | None = None
         for _ in self._endpoints:
             endpoint, answers = await self._ask(calls, at_least)
-            found = dict(zip(tags, answers, strict=True))
-            latest = self._header(endpoint, found["latest"])
+            latest = self._header(endpoint, answers[0])
             if latest is None:
                 self._behind(endpoint, "it knows no latest block")
                 continue
             endpoint.state.head = latest.number
-            heads = Heads(latest, self._number(found["safe"]), self._number(found["finalized"]))
+            if with_tags:
+                self._tags = (time.monotonic(), self._number(answers[1]), self._number(answers[2]))
+            assert self._tags is not None
+            heads = Heads(latest, self._tags[1], self._tags[2])
             if best is None or latest.number > best.latest.number:
                 best = heads
             if latest.number >= at_least:
@@ -260,9 +264,7 @@ class RpcChainReader:
             self._matcher = (key, Matcher(self._chain.name, queries, known))
         return self._matcher[1]
 
-    async def _read_headers(
-        self, endpoint: Endpoint, parent: BlockRef | None, first: int, span: int
-    ) -> list[Header]:
+    async def _read_headers(self, endpoint: Endpoint, parent: BlockRef | None, first: int, span: int) -> list[Header]:
         latest = self._latest
         if span == 1 and latest is not None and latest.number == first:
             # The very block that was just shown as the newest.
@@ -303,11 +305,15 @@ class RpcChainReader:
 
         And for the last one that came with logs: a cut off answer may end in the middle of it.
         """
-        suspects = [] if self._distrusts_bloom else [
-            header
-            for number, header in headers.items()
-            if number not in with_logs and may_contain(int(header.logs_bloom, 16), matcher.bloom)
-        ]
+        suspects = (
+            []
+            if self._distrusts_bloom
+            else [
+                header
+                for number, header in headers.items()
+                if number not in with_logs and may_contain(int(header.logs_bloom, 16), matcher.bloom)
+            ]
+        )
         if with_logs and any(
             not may_contain(int(headers[number].logs_bloom, 16), matcher.bloom) for number in with_logs
         ):
@@ -384,9 +390,7 @@ def _get_block(number: int) -> Call:
 
 
 def _as_header(block: _WireBlock) -> Header:
-    return Header(
-        int(block.number, 16), block.hash, block.parentHash, int(block.timestamp, 16), block.logsBloom
-    )
+    return Header(int(block.number, 16), block.hash, block.parentHash, int(block.timestamp, 16), block.logsBloom)
 
 
 def name_endpoints(urls: Sequence[str]) -> list[str]:

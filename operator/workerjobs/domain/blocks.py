@@ -107,9 +107,7 @@ def contiguous(parent: BlockRef | None, headers: Sequence[Header | None]) -> lis
     for header in headers:
         if header is None:
             break
-        if previous is not None and (
-            header.parent_hash != previous.hash or header.number != previous.number + 1
-        ):
+        if previous is not None and (header.parent_hash != previous.hash or header.number != previous.number + 1):
             raise ChainChangedError(f"block {header.number} does not follow block {previous.number} that was read")
         found.append(header)
         previous = header.ref

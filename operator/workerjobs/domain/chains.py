@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workerjobs.domain.blocks import Confirmations
 
@@ -21,7 +21,7 @@ class Chain:
     chain_id: int
     rpc_urls: tuple[str, ...]
     """Endpoints, the preferred one first; they may hold keys and are never shown."""
-    confirmations: Confirmations = Confirmations()
+    confirmations: Confirmations = field(default_factory=Confirmations)
     from_block: int | None = None
     """The first block to process where the chain was never watched; None: the current one."""
     finality_blocks: int = 64

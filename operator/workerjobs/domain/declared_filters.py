@@ -117,7 +117,9 @@ def _action_problems(declared: DeclaredFilter, event: EventSignature | None) -> 
     except ValueError:
         return [f"action is {declared.action!r}: give enqueue, notify or webhook"]
     options, known = declared.options, _OPTIONS[action]
-    problems = [f"options.{key} is not known for {action}: known are {', '.join(known)}" for key in options if key not in known]
+    problems = [
+        f"options.{key} is not known for {action}: known are {', '.join(known)}" for key in options if key not in known
+    ]
     if not isinstance(options.get("data", {}), Mapping):
         problems.append("options.data is no mapping")
     if action is FilterAction.ENQUEUE and not (isinstance(options.get("type"), str) and options["type"].strip()):

@@ -103,8 +103,8 @@ def _parameter(text: str, index: int, event: str) -> EventParameter:
     type_match = _TYPE.fullmatch(words[0]) if words else None
     if type_match is None:
         raise InvalidInputError(
-            f"{text!r} in {event!r} is no parameter: give a type (address, uint256, string, bytes32, …; structs are not "
-            "supported), indexed where it is, and a name"
+            f"{text!r} in {event!r} is no parameter: give a type (address, uint256, string, bytes32, …; no structs), "
+            "indexed where it is, and a name"
         )
     canonical = words[0]
     if type_match[1].startswith(("int", "uint")):

@@ -6,13 +6,17 @@ A plug-in is a function with `chain_filter`, in a module of WORKER_JOB_MODULES. 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workerjobs.domain.declared_filters import DeclaredFilter, FilterAction, check_filter
+import yaml
+
+from workerjobs.domain.declared_filters import DeclaredFilter, FilterAction, check_filter, read_filter
 from workerjobs.domain.events import DecodedLog, FactorySource, LogQuery, parse_address, parse_event
 from workerjobs.domain.job import NewJob, RetryPolicy
+from workerjobs.errors import InvalidInputError, InvalidSettingsError
 
 if TYPE_CHECKING:
     from workerjobs.ports import ChainTransaction
@@ -91,6 +95,30 @@ def from_declaration(declared: DeclaredFilter) -> ChainFilter:
         FilterAction.WEBHOOK: _posting,
     }[FilterAction(declared.action)]
     return ChainFilter(query, handle(declared), declared.chain)
+
+
+def read_filters(path: str) -> list[DeclaredFilter]:
+    """Read filters from a YAML file: a list of them, or a mapping with ``filters``.
+
+    Raises:
+        InvalidSettingsError: There is no such file, or something in it is wrong.
+    """
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidSettingsError(f"the chain filters in {path} can't be read: {error}") from None
+    entries = document.get("filters") if isinstance(document, Mapping) else document
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise InvalidSettingsError(f"{path} holds no chain filters: give a list of them, or filters: with one")
+    filters, problems = [], []
+    for entry in entries:
+        try:
+            filters.append(read_filter(entry))
+        except InvalidInputError as error:
+            problems += error.problems
+    if problems:
+        raise InvalidSettingsError([f"{path}: {problem}" for problem in problems])
+    return filters
 
 
 def log_json(log: DecodedLog) -> dict[str, Any]:

@@ -13,19 +13,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-
-import yaml
 
 from workerjobs.domain.blocks import BlockRef, ChainChangedError, Header, Heads, common_ancestor, split_by_logs
 from workerjobs.domain.chains import Chain
-from workerjobs.domain.declared_filters import DeclaredFilter, read_filter
+from workerjobs.domain.declared_filters import DeclaredFilter
 from workerjobs.domain.events import DecodedLog
 from workerjobs.domain.schedule import CronSchedule
-from workerjobs.errors import ChainError, ChainUnavailableError, InvalidInputError, InvalidSettingsError
-from workerjobs.jobs.chain_filters import ChainFilter, from_declaration, registered_filters
+from workerjobs.errors import ChainError, ChainUnavailableError, InvalidInputError
+from workerjobs.jobs.chain_filters import ChainFilter, from_declaration, read_filters, registered_filters
 from workerjobs.jobs.context import JobContext
 from workerjobs.jobs.token_filters import token_filters
 from workerjobs.ports import ChainCursor, ChainRange, ChainReader, ChainStep, ChainStore, ChainTransaction
@@ -61,7 +57,7 @@ async def watch_chain(data: dict[str, Any], context: JobContext) -> dict[str, An
     Data: chain (one of WEB3_SUPPORTED_CHAINS; without it, the first of them).
     """
     settings = chain_settings()
-    chain = settings.chain(data.get("chain"))
+    chain = settings.find(data.get("chain"))
     ends = time.monotonic() + await _seconds_to_follow(context)
     store = await context.open_chain_store()
     reader = None
@@ -95,16 +91,15 @@ async def _seconds_to_follow(context: JobContext) -> float:
     return (following - now).total_seconds() - END_SECONDS
 
 
-def usable_filters(
-    settings: ChainSettings, chain: Chain, stored: Sequence[DeclaredFilter]
-) -> list[ChainFilter]:
+def usable_filters(settings: ChainSettings, chain: Chain, stored: Sequence[DeclaredFilter]) -> list[ChainFilter]:
     """Put together what a chain is watched for: built in, registered by modules, declared in a file and in the table.
 
     Raises:
         InvalidSettingsError: The file can't be read.
     """
     filters = [*token_filters(settings.factory_address), *registered_filters()]
-    for declared in [*_filters_of_file(settings.filters_file), *stored]:
+    in_file = [] if settings.filters_file is None else read_filters(settings.filters_file)
+    for declared in [*in_file, *stored]:
         try:
             if declared.enabled:
                 filters.append(from_declaration(declared))
@@ -120,36 +115,6 @@ def usable_filters(
             continue
         found[each.query.name] = each
     return [*found.values()]
-
-
-def _filters_of_file(path: str | None) -> list[DeclaredFilter]:
-    if path is None:
-        return []
-    return read_filters(path)
-
-
-def read_filters(path: str) -> list[DeclaredFilter]:
-    """Read filters from a YAML file: a list of them, or a mapping with ``filters``.
-
-    Raises:
-        InvalidSettingsError: There is no such file, or something in it is wrong.
-    """
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidSettingsError(f"the chain filters in {path} can't be read: {error}") from None
-    entries = document.get("filters") if isinstance(document, Mapping) else document
-    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise InvalidSettingsError(f"{path} holds no chain filters: give a list of them, or filters: with one")
-    filters, problems = [], []
-    for entry in entries:
-        try:
-            filters.append(read_filter(entry))
-        except InvalidInputError as error:
-            problems += error.problems
-    if problems:
-        raise InvalidSettingsError([f"{path}: {problem}" for problem in problems])
-    return filters
 
 
 @dataclass(slots=True)
@@ -402,8 +367,8 @@ class ChainWatch:
         if self.chain.is_development:
             return await self._begin_anew(cursor)
         message = (
-            f"{name} dropped block {cursor.final_number}, which it had called final. Nothing is processed until somebody "
-            f"decides: see whether the endpoints are on the right chain, then `workerjobs chain rewind {name} BLOCK`"
+            f"{name} dropped block {cursor.final_number}, which it had called final. Nothing is processed until "
+            f"somebody decides: see whether the endpoints are on the right chain, then `workerjobs chain rewind {name} BLOCK`"
         )
         await self.store.set_condition(name, REORG_BEYOND_FINALITY, message)
         raise ChainError(message)

@@ -129,6 +129,11 @@ class PostgresChainStore:
         async with self._connected() as connection:
             return [*await _fetch(connection, "endpoints", {})]
 
+    async def dead_letters(self, chain: str, limit: int) -> list[Mapping[str, Any]]:
+        """See `ChainStore.dead_letters`."""
+        async with self._connected() as connection:
+            return [*await _fetch(connection, "dead_letters", {"chain": chain, "limit": limit})]
+
     # --- processing
 
     async def start(self, chain: str, chain_id: int, block: Header, final_number: int, head: Header) -> None:
@@ -206,7 +211,9 @@ class PostgresChainStore:
                 number = (await _fetch(connection, "undo_place", values))[0]["number"]
                 part = to
                 if number > to.number:
-                    stored = {row["number"]: row["hash"] for row in await _fetch(connection, "blocks", {"chain": chain})}
+                    stored = {
+                        row["number"]: row["hash"] for row in await _fetch(connection, "blocks", {"chain": chain})
+                    }
                     # Those of the block itself are undone by the next part.
                     part = BlockRef(number, stored[number]) if number in stored and number < place.number else to
                 revoked += await self._revoke(connection, chain, part)

@@ -6,8 +6,8 @@ from typing import Any
 
 import psycopg
 
-from workerjobs.storage.connection import CONNECT_OPTIONS, address_of, connect, connect_error
 from workerjobs.storage.chain import PostgresChainStore
+from workerjobs.storage.connection import CONNECT_OPTIONS, address_of, connect, connect_error
 from workerjobs.storage.postgres import PostgresJobStore
 
 APPLICATION_NAME = "workerjobs job"
