@@ -354,7 +354,7 @@ def chain_settings(environment: Mapping[str, str] | None = None) -> ChainSetting
     """
     given = os.environ if environment is None else environment
     reader = _Reader(given)
-    names = reader.read("WEB3_SUPPORTED_CHAINS", (), _chain_names, "names of chains, comma-separated, each once")
+    names = reader.read("WEB3_SUPPORTED_CHAINS", _NO_CHAINS, _chain_names, "names of chains, comma-separated, each once")
     confirmations = reader.read("WEB3_CONFIRMATIONS", Confirmations(), Confirmations.parse, _CONFIRMATIONS)
     from_block = reader.read("WATCH_FROM_BLOCK", _NO_BLOCK, _block_number, _BLOCK)
     chains = tuple(_read_chain(reader, given, name, confirmations, from_block) for name in names)
@@ -376,13 +376,15 @@ def chain_settings(environment: Mapping[str, str] | None = None) -> ChainSetting
 _CONFIRMATIONS = "latest, safe, finalized or a number of blocks"
 _BLOCK = "the number of a block"
 _NO_BLOCK: int | None = None
+_NO_CHAINS: tuple[str, ...] = ()
 
 
 def _read_chain(
     reader: _Reader, given: Mapping[str, str], name: str, confirmations: Confirmations, from_block: int | None
 ) -> Chain:
     prefix = f"WEB3_{name.upper().replace('-', '_')}_"
-    chain_id = reader.read(f"{prefix}CHAIN_ID", CHAIN_IDS.get(name, 0), _block_number, "a chain id") or 0
+    known_id: int | None = CHAIN_IDS.get(name)
+    chain_id = reader.read(f"{prefix}CHAIN_ID", known_id, _block_number, "a chain id") or 0
     if name in CHAIN_IDS and chain_id != CHAIN_IDS[name]:
         reader.problems.append(f"{prefix}CHAIN_ID={chain_id} is not accepted: {name} is {CHAIN_IDS[name]}")
     elif not chain_id:

@@ -368,7 +368,8 @@ class ChainWatch:
             return await self._begin_anew(cursor)
         message = (
             f"{name} dropped block {cursor.final_number}, which it had called final. Nothing is processed until "
-            f"somebody decides: see whether the endpoints are on the right chain, then `workerjobs chain rewind {name} BLOCK`"
+            "somebody decides: see whether the endpoints are on the right chain, then "
+            f"`workerjobs chain rewind {name} BLOCK`"
         )
         await self.store.set_condition(name, REORG_BEYOND_FINALITY, message)
         raise ChainError(message)

@@ -170,17 +170,17 @@ class PostgresChainStore:
                 await transaction.save()
             await _save_undecodable(connection, step)
             if step.addresses:
-                values = {
+                found = {
                     "chain": step.chain,
                     "filters": text_array(each[0] for each in step.addresses),
                     "addresses": text_array(each[1] for each in step.addresses),
                     "block_numbers": number_array(each[2] for each in step.addresses),
                 }
-                await connection.execute(query("chain/save_addresses"), values)
+                await connection.execute(query("chain/save_addresses"), found)
             # The newest final block stays, as the place that an undoing may never pass.
             kept = [header for header in step.headers if header.number >= final]
             await connection.execute(query("chain/save_blocks"), _blocks(step.chain, kept))
-            values = {"chain": step.chain, "final_number": final}
+            values: dict[str, Any] = {"chain": step.chain, "final_number": final}
             await connection.execute(query("chain/drop_final_blocks"), values)
             values |= {
                 "number": last.number,
