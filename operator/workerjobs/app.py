@@ -52,6 +52,7 @@ from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import Adoption
 from workerjobs.web.health import HealthServer
+from workerjobs.worker.chain_metrics import ChainMetrics
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.cpus import usable_cpus
 from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
@@ -278,6 +279,12 @@ async def run_worker(
     )
     if health is not None:
         os.environ[HEALTH_URL_VARIABLE] = f"{health.url}/healthz"
+    chain_metrics = None
+    if chains.chains:
+        chain_metrics = ChainMetrics(
+            lambda: PostgresChainStore.open(url, "workerjobs metrics"), supervisor.metrics.registry
+        )
+        chain_metrics.start()
     try:
         work = asyncio.create_task(supervisor.run(), name="supervisor")
         started = asyncio.create_task(supervisor.started.wait())
@@ -289,6 +296,8 @@ async def run_worker(
                 await result
         await work
     finally:
+        if chain_metrics is not None:
+            await chain_metrics.stop()
         if health is not None:
             await asyncio.to_thread(health.close)
         with contextlib.suppress(Exception):

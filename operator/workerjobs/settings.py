@@ -354,7 +354,9 @@ def chain_settings(environment: Mapping[str, str] | None = None) -> ChainSetting
     """
     given = os.environ if environment is None else environment
     reader = _Reader(given)
-    names = reader.read("WEB3_SUPPORTED_CHAINS", _NO_CHAINS, _chain_names, "names of chains, comma-separated, each once")
+    names = reader.read(
+        "WEB3_SUPPORTED_CHAINS", _NO_CHAINS, _chain_names, "names of chains, comma-separated, each once"
+    )
     confirmations = reader.read("WEB3_CONFIRMATIONS", Confirmations(), Confirmations.parse, _CONFIRMATIONS)
     from_block = reader.read("WATCH_FROM_BLOCK", _NO_BLOCK, _block_number, _BLOCK)
     chains = tuple(_read_chain(reader, given, name, confirmations, from_block) for name in names)

@@ -66,10 +66,6 @@ class RpcProxy:
         """The methods that were called, in their order."""
         return [call["method"] for call in self.calls]
 
-    def spans(self) -> list[int]:
-        """How many blocks logs were asked of, each time."""
-        return [span for call in self.calls if (span := span_of(call)) is not None]
-
     def behave(self) -> None:
         """Be an ordinary endpoint again."""
         self.on_request = lambda calls: None
