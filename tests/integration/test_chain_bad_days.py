@@ -13,6 +13,7 @@ import pytest
 from tests.support.anvil import ACCOUNTS, Anvil, anvil
 from tests.support.chains import (
     active_effects,
+    aside,
     catch_up,
     events_of,
     make_chain,
@@ -275,16 +276,14 @@ async def test_a_lagging_endpoint_behind_a_balancer_is_no_reorganisation(databas
             """Know nothing above a block: its head is that one, later ones are null, and logs end there."""
             if call["method"] == "eth_getBlockByNumber":
                 if call["params"][0] == "latest":
-                    return chain_block(lagging_at)
+                    with aside(chain) as own:
+                        return own.block(lagging_at)
+            if call["method"].startswith("eth_getBlockBy"):
                 if result is not None and int(result["number"], 16) > lagging_at:
                     return None
             if call["method"] == "eth_getLogs":
                 return [log for log in result if int(log["blockNumber"], 16) <= lagging_at]
             return result
-
-        def chain_block(number: int) -> Any:
-            with_own = Anvil(chain.port, chain.process, chain.log)
-            return with_own.block(number)
 
         async with watching(database_url, make_chain(proxy.url)) as watch:
             for value in range(1, 5):
@@ -318,7 +317,8 @@ async def test_a_reorganisation_between_two_calls_of_one_pass_is_noticed(databas
                     # After the head was read, just before the blocks or the logs are.
                     if not done and calls[0]["method"] == method and calls[0]["params"][0] != "latest":
                         done.append(method)
-                        Anvil(chain.port, chain.process, chain.log).reorg(3)
+                        with aside(chain) as own:
+                            own.reorg(3)
 
                 proxy.on_request = reorganise
                 await catch_up(watch)

@@ -184,7 +184,8 @@ async def test_a_webhook_is_delivered_as_a_signed_job(
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            received.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            received.append((headers, self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(statuses[len(received) - 1])
             self.end_headers()
 

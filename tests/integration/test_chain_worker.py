@@ -48,7 +48,7 @@ async def test_a_worker_follows_a_chain_and_shows_how_far_it_is(database_url: st
                 """select distinct data::text, "cronSchedule", tag, "autoRescheduleOnFailureDelay" from "workerJobs"
                 where type = 'watchChain'""",
             )
-            assert rows == [('{"chain": "anvil"}', "*/3 * * * * *", "cron:watchChain:anvil", 10_000)]
+            assert rows == [('{"chain":"anvil"}', "*/3 * * * * *", "cron:watchChain:anvil", 10_000)]
             ended = """select result from "workerJobs" where type = 'watchChain' and success"""
             await until(lambda: sql(database_url, ended))
             assert sql(database_url, ended)[0][0]["chain"] == "anvil"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from tests.support.anvil import ACCOUNTS, Anvil
@@ -16,6 +16,16 @@ from workerjobs.jobs.chain_filters import ChainFilter
 from workerjobs.jobs.token_filters import token_filters
 from workerjobs.jobs.watch_chain import ChainWatch
 from workerjobs.storage.chain import PostgresChainStore
+
+
+@contextmanager
+def aside(chain: Anvil) -> Iterator[Anvil]:
+    """The same chain over a connection of its own, for another thread."""
+    own = Anvil(chain.port, chain.process, chain.log)
+    try:
+        yield own
+    finally:
+        own._connection.close()
 
 
 def make_chain(*urls: str, chain_id: int = 31337, from_block: int | None = 0, **more: Any) -> Chain:

@@ -155,7 +155,9 @@ class EndpointState:
         self.span = span
         self._answers_in_a_row = 0
         if refusal.kind is Kind.RANGE:
-            self.refused_span = min(asked, self.refused_span or asked)
+            # Where it names its limit, that is what counts.
+            refused = asked if refusal.blocks is None else min(asked, refusal.blocks + 1)
+            self.refused_span = min(refused, self.refused_span or refused)
 
     def answered(self, asked: int) -> None:
         """Remember that a range was answered; after some, a wider one is tried."""

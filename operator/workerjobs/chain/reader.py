@@ -201,8 +201,8 @@ class RpcChainReader:
         for _ in range(MAX_READS):
             deadline = time.monotonic() + self._seconds
             endpoint = await self._next_endpoint(last, deadline)
-            span = min(last - first + 1, endpoint.state.span, limit or last)
-            span = max(1, span)
+            span = min(last - first + 1, endpoint.state.span)
+            span = max(1, span if limit is None else min(span, limit))
             matcher = self._matching(queries, addresses, made)
             try:
                 await self._verify(endpoint)
@@ -333,12 +333,18 @@ class RpcChainReader:
 
     async def _get_logs(self, endpoint: Endpoint, matcher: Matcher, headers: Sequence[Header]) -> list[WireLog]:
         span = len(headers)
+        calls: list[Call]
         if span == 1:
-            # By its hash: another block in its place can't answer for it.
-            (logs,) = await self._logs_by_hash(endpoint, matcher, headers)
-            return logs
+            # By its hash: another block in its place can't answer for it. A node that does not know the block may still
+            # answer without logs, so it is asked for that as well.
+            (header,) = headers
+            calls = [("eth_getLogs", [each]) for each in matcher.parameters({"blockHash": header.hash})]
+            answers = await endpoint.call([*calls, ("eth_getBlockByHash", [header.hash, False])])
+            if self._header(endpoint, answers[-1]) is None:
+                self._behind(endpoint, f"it does not know block {header.number} yet")
+            return self._in_order(endpoint, answers[:-1], span)
         place = {"fromBlock": hex(headers[0].number), "toBlock": hex(headers[-1].number)}
-        calls: list[Call] = [("eth_getLogs", [each]) for each in matcher.parameters(place)]
+        calls = [("eth_getLogs", [each]) for each in matcher.parameters(place)]
         answers = await endpoint.call(calls)
         return self._in_order(endpoint, answers, span)
 
