@@ -274,13 +274,12 @@ async def test_a_lagging_endpoint_behind_a_balancer_is_no_reorganisation(databas
 
         def lag(call: Call, result: Any) -> Any:
             """Know nothing above a block: its head is that one, later ones are null, and logs end there."""
-            if call["method"] == "eth_getBlockByNumber":
-                if call["params"][0] == "latest":
-                    with aside(chain) as own:
-                        return own.block(lagging_at)
-            if call["method"].startswith("eth_getBlockBy"):
-                if result is not None and int(result["number"], 16) > lagging_at:
-                    return None
+            if call["params"][:1] == ["latest"]:
+                with aside(chain) as own:
+                    return own.block(lagging_at)
+            is_block = call["method"].startswith("eth_getBlockBy") and result is not None
+            if is_block and int(result["number"], 16) > lagging_at:
+                return None
             if call["method"] == "eth_getLogs":
                 return [log for log in result if int(log["blockNumber"], 16) <= lagging_at]
             return result

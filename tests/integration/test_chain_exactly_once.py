@@ -100,7 +100,7 @@ async def test_active_notifications_are_exactly_the_events_of_the_chain(database
                 elif chance.random() < 0.1:
                     chain.mine()
                 else:
-                    token.transfer(ACCOUNTS[1], chance.randint(1, 10**6), times=chance.randint(3, 10))
+                    token.transfer(ACCOUNTS[1], chance.randint(1, 10**6), times=chance.randint(8, 18))
             counted = counts["started"]
         proxy.behave()
         async with watching(database_url, make_chain(proxy.url)) as watch:

@@ -29,6 +29,8 @@ FIRST_SPAN = 2_000
 MAX_SPAN = 5_000
 """Blocks in one range; also what bounds the memory of a pass."""
 FIRST_BATCH = 500
+REQUESTS_AT_ONCE = 4
+"""Requests to one endpoint that are on their way at once."""
 GROWTH_ANSWERS = 3
 """So many ranges have to be answered before a wider one is tried."""
 
@@ -136,10 +138,11 @@ class EndpointState:
     def failed(self, kind: str, message: str, pause: float | None = None) -> None:
         """Note an error, and leave the endpoint alone for a while."""
         self._errors[kind] += 1
-        self.failures += 1
+        # Several requests that were on their way at once are one failure.
+        self.failures += self.blocked_until <= time.monotonic()
         self.trouble = message
         if pause is None:
-            pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self.failures - 1, 10))
+            pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(max(0, self.failures - 1), 10))
             pause *= random.uniform(0.75, 1.25)  # noqa: S311  # so that many workers do not come back at once
         self.blocked_until = time.monotonic() + pause
 
@@ -197,14 +200,20 @@ class Endpoint:
         """
         found: list[Answer] = []
         while len(found) < len(calls):
-            part = calls[len(found) : len(found) + self.state.max_batch]
-            try:
-                found += await self._request(part)
-            except RefusedError as error:
-                if len(part) == 1:
-                    self._fail("batch", str(error))
-                self.state.count("batch")
-                self.state.batch = max(1, len(part) // 2)
+            size = self.state.max_batch
+            begins = range(len(found), min(len(calls), len(found) + size * REQUESTS_AT_ONCE), size)
+            parts = [calls[begin : begin + size] for begin in begins]
+            results = await asyncio.gather(*map(self._request, parts), return_exceptions=True)
+            for part, result in zip(parts, results, strict=True):
+                if isinstance(result, RefusedError):
+                    if len(part) == 1:
+                        self._fail("batch", str(result))
+                    self.state.count("batch")
+                    self.state.batch = max(1, len(part) // 2)
+                    break
+                if isinstance(result, BaseException):
+                    raise result
+                found += result
         return found
 
     async def _request(self, calls: Sequence[Call]) -> list[Answer]:

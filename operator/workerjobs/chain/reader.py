@@ -206,10 +206,7 @@ class RpcChainReader:
             matcher = self._matching(queries, addresses, made)
             try:
                 await self._verify(endpoint)
-                headers = await self._read_headers(endpoint, parent, first, span)
-                if not headers:
-                    return None
-                logs = await self._read_logs(endpoint, matcher, headers)
+                headers, logs = await self._read_range(endpoint, matcher, parent, first, span)
             except _RangeRefusedError as error:
                 limit = smaller(error.span, error.refusal)
                 if error.span <= 1:
@@ -276,12 +273,26 @@ class RpcChainReader:
             self._behind(endpoint, f"it does not know block {first} yet")
         return contiguous(parent, found)
 
-    async def _read_logs(self, endpoint: Endpoint, matcher: Matcher, headers: Sequence[Header]) -> list[WireLog]:
-        """Read the logs of blocks and see that they are these blocks', and that none is missing."""
-        if not matcher.groups:
-            return []
+    async def _read_range(
+        self, endpoint: Endpoint, matcher: Matcher, parent: BlockRef | None, first: int, span: int
+    ) -> tuple[list[Header], list[WireLog]]:
+        """Read blocks that the endpoint knows, and their logs; see that they fit and that none is missing."""
+        reading = asyncio.create_task(self._read_headers(endpoint, parent, first, span))
+        if span == 1 or not matcher.groups:
+            headers = await reading
+            logs = await self._logs_of_block(endpoint, matcher, headers[0]) if matcher.groups else []
+        else:
+            asking = asyncio.create_task(self._logs_of_range(endpoint, matcher, first, span))
+            try:
+                headers = await reading
+                logs = await asking
+            finally:
+                for task in (reading, asking):
+                    task.cancel()
+                await asyncio.gather(reading, asking, return_exceptions=True)
+        last = headers[-1].number
+        logs = [each for each in logs if int(each.blockNumber, 16) <= last]
         by_number = {header.number: header for header in headers}
-        logs = await self._get_logs(endpoint, matcher, headers)
         with_logs = set()
         for each in logs:
             number = int(each.blockNumber, 16)
@@ -289,9 +300,9 @@ class RpcChainReader:
             if each.removed or header is None or header.hash != each.blockHash:
                 raise ChainChangedError(f"block {number} of {self._chain.name} changed while its logs were read")
             with_logs.add(number)
-        if len(headers) > 1:
+        if span > 1:
             await self._check_missing(endpoint, matcher, by_number, with_logs, logs)
-        return logs
+        return headers, logs
 
     async def _check_missing(
         self,
@@ -331,22 +342,21 @@ class RpcChainReader:
                 endpoint.state.failed("truncated", message, 0.0)
                 raise _TruncatedError("truncated", message)
 
-    async def _get_logs(self, endpoint: Endpoint, matcher: Matcher, headers: Sequence[Header]) -> list[WireLog]:
-        span = len(headers)
-        calls: list[Call]
-        if span == 1:
-            # By its hash: another block in its place can't answer for it. A node that does not know the block may still
-            # answer without logs, so it is asked for that as well.
-            (header,) = headers
-            calls = [("eth_getLogs", [each]) for each in matcher.parameters({"blockHash": header.hash})]
-            answers = await endpoint.call([*calls, ("eth_getBlockByHash", [header.hash, False])])
-            if self._header(endpoint, answers[-1]) is None:
-                self._behind(endpoint, f"it does not know block {header.number} yet")
-            return self._in_order(endpoint, answers[:-1], span)
-        place = {"fromBlock": hex(headers[0].number), "toBlock": hex(headers[-1].number)}
-        calls = [("eth_getLogs", [each]) for each in matcher.parameters(place)]
-        answers = await endpoint.call(calls)
+    async def _logs_of_range(self, endpoint: Endpoint, matcher: Matcher, first: int, span: int) -> list[WireLog]:
+        place = {"fromBlock": hex(first), "toBlock": hex(first + span - 1)}
+        answers = await endpoint.call([("eth_getLogs", [each]) for each in matcher.parameters(place)])
         return self._in_order(endpoint, answers, span)
+
+    async def _logs_of_block(self, endpoint: Endpoint, matcher: Matcher, header: Header) -> list[WireLog]:
+        """Ask by a block's hash: another block in its place can't answer for it.
+
+        A node that does not know the block may still answer without logs, so it is asked for that as well.
+        """
+        calls: list[Call] = [("eth_getLogs", [each]) for each in matcher.parameters({"blockHash": header.hash})]
+        answers = await endpoint.call([*calls, ("eth_getBlockByHash", [header.hash, False])])
+        if self._header(endpoint, answers[-1]) is None:
+            self._behind(endpoint, f"it does not know block {header.number} yet")
+        return self._in_order(endpoint, answers[:-1], 1)
 
     async def _logs_by_hash(
         self, endpoint: Endpoint, matcher: Matcher, headers: Sequence[Header]

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 READER_FOR_JOBS = "workerjobs.chain.for_jobs"
 """What opens a chain; imported when the first job watches one (`workerjobs.ports.OpenChainReader`)."""
-POLL_SECONDS = 0.25
+POLL_SECONDS, MIN_PAUSE_SECONDS = 0.25, 0.05
 BACKFILL_SECONDS = 30.0
 """A run that still catches up ends then, and the next one goes on."""
 END_SECONDS = 0.2
@@ -167,7 +167,7 @@ class ChainWatch:
                     return
                 await self._show()
                 if not has_moved:
-                    await asyncio.sleep(max(0.0, min(POLL_SECONDS, ends - now)))
+                    await asyncio.sleep(max(MIN_PAUSE_SECONDS, min(POLL_SECONDS, ends - now)))
         finally:
             await self._show(now_or_never=True)
 
