@@ -66,9 +66,7 @@ def simple_way(chain: Anvil, url: str, first: int, last: int) -> float:
     with psycopg.connect(url) as connection:
         began = time.monotonic()
         for begin in range(first, last + 1, RANGE):
-            logs = web3.eth.get_logs(
-                {"fromBlock": begin, "toBlock": min(last, begin + RANGE - 1), "topics": [topic]}  # type: ignore[typeddict-item]
-            )
+            logs = web3.eth.get_logs({"fromBlock": begin, "toBlock": min(last, begin + RANGE - 1), "topics": [topic]})
             for log in logs:
                 values = event.process_log(log)["args"]
                 user = connection.execute(

@@ -374,3 +374,25 @@ async def test_a_development_chain_that_began_anew_is_followed(database_url: str
             await catch_up(watch)
     assert [each["tokenName"] for each in notifications(database_url)] == ["New"]
     assert [each["tokenName"] for each in notifications(database_url, revoked=True)] == ["Old"]
+
+
+@in_loop
+async def test_an_endpoint_that_lags_is_left_for_one_that_does_not(chain: Anvil, proxy: RpcProxy) -> None:
+    def lag(call: Call, result: Any) -> Any:
+        if call["params"][:1] == ["latest"]:
+            with aside(chain) as own:
+                return own.block(3)
+        return result
+
+    proxy.on_answer = lag
+    reader = reader_of(make_chain(proxy.url, chain.url))
+    height = chain.block_number
+    try:
+        assert (await reader.heads(height)).latest.number == height
+        asked = len(proxy.calls)
+        found = await reader.read(None, height, QUERIES, {})
+        assert found is not None
+        assert found.headers[-1].number == height
+        assert len(proxy.calls) == asked
+    finally:
+        await reader.close()

@@ -91,7 +91,7 @@ async def test_active_notifications_are_exactly_the_events_of_the_chain(database
     with anvil() as chain, rpc_proxy(chain.url) as proxy:
         token = TokenFactory.deploy(chain).create()
         misbehave(proxy, random.Random(1))
-        reorgs = []
+        reorgs: list[int] = []
         with watchers_that_are_killed(database_url, proxy.url, chance) as counts:
             while chain.block_number < BLOCKS or len(reorgs) < DEEPEST:
                 if chance.random() < 0.012 and chain.block_number > DEEPEST + 5:

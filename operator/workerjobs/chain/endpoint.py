@@ -25,6 +25,8 @@ RATE_PAUSE_SECONDS = 1.0
 """The same where it asks for patience without saying for how long."""
 MAX_RETRY_AFTER_SECONDS = 3600.0
 WRONG_CHAIN_PAUSE_SECONDS = 60.0
+BEHIND_SECONDS = 5.0
+"""How long an endpoint that was behind is asked last."""
 FIRST_SPAN = 2_000
 MAX_SPAN = 5_000
 """Blocks in one range; also what bounds the memory of a pass."""
@@ -92,6 +94,8 @@ class EndpointState:
         self.failures = 0
         """In a row."""
         self.head: int | None = None
+        self.head_seen = 0.0
+        """When it showed that, on the monotonic clock."""
         self.latency: float | None = None
         """Seconds, of late."""
         self.span = FIRST_SPAN
@@ -127,6 +131,14 @@ class EndpointState:
         return self.batch if self._rate is None else max(1, min(self.batch, int(self._rate)))
 
     # --- mood
+
+    def saw_head(self, number: int) -> None:
+        """Note the newest block that it knows."""
+        self.head, self.head_seen = number, time.monotonic()
+
+    def is_behind(self, number: int) -> bool:
+        """Whether it did not know a block a moment ago; later it deserves to be asked again."""
+        return self.head is not None and self.head < number and time.monotonic() - self.head_seen < BEHIND_SECONDS
 
     def succeeded(self, seconds: float, calls: int) -> None:
         """Note an answer."""

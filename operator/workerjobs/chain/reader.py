@@ -106,7 +106,7 @@ class RpcChainReader:
             now = time.monotonic()
             free = [each for each in self._endpoints if each.state.blocked_until <= now]
             if free:
-                return min(free, key=lambda each: each.state.head is not None and each.state.head < at_least)
+                return min(free, key=lambda each: each.state.is_behind(at_least))
             wait = min(each.state.blocked_until for each in self._endpoints) - now
             if now + wait > deadline:
                 reasons = "; ".join(f"{each.state.name}: {each.state.trouble}" for each in self._endpoints)
@@ -149,7 +149,7 @@ class RpcChainReader:
             if latest is None:
                 self._behind(endpoint, "it knows no latest block")
                 continue
-            endpoint.state.head = latest.number
+            endpoint.state.saw_head(latest.number)
             if with_tags:
                 self._tags = (time.monotonic(), self._number(answers[1]), self._number(answers[2]))
             assert self._tags is not None
