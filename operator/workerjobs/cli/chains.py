@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -14,6 +14,7 @@ from workerjobs import app
 from workerjobs.cli.limits import print_table
 from workerjobs.cli.output import Format, FormatOption, moment, print_json
 from workerjobs.domain.declared_filters import DeclaredFilter, read_filter
+from workerjobs.domain.job import column_name
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.jobs.chain_filters import read_filters
 from workerjobs.ports import ChainStore
@@ -34,7 +35,11 @@ def status(output: FormatOption = Format.TABLE) -> None:
     """Show how far chains are processed, and how their endpoints do."""
     found, endpoints = on_chains(lambda store: _status(store))
     if output is Format.JSON:
-        print_json([{**each, "endpoints": [e for e in endpoints if e["chain"] == each["chain"]]} for each in found])
+        by_chain = {
+            each["chain"]: [_json(endpoint) for endpoint in endpoints if endpoint["chain"] == each["chain"]]
+            for each in found
+        }
+        print_json([{**_json(each), "endpoints": by_chain[each["chain"]]} for each in found])
         return
     if not found:
         typer.echo("No chain was watched yet.", err=True)
@@ -104,7 +109,7 @@ def dead_letters(
     """List logs that have a filter's topic and not its form, newest first."""
     found = on_chains(lambda store: store.dead_letters(name, limit))
     if output is Format.JSON:
-        print_json([dict(each) for each in found])
+        print_json([_json(each) for each in found])
     elif found:
         print_table(
             ("BLOCK", "LOG", "FILTER", "CONTRACT", "TRANSACTION", "REASON"),
@@ -192,6 +197,13 @@ def list_filters(output: FormatOption = Format.TABLE) -> None:
         )
     else:
         typer.echo("No chain filters are declared.", err=True)
+
+
+def _json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with the names of its columns in the table, and moments as text."""
+    return {
+        column_name(name): value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()
+    }
 
 
 def _filter_json(declared: DeclaredFilter) -> dict[str, Any]:
