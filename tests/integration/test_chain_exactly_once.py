@@ -10,13 +10,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from tests.support.anvil import ACCOUNTS, anvil
 from tests.support.chains import active_effects, catch_up, events_of, make_chain, make_user, notifications, watching
 from tests.support.contracts import TokenFactory
-from tests.support.loop import in_loop_for
+from tests.support.loop import in_loop_for, until
 from tests.support.rpc_proxy import Call, Reply, Reset, RpcProxy, error, rpc_proxy, span_of
 from tests.support.table import sql
 from workerjobs.chain.decoding import topic_of
@@ -82,6 +83,11 @@ def watchers_that_are_killed(database_url: str, url: str, chance: random.Random)
             thread.join()
 
 
+def is_near(database_url: str, number: int) -> bool:
+    """Whether the watchers have come to a block."""
+    return sql(database_url, 'select number >= %s from "workerChains"', number) == [(True,)]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @in_loop_for(580)
@@ -95,6 +101,8 @@ async def test_active_notifications_are_exactly_the_events_of_the_chain(database
         with watchers_that_are_killed(database_url, proxy.url, chance) as counts:
             while chain.block_number < BLOCKS or len(reorgs) < DEEPEST:
                 if chance.random() < 0.012 and chain.block_number > DEEPEST + 5:
+                    # Near the head, so that what is taken was processed.
+                    await until(partial(is_near, database_url, chain.block_number - 2), seconds=60)
                     reorgs.append(chance.randint(1, DEEPEST))
                     chain.reorg(reorgs[-1])
                 elif chance.random() < 0.1:
@@ -102,6 +110,7 @@ async def test_active_notifications_are_exactly_the_events_of_the_chain(database
                 else:
                     token.transfer(ACCOUNTS[1], chance.randint(1, 10**6), times=chance.randint(8, 18))
             counted = counts["started"]
+            before = sql(database_url, 'select number, reorgs, revoked from "workerChains"')
         proxy.behave()
         async with watching(database_url, make_chain(proxy.url)) as watch:
             await catch_up(watch)
@@ -112,7 +121,11 @@ async def test_active_notifications_are_exactly_the_events_of_the_chain(database
         texts = Counter(each["transactionHash"] for each in notifications(database_url) if "amount" in each)
         assert texts == Counter(transaction for transaction, _ in expected)
         rows = sql(database_url, 'select reorgs, revoked, "deepestReorg" from "workerChains"')
-        print(json.dumps({"events": len(expected), "reorgs": len(reorgs), "watchers": counted, "rows": rows}))
+        print(
+            json.dumps(
+                {"events": len(expected), "reorgs": len(reorgs), "watchers": counted, "rows": rows, "before": before}
+            )
+        )
         assert rows[0][0] > 0
         assert rows[0][1] > 0
         assert counted > 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 
 from tests.support.chains import make_chain, watching
@@ -14,9 +13,11 @@ async def main(database_url: str, chain_url: str) -> None:
     async with watching(database_url, make_chain(chain_url, timeout_seconds=2.0)) as watch:
         print("watching", flush=True)
         while True:
-            with contextlib.suppress(WorkerJobsError):
+            try:
                 if await watch.step():
                     continue
+            except WorkerJobsError as error:
+                print(error, file=sys.stderr, flush=True)
             await asyncio.sleep(0.02)
 
 
