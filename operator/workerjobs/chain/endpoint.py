@@ -31,6 +31,8 @@ FIRST_SPAN = 2_000
 MAX_SPAN = 5_000
 """Blocks in one range; also what bounds the memory of a pass."""
 FIRST_BATCH = 500
+RANGE_LOGS = 5_000
+"""Logs that a range should hold."""
 REQUESTS_AT_ONCE = 4
 """Requests to one endpoint that are on their way at once."""
 GROWTH_ANSWERS = 3
@@ -174,10 +176,17 @@ class EndpointState:
             refused = asked if refusal.blocks is None else min(asked, refusal.blocks + 1)
             self.refused_span = min(refused, self.refused_span or refused)
 
-    def answered(self, asked: int) -> None:
-        """Remember that a range was answered; after some, a wider one is tried."""
+    def answered(self, asked: int, logs: int) -> None:
+        """Remember that a range was answered; after some, a wider one is tried.
+
+        So that one range is read while another one is committed, none should hold many more than `RANGE_LOGS`.
+        """
         self._answers_in_a_row += 1
-        if asked >= self.span and self._answers_in_a_row >= GROWTH_ANSWERS:
+        if logs > RANGE_LOGS:
+            self.span = max(1, asked * RANGE_LOGS // logs)
+        elif 2 * logs > RANGE_LOGS:
+            return
+        elif asked >= self.span and self._answers_in_a_row >= GROWTH_ANSWERS:
             self._answers_in_a_row = 0
             widest = MAX_SPAN if self.refused_span is None else self.refused_span - 1
             self.span = max(self.span, min(widest, self.span + self.span // 2 + 1))

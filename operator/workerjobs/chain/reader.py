@@ -223,7 +223,7 @@ class RpcChainReader:
                 if unknown > len(self._endpoints):
                     return None
                 continue
-            endpoint.state.answered(span)
+            endpoint.state.answered(span, len(logs))
             new = matcher.new_addresses(logs)
             if new:
                 # The logs of these contracts in the same range are not among those asked for.
