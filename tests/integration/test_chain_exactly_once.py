@@ -105,6 +105,9 @@ async def test_active_notifications_are_exactly_the_events_of_the_chain(database
                     await until(partial(is_near, database_url, chain.block_number - 2), seconds=60)
                     reorgs.append(chance.randint(1, DEEPEST))
                     chain.reorg(reorgs[-1])
+                    # anvil (1.7.1) may lose the state of older blocks in that, and a call to no contract succeeds.
+                    if not chain.receipt(token.transfer(ACCOUNTS[1], 1))["logs"]:
+                        token = TokenFactory.deploy(chain).create()
                 elif chance.random() < 0.1:
                     chain.mine()
                 else:
