@@ -7,8 +7,8 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev cluster cluster-down test test-slow lint format schema manifests bench bench-resources \
-	bench-smoke chaos-smoke clean
+.PHONY: help install demo dev cluster cluster-down test test-slow lint format schema manifests contracts bench \
+	bench-resources bench-smoke chaos-smoke clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -40,6 +40,7 @@ test: $(INSTALLED) ## All tests but the slow ones, with what they need
 	$(BIN)/python -m tests.support.cluster binaries
 	$(BIN)/python -m tests.support.cluster binaries helm helm-unittest helm-docs kubeconform
 	$(BIN)/python -m tests.support.pgbouncer
+	$(BIN)/python -m tests.support.anvil
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal
 
 test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs
@@ -61,6 +62,9 @@ schema: $(INSTALLED) ## Write storage/schema.sql anew, after a new migration
 
 manifests: $(INSTALLED) ## Write manifests/install, the chart's definitions and its README anew, after a change of the chart
 	$(BIN)/python -m tests.support.manifests
+
+contracts: $(INSTALLED) ## Compile the sample contracts anew, after a change of their sources
+	$(BIN)/python -m tests.support.contracts
 
 bench: $(INSTALLED) ## Ours and its peers side by side into docs/benchmarks.md; ONLY=drain PEERS=ours,river for a part
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

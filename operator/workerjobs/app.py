@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import importlib.util
 import logging
 import os
 import resource
@@ -24,16 +25,21 @@ import msgspec
 import yaml
 from prometheus_client import CollectorRegistry
 
+from workerjobs.domain.blocks import BlockRef
+from workerjobs.domain.chains import Chain
 from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.doctor import Facts
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.errors import (
+    ChainUnavailableError,
     DatabaseUnavailableError,
     InvalidInputError,
     InvalidSettingsError,
+    NotFoundError,
     SchemaError,
     WorkerJobsError,
 )
+from workerjobs.jobs.chain_cron import watch_jobs
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.kube.carrying import carry_out
 from workerjobs.kube.job_data import ServiceAccountJobData
@@ -45,8 +51,10 @@ from workerjobs.settings import (
     LEASE_SECONDS,
     OperatorSettings,
     WorkerSettings,
+    chain_settings,
 )
 from workerjobs.storage import quickdapp
+from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.doctor import gather
 from workerjobs.storage.embedded import EmbeddedPostgres
@@ -57,6 +65,7 @@ from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import Adoption
 from workerjobs.web.backlog import BacklogPage
 from workerjobs.web.health import HealthServer
+from workerjobs.worker.chain_metrics import ChainMetrics
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.cpus import usable_cpus
 from workerjobs.worker.sealing import can_seal
@@ -79,6 +88,7 @@ OPEN_FILES, OPEN_FILES_OF_A_CHILD = 48, 2
 _WAIT_SECONDS = 1.0
 _APPLY_ROUNDS = 6
 """Applying a manifest is done after two, or some more where several of its fields changed."""
+_REWIND_SECONDS, _REWIND_TRIES = 10.0, 10
 
 
 @contextmanager
@@ -116,6 +126,48 @@ async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIte
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def open_chain_store(url: str) -> AsyncIterator[PostgresChainStore]:
+    """Open the tables of watched chains and close them at the end."""
+    store = await PostgresChainStore.open(url, "workerjobs chain")
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def rewind_chain(url: str, chain: Chain, block: int) -> int:
+    """Undo what blocks of a chain after one led to; returns how many effects.
+
+    Raises:
+        NotFoundError: The chain was never watched, or has no such block.
+        InvalidInputError: It is not processed so far.
+        ChainUnavailableError: No endpoint answers, or another worker processes the chain all the time.
+    """
+    # Here and not above: what reads chains is an extra.
+    from workerjobs.chain.for_jobs import open_reader
+
+    reader = await open_reader(chain, seconds=_REWIND_SECONDS)
+    try:
+        async with open_chain_store(url) as store:
+            header = (await reader.headers([block]))[0] if block >= 0 else None
+            if header is None and block >= 0:
+                raise NotFoundError(f"{chain.name} has no block {block}")
+            to = BlockRef(-1, "") if header is None else header.ref
+            for _ in range(_REWIND_TRIES):
+                cursor = await store.cursor(chain.name)
+                if cursor is None:
+                    raise NotFoundError(f"{chain.name} was never watched")
+                if block > cursor.number:
+                    raise InvalidInputError(f"{chain.name} is processed up to block {cursor.number}: give that or less")
+                revoked = await store.rewind(chain.name, cursor.ref, to)
+                if revoked is not None:
+                    return revoked
+            raise ChainUnavailableError(f"{chain.name} is processed meanwhile: pause watchChain, and try again")
+    finally:
+        await reader.close()
 
 
 async def gather_facts(url: str, direct_url: str | None) -> Facts:
@@ -212,6 +264,9 @@ async def run_worker(
         url: The database.
         on_started: Called with the supervisor once it claims jobs; its ``stop`` ends this function.
     """
+    chains = chain_settings()
+    if chains.chains and importlib.util.find_spec("aiohttp") is None:
+        raise InvalidSettingsError('WEB3_SUPPORTED_CHAINS needs more packages: pip install "workerjobs[chain]"')
     children = child_count(settings)
     _allow_open_files(OPEN_FILES + OPEN_FILES_OF_A_CHILD * children, f"{children} children")
     store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds, settings.namespaces)
@@ -238,7 +293,7 @@ async def run_worker(
             pod=settings.pod,
             child_max_jobs=settings.child_max_jobs,
             child_max_mib=settings.child_max_mib,
-            builtin_jobs=[REMOVE_OLD_WORKER_JOBS] if settings.builtin_jobs else [],
+            builtin_jobs=[REMOVE_OLD_WORKER_JOBS, *watch_jobs(chains)] if settings.builtin_jobs else [],
         ),
         ServiceAccountJobData(settings.service_account),
     )
@@ -251,6 +306,12 @@ async def run_worker(
     )
     if health is not None:
         os.environ[HEALTH_URL_VARIABLE] = f"{health.url}/healthz"
+    chain_metrics = None
+    if chains.chains:
+        chain_metrics = ChainMetrics(
+            lambda: PostgresChainStore.open(url, "workerjobs metrics"), supervisor.metrics.registry
+        )
+        chain_metrics.start()
     try:
         work = asyncio.create_task(supervisor.run(), name="supervisor")
         started = asyncio.create_task(supervisor.started.wait())
@@ -262,6 +323,8 @@ async def run_worker(
                 await result
         await work
     finally:
+        if chain_metrics is not None:
+            await chain_metrics.stop()
         if health is not None:
             await asyncio.to_thread(health.close)
         with contextlib.suppress(Exception):

@@ -67,3 +67,11 @@ class ClusterUnavailableError(ClusterError):
 
 class LeadershipLostError(ClusterUnavailableError):
     """This operator does not lead any more, or can't know: it writes nothing, and is about to end."""
+
+
+class ChainError(WorkerJobsError):
+    """A chain can't be processed until somebody changes something."""
+
+
+class ChainUnavailableError(WorkerJobsError):
+    """No endpoint of a chain answers now; trying again later may work."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import NodeError, node
+from tests.support.node import node
+from tests.support.npm import NodeError
 from tests.support.require import require_or_skip
 
 

@@ -18,6 +18,13 @@ TABLES = """
     order by 1
 """
 IN_PUBLIC = [
+    "public.workerChainAddresses",
+    "public.workerChainBlocks",
+    "public.workerChainDeadLetters",
+    "public.workerChainEffects",
+    "public.workerChainEndpoints",
+    "public.workerChainFilters",
+    "public.workerChains",
     "public.workerJobEnds",
     "public.workerJobLimits",
     "public.workerJobPauses",

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.node import FOLDER, NodeError, node
+from tests.support.node import FOLDER, node
+from tests.support.npm import NodeError
 from tests.support.require import require_or_skip
 
 

@@ -9,6 +9,7 @@ import typer
 from workerjobs import version
 from workerjobs.cli.adopt import adopt
 from workerjobs.cli.apply import apply
+from workerjobs.cli.chains import chain
 from workerjobs.cli.dev import dev
 from workerjobs.cli.doctor import doctor
 from workerjobs.cli.job_types import list_types
@@ -62,3 +63,4 @@ commands.command("resume")(resume)
 commands.command("pauses")(pauses)
 commands.add_typer(limit, name="limit")
 commands.add_typer(pool, name="pool")
+commands.add_typer(chain, name="chain")

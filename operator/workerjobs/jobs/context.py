@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workerjobs.domain.job import encode_json
 
 if TYPE_CHECKING:
-    from workerjobs.ports import JobStore, StorageForJobs
+    from workerjobs.ports import ChainStore, JobStore, StorageForJobs
 
 PROGRESS_TEXT_LIMIT = 1000
 """Characters of a progress report's message that are kept."""
@@ -45,6 +45,10 @@ class JobConnections:
     async def open_store(self) -> JobStore:
         """Open the table of jobs."""
         return await self._storage().open_store(self._given_url())
+
+    async def open_chain_store(self) -> ChainStore:
+        """Open the tables of watched chains."""
+        return await self._storage().open_chain_store(self._given_url())
 
     def close(self) -> None:
         """Close what was opened. Transactions left open are rolled back."""
@@ -113,6 +117,10 @@ class JobContext:
     async def open_store(self) -> JobStore:
         """Open the table of jobs, for jobs that maintain it; the caller closes it."""
         return await self.connections.open_store()
+
+    async def open_chain_store(self) -> ChainStore:
+        """Open the tables of watched chains, for the job that watches them; the caller closes it."""
+        return await self.connections.open_chain_store()
 
     def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:
         """Tell how far the job is; what people see is at most half a second old.

@@ -24,7 +24,11 @@ JobFunction = Callable[..., Any]
 """Called with the job's data, and with its context where it takes a second argument; plain or ``async``."""
 F = TypeVar("F", bound=JobFunction)
 
-BUILTIN_JOBS = {"removeOldWorkerJobs": "workerjobs.jobs.prune:remove_old_worker_jobs"}
+BUILTIN_JOBS = {
+    "removeOldWorkerJobs": "workerjobs.jobs.prune:remove_old_worker_jobs",
+    "watchChain": "workerjobs.jobs.watch_chain:watch_chain",
+    "chainWebhook": "workerjobs.jobs.chain_webhook:deliver",
+}
 """Types that every worker knows, as "module:function"; a module is imported when its first job runs."""
 ENTRY_POINT_GROUP = "workerjobs.jobs"
 """Installed packages offer types under this group: ``name = "module:function"``."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.storage.connection import CONNECT_OPTIONS, address_of, connect, connect_error
 from workerjobs.storage.postgres import PostgresJobStore
 
@@ -39,3 +40,8 @@ async def connect_async_for_job(url: str) -> psycopg.AsyncConnection[Any]:
 def close_for_job(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     """Close a connection at once, also an asynchronous one whose event loop is gone."""
     connection.pgconn.finish()
+
+
+async def open_chain_store(url: str) -> PostgresChainStore:
+    """Open the tables of watched chains."""
+    return await PostgresChainStore.open(url, APPLICATION_NAME)

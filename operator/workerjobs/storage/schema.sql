@@ -117,6 +117,20 @@ begin
     return null;
 end $$;
 
+CREATE FUNCTION workerjobs.announce_notifications(kind text, ids bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    first integer;
+begin
+    -- A payload holds less than 8,000 bytes.
+    for first in select generate_series(1, coalesce(array_length(ids, 1), 0), 500) loop
+        perform pg_notify('workerNotifications', json_build_object(
+            'kind', kind, 'ids', to_json(ids[first : first + 499])
+        )::text);
+    end loop;
+end $$;
+
 CREATE FUNCTION workerjobs.announce_pending() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -856,6 +870,116 @@ CREATE FUNCTION workerjobs.unschedule(key text) RETURNS integer
     select count(*)::integer from workerjobs.end_line(key, 'Job cancelled')
 $$;
 
+CREATE TABLE public."workerChainAddresses" (
+    chain text NOT NULL,
+    filter text NOT NULL,
+    address text NOT NULL,
+    "blockNumber" bigint NOT NULL
+);
+
+CREATE TABLE public."workerChainBlocks" (
+    chain text NOT NULL,
+    number bigint NOT NULL,
+    hash text NOT NULL
+);
+
+CREATE TABLE public."workerChainDeadLetters" (
+    id bigint NOT NULL,
+    chain text NOT NULL,
+    filter text NOT NULL,
+    "blockNumber" bigint NOT NULL,
+    "blockHash" text NOT NULL,
+    "transactionHash" text NOT NULL,
+    "logIndex" integer NOT NULL,
+    address text NOT NULL,
+    topics text[] NOT NULL,
+    data text NOT NULL,
+    reason text NOT NULL,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE public."workerChainDeadLetters" ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public."workerChainDeadLetters_id_seq"
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public."workerChainEffects" (
+    id bigint NOT NULL,
+    chain text NOT NULL,
+    "blockNumber" bigint NOT NULL,
+    "blockHash" text NOT NULL,
+    "logIndex" integer NOT NULL,
+    filter text NOT NULL,
+    place smallint DEFAULT 0 NOT NULL,
+    "transactionHash" text NOT NULL,
+    "notificationId" integer,
+    "jobId" bigint,
+    "revokedAt" timestamp with time zone,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE public."workerChainEffects" ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public."workerChainEffects_id_seq"
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public."workerChainEndpoints" (
+    chain text NOT NULL,
+    endpoint text NOT NULL,
+    "headNumber" bigint,
+    "latencyMs" double precision,
+    "rangeLimit" bigint,
+    requests bigint DEFAULT 0 NOT NULL,
+    errors jsonb DEFAULT '{}'::jsonb NOT NULL,
+    trouble text,
+    "updatedAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public."workerChainFilters" (
+    name text NOT NULL,
+    chain text,
+    event text NOT NULL,
+    addresses text[],
+    factory jsonb,
+    action text NOT NULL,
+    options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL,
+    "updatedAt" timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT "workerChainFilters_action" CHECK ((action = ANY (ARRAY['enqueue'::text, 'notify'::text, 'webhook'::text])))
+);
+
+CREATE TABLE public."workerChains" (
+    chain text NOT NULL,
+    "chainId" bigint NOT NULL,
+    number bigint NOT NULL,
+    hash text NOT NULL,
+    "blockTime" timestamp with time zone NOT NULL,
+    "finalNumber" bigint NOT NULL,
+    "startNumber" bigint NOT NULL,
+    "headNumber" bigint NOT NULL,
+    "headTime" timestamp with time zone NOT NULL,
+    blocks bigint DEFAULT 0 NOT NULL,
+    logs bigint DEFAULT 0 NOT NULL,
+    undecodable bigint DEFAULT 0 NOT NULL,
+    reorgs bigint DEFAULT 0 NOT NULL,
+    "deepestReorg" bigint DEFAULT 0 NOT NULL,
+    revoked bigint DEFAULT 0 NOT NULL,
+    condition text,
+    message text,
+    "conditionSince" timestamp with time zone,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL,
+    "updatedAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE public."workerJobEnds" (
     "clusterId" text NOT NULL,
     "resourceUid" text NOT NULL,
@@ -963,6 +1087,33 @@ CREATE SEQUENCE workerjobs.fencing_token
     NO MAXVALUE
     CACHE 1;
 
+ALTER TABLE ONLY public."workerChainAddresses"
+    ADD CONSTRAINT "workerChainAddresses_pkey" PRIMARY KEY (chain, filter, address);
+
+ALTER TABLE ONLY public."workerChainBlocks"
+    ADD CONSTRAINT "workerChainBlocks_pkey" PRIMARY KEY (chain, number);
+
+ALTER TABLE ONLY public."workerChainDeadLetters"
+    ADD CONSTRAINT "workerChainDeadLetters_once" UNIQUE (chain, "blockHash", "logIndex", filter);
+
+ALTER TABLE ONLY public."workerChainDeadLetters"
+    ADD CONSTRAINT "workerChainDeadLetters_pkey" PRIMARY KEY (id);
+
+ALTER TABLE ONLY public."workerChainEffects"
+    ADD CONSTRAINT "workerChainEffects_once" UNIQUE (chain, "blockHash", "logIndex", filter, place);
+
+ALTER TABLE ONLY public."workerChainEffects"
+    ADD CONSTRAINT "workerChainEffects_pkey" PRIMARY KEY (id);
+
+ALTER TABLE ONLY public."workerChainEndpoints"
+    ADD CONSTRAINT "workerChainEndpoints_pkey" PRIMARY KEY (chain, endpoint);
+
+ALTER TABLE ONLY public."workerChainFilters"
+    ADD CONSTRAINT "workerChainFilters_pkey" PRIMARY KEY (name);
+
+ALTER TABLE ONLY public."workerChains"
+    ADD CONSTRAINT "workerChains_pkey" PRIMARY KEY (chain);
+
 ALTER TABLE ONLY public."workerJobLeaders"
     ADD CONSTRAINT "workerJobLeaders_pkey" PRIMARY KEY (lease);
 
@@ -986,6 +1137,8 @@ ALTER TABLE ONLY public."workerJobsMigrations"
 
 ALTER TABLE ONLY public."workerJobs"
     ADD CONSTRAINT "workerJobs_pkey" PRIMARY KEY (id);
+
+CREATE INDEX "workerChainEffects_active" ON public."workerChainEffects" USING btree (chain, "blockNumber") WHERE ("revokedAt" IS NULL);
 
 CREATE INDEX "workerJobEnds_resource" ON public."workerJobEnds" USING btree ("clusterId", "resourceUid");
 
@@ -1040,3 +1193,6 @@ CREATE TRIGGER "holdReturned" BEFORE UPDATE ON public."workerJobs" FOR EACH ROW 
 CREATE TRIGGER "noteEnd" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.finished IS NOT NULL) AND (old.finished IS NULL))) EXECUTE FUNCTION workerjobs.note_end();
 
 CREATE TRIGGER "noteInsertedEnd" AFTER INSERT ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.finished IS NOT NULL))) EXECUTE FUNCTION workerjobs.note_end();
+
+ALTER TABLE ONLY public."workerChainBlocks"
+    ADD CONSTRAINT "workerChainBlocks_chain_fkey" FOREIGN KEY (chain) REFERENCES public."workerChains"(chain) ON DELETE CASCADE;

@@ -1,0 +1,1 @@
+select number, hash from "workerChainBlocks" where chain = %(chain)s order by number desc

@@ -1,0 +1,1 @@
+delete from "workerChainFilters" where name = %(name)s returning name

@@ -1,0 +1,103 @@
+"""watchChain on a real development chain: what its logs lead to, and what reorganisations undo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.anvil import ACCOUNTS, Anvil, anvil
+from tests.support.chains import active_effects, catch_up, events_of, make_chain, make_user, notifications, watching
+from tests.support.contracts import TokenFactory
+from tests.support.loop import in_loop
+from tests.support.table import sql
+from workerjobs.chain.decoding import topic_of
+from workerjobs.jobs.token_filters import NEW_TOKEN, TOKEN_TRANSFERRED, token_filters
+
+SENT = topic_of(TOKEN_TRANSFERRED)
+
+
+@pytest.fixture
+def chain() -> Iterator[Anvil]:
+    with anvil("--slots-in-an-epoch", "16") as running:
+        yield running
+
+
+@in_loop
+async def test_tokens_that_users_create_and_send_are_notified_as_quickdapp_does(
+    chain: Anvil, database_url: str
+) -> None:
+    user_id = await make_user(database_url)
+    token = TokenFactory.deploy(chain).create("Gold \x00 Coin", "GLD", decimals=6, supply=10**12)
+    transfer = token.transfer(ACCOUNTS[1], 12_345_678)
+    async with watching(database_url, chain.url) as watch:
+        await catch_up(watch)
+    created, sent = notifications(database_url)
+    assert sql(database_url, "select distinct user_id, read from notifications") == [(user_id, False)]
+    assert {key: created[key] for key in ("type", "tokenAddress", "tokenSymbol", "tokenName", "initialSupply")} == {
+        "type": "token_created",
+        "tokenAddress": token.address,
+        "tokenSymbol": "GLD",
+        "tokenName": "Gold \ufffd Coin",
+        "initialSupply": str(10**12),
+    }
+    assert created["creator"].lower() == ACCOUNTS[0]
+    assert created["message"].lower() == f"created new token gld (gold \ufffd coin) at {token.address}"
+    assert sent == {
+        "type": "token_transfer",
+        "message": "Sent 12.35 GLD (Gold \ufffd Coin) to 0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+        "transactionHash": transfer,
+        "tokenAddress": token.address,
+        "from": "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+        "to": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+        "amount": "12345678",
+        "tokenSymbol": "GLD",
+        "tokenName": "Gold \ufffd Coin",
+    }
+    number = str(chain.block_number)
+    assert sql(database_url, "select key, value from settings") == [("chain_last_processed_block_anvil", number)]
+
+
+@in_loop
+async def test_a_reorganisation_is_undone_and_its_blocks_are_processed(chain: Anvil, database_url: str) -> None:
+    await make_user(database_url)
+    token = TokenFactory.deploy(chain).create("Gold", "GLD", decimals=18, supply=10**24)
+    async with watching(database_url, chain.url) as watch:
+        for value in range(1, 6):
+            token.transfer(ACCOUNTS[1], value)
+        await catch_up(watch)
+        assert len(active_effects(database_url, "sendToken")) == 5
+        # The same height, as anvil keeps it: only the hash tells.
+        chain.reorg(3)
+        await catch_up(watch)
+        assert watch.counts.reorgs == 1
+        assert active_effects(database_url, "sendToken") == events_of(chain, SENT)
+        assert len(notifications(database_url, revoked=True)) == 3
+        token.transfer(ACCOUNTS[1], 99)
+        await catch_up(watch)
+    assert active_effects(database_url, "sendToken") == events_of(chain, SENT)
+    assert [each.get("amount") for each in notifications(database_url)] == [None, "1", "2", "99"]
+
+
+@in_loop
+async def test_a_chain_that_was_never_watched_begins_at_its_current_block(chain: Anvil, database_url: str) -> None:
+    await make_user(database_url)
+    token = TokenFactory.deploy(chain).create("Gold", "GLD", decimals=18, supply=10**24)
+    token.transfer(ACCOUNTS[1], 1)
+    async with watching(database_url, make_chain(chain.url, from_block=None)) as watch:
+        await catch_up(watch)
+        token.transfer(ACCOUNTS[1], 2)
+        await catch_up(watch)
+    assert [each["amount"] for each in notifications(database_url)] == ["1", "2"]
+
+
+@in_loop
+async def test_new_tokens_of_other_factories_are_left_out(chain: Anvil, database_url: str) -> None:
+    await make_user(database_url)
+    factory, other = TokenFactory.deploy(chain), TokenFactory.deploy(chain)
+    factory.create("Gold", "GLD", decimals=18, supply=1)
+    other.create("Tin", "TIN", decimals=18, supply=1)
+    async with watching(database_url, chain.url, token_filters(factory.address)) as watch:
+        await catch_up(watch)
+    assert [each["tokenSymbol"] for each in notifications(database_url)] == ["GLD"]
+    assert active_effects(database_url, "createToken") == events_of(chain, topic_of(NEW_TOKEN))[:1]
