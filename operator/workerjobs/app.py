@@ -33,6 +33,7 @@ from workerjobs.errors import (
     WorkerJobsError,
 )
 from workerjobs.jobs.chain_cron import watch_jobs
+from workerjobs.jobs.deploy_multicall3 import deploy_multicall3_at_start
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.settings import (
     DEFAULT_HEALTH_PORT,
@@ -268,6 +269,7 @@ async def run_worker(
             child_max_jobs=settings.child_max_jobs,
             child_max_mib=settings.child_max_mib,
             builtin_jobs=[REMOVE_OLD_WORKER_JOBS, *watch_jobs(chains)] if settings.builtin_jobs else [],
+            jobs_at_start=deploy_multicall3_at_start(chains) if settings.builtin_jobs else [],
         ),
     )
     health = serve_health(

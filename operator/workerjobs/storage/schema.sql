@@ -909,6 +909,13 @@ CREATE TABLE public."workerChainFilters" (
     CONSTRAINT "workerChainFilters_action" CHECK ((action = ANY (ARRAY['enqueue'::text, 'notify'::text, 'webhook'::text])))
 );
 
+CREATE TABLE public."workerChainPayments" (
+    "chainId" bigint NOT NULL,
+    "transactionHash" text NOT NULL,
+    "signedTransaction" text NOT NULL,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE public."workerChains" (
     chain text NOT NULL,
     "chainId" bigint NOT NULL,
@@ -1026,6 +1033,9 @@ ALTER TABLE ONLY public."workerChainEndpoints"
 
 ALTER TABLE ONLY public."workerChainFilters"
     ADD CONSTRAINT "workerChainFilters_pkey" PRIMARY KEY (name);
+
+ALTER TABLE ONLY public."workerChainPayments"
+    ADD CONSTRAINT "workerChainPayments_pkey" PRIMARY KEY ("chainId");
 
 ALTER TABLE ONLY public."workerChains"
     ADD CONSTRAINT "workerChains_pkey" PRIMARY KEY (chain);
