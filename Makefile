@@ -33,6 +33,7 @@ test: $(INSTALLED) ## All tests but the slow ones, with what they need
 	$(BIN)/python -m tests.support.cluster binaries
 	$(BIN)/python -m tests.support.pgbouncer
 	$(BIN)/python -m tests.support.anvil
+	$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal
 
 test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs

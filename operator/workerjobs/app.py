@@ -13,10 +13,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from workerjobs.domain.blocks import BlockRef
 from workerjobs.domain.chains import Chain
@@ -40,6 +40,7 @@ from workerjobs.settings import (
     HEALTH_URL_VARIABLE,
     LEASE_SECONDS,
     OperatorSettings,
+    ServerSettings,
     WorkerSettings,
     chain_settings,
 )
@@ -48,7 +49,8 @@ from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.doctor import gather
 from workerjobs.storage.embedded import EmbeddedPostgres
-from workerjobs.storage.listen import POLL_SECONDS, PostgresListener
+from workerjobs.storage.listen import NOTIFICATIONS, POLL_SECONDS, PostgresListener
+from workerjobs.storage.messages import PostgresMessageStore
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import Adoption
@@ -358,6 +360,83 @@ async def run_operator(
                     await asyncio.to_thread(health.close)
     finally:
         await cluster.close()
+
+
+def make_ticket(user_id: int, secret: str, seconds: float) -> str:
+    """Make a ticket for a user's browser; see `workerjobs.web.tickets`."""
+    try:
+        from workerjobs.web import tickets
+    except ImportError as error:
+        raise InvalidSettingsError(f'Tickets need more packages: pip install "workerjobs[server]" ({error})') from error
+    return tickets.make_ticket(user_id, secret, now=datetime.now(UTC), lasts=_seconds(seconds))[0]
+
+
+async def run_server(
+    settings: ServerSettings, url: str, on_started: Callable[[str, Callable[[], None]], None] | None = None
+) -> None:
+    """Run the server until it is stopped.
+
+    Args:
+        settings: How.
+        url: The database.
+        on_started: Called, once it answers, with its URL and a function that stops it.
+    """
+    # Here and not above: fastapi is an extra, and no worker loads it.
+    try:
+        from workerjobs.web.relay import Relay
+        from workerjobs.web.server import WebServer, make_app
+    except ImportError as error:
+        raise InvalidSettingsError(
+            f'The server needs more packages: pip install "workerjobs[server]" ({error})'
+        ) from error
+
+    await (await wait_for_store(url, "workerjobs server", settings.database_wait_seconds)).close()
+    store = await PostgresMessageStore.open(url, "workerjobs server")
+    notices = PostgresListener(
+        settings.database_direct_url or url,
+        "workerjobs server listener",
+        is_direct=settings.database_direct_url is not None,
+        channel=NOTIFICATIONS,
+    )
+    relay = Relay(store, notices, limit=settings.max_listeners, limit_per_user=settings.max_user_listeners)
+    server = WebServer(make_app(settings, relay), settings)
+    registry = CollectorRegistry()
+    Gauge("workerjobs_listeners", "Connections that are sent notifications.", registry=registry).set_function(
+        lambda: relay.count
+    )
+    health = serve_health(
+        settings.health_host,
+        settings.health_port,
+        seconds_since_life=lambda: 0.0,
+        is_started=relay.listening.is_set,
+        registry=registry,
+    )
+    stopped = asyncio.Event()
+    passing_on = asyncio.create_task(relay.run(), name="relay")
+    serving = asyncio.create_task(server.run_until_stopped(), name="server")
+    stopping = asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait(
+            {passing_on, asyncio.create_task(relay.listening.wait())}, return_when=asyncio.FIRST_COMPLETED
+        )
+        log.info("The server answers at %s", server.url)
+        if on_started is not None:
+            on_started(server.url, stopped.set)
+        running: set[asyncio.Task[Any]] = {passing_on, serving, stopping}
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in (passing_on, serving):
+            if task.done():
+                task.result()
+    finally:
+        relay.close()
+        server.should_exit = True
+        await asyncio.wait({serving})
+        passing_on.cancel()
+        stopping.cancel()
+        await asyncio.gather(passing_on, stopping, return_exceptions=True)
+        if health is not None:
+            await asyncio.to_thread(health.close)
+        await store.close()
 
 
 def serve_health(

@@ -10,7 +10,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 
+from tests.support.apt import install
 from tests.support.require import require_or_skip
 
 START_SECONDS = 20.0
@@ -127,22 +127,5 @@ def _wait_for(running: Pgbouncer, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
 
 
-def install() -> None:
-    """Install pgbouncer where it is missing and apt can; otherwise say what its tests will do."""
-    if find_pgbouncer() is not None:
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print("pgbouncer is not installed, and only root can, by apt: its tests are left out", file=sys.stderr)
-        return
-    print("Installing pgbouncer …", file=sys.stderr)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
-    # No package list yet on a fresh machine; an old one may name files that are gone.
-    for command in ([*apt, "update"], [*apt, "install", "-y", "--no-install-recommends", "pgbouncer"]):
-        if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode != 0:
-            print(f"{' '.join(command)} failed: the tests of pgbouncer are left out", file=sys.stderr)
-            return
-
-
-if __name__ == "__main__":
-    install()
+if __name__ == "__main__" and find_pgbouncer() is None:
+    install("pgbouncer")

@@ -225,6 +225,21 @@ begin
     ) as waiting;
 end $$;
 
+CREATE FUNCTION workerjobs.broadcast(data json) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+declare
+    stored bigint;
+begin
+    if json_typeof(data) is distinct from 'object' then
+        perform workerjobs.refuse('the data of a broadcast is no JSON object', 'Give an object.');
+    end if;
+    insert into "workerBroadcasts" (data) values (broadcast.data) returning id into stored;
+    perform workerjobs.announce_notifications('broadcast', array[stored]);
+    return stored;
+end $$;
+
 CREATE FUNCTION workerjobs.cancel(id bigint DEFAULT NULL::bigint, tag text DEFAULT NULL::text, reason text DEFAULT 'Job cancelled'::text) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'public'
@@ -501,6 +516,16 @@ begin
     end loop;
 end $$;
 
+CREATE FUNCTION workerjobs.full_xid(short xid, current pg_snapshot) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select case when candidate < ceiling then candidate else candidate - 4294967296 end
+    from (
+        select ceiling, (ceiling & -4294967296) + short::text::bigint as candidate
+        from (select pg_snapshot_xmax(current)::text::bigint as ceiling) as given
+    ) as guess
+$$;
+
 CREATE FUNCTION workerjobs.jobs_table() RETURNS regclass
     LANGUAGE sql STABLE
     SET search_path TO 'public'
@@ -535,6 +560,23 @@ begin
     for name in select distinct unnest(names) as given order by given loop
         perform pg_advisory_xact_lock(hashtextextended(kind || ':' || name, 0));
     end loop;
+end $$;
+
+CREATE FUNCTION workerjobs.notify(user_id integer, data json) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+declare
+    stored integer;
+begin
+    if json_typeof(data) is distinct from 'object' then
+        perform workerjobs.refuse('the data of a notification is no JSON object', 'Give an object.');
+    end if;
+    insert into notifications (user_id, data) values (notify.user_id, notify.data) returning id into stored;
+    perform workerjobs.announce_notifications('created', array[stored]::bigint[]);
+    return stored;
+exception when foreign_key_violation then
+    raise no_data_found using message = format('there is no user %s', user_id);
 end $$;
 
 CREATE FUNCTION workerjobs.refuse(problem text, accepted text) RETURNS void
@@ -822,6 +864,21 @@ CREATE FUNCTION workerjobs.unschedule(key text) RETURNS integer
     select count(*)::integer from workerjobs.end_line(key, 'Job cancelled')
 $$;
 
+CREATE TABLE public."workerBroadcasts" (
+    id bigint NOT NULL,
+    data json NOT NULL,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE public."workerBroadcasts" ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public."workerBroadcasts_id_seq"
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public."workerChainAddresses" (
     chain text NOT NULL,
     filter text NOT NULL,
@@ -1009,6 +1066,9 @@ CREATE SEQUENCE workerjobs.fencing_token
     NO MINVALUE
     NO MAXVALUE
     CACHE 1;
+
+ALTER TABLE ONLY public."workerBroadcasts"
+    ADD CONSTRAINT "workerBroadcasts_pkey" PRIMARY KEY (id);
 
 ALTER TABLE ONLY public."workerChainAddresses"
     ADD CONSTRAINT "workerChainAddresses_pkey" PRIMARY KEY (chain, filter, address);
