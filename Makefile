@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev test test-slow lint format schema contracts bench bench-smoke chaos-smoke clean
+.PHONY: help install demo demo-chain dev test test-slow lint format schema contracts bench bench-smoke chaos-smoke clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -25,6 +25,9 @@ $(INSTALLED): pyproject.toml
 
 demo: $(INSTALLED) ## Run the sample jobs on an embedded Postgres, about a minute
 	WORKER_LOG_LEVEL=error $(BIN)/workerjobs dev --ephemeral --filename manifests/samples --jobs workerjobs.jobs.samples --until-done
+
+demo-chain: $(INSTALLED) ## Watch a real development chain: contracts deployed, tokens moved, notifications as they arrive
+	$(BIN)/python -m tests.support.demo_chain
 
 dev: $(INSTALLED) ## The same, staying up until Ctrl-C; other workerjobs commands see its jobs
 	$(BIN)/workerjobs dev --filename manifests/samples --jobs workerjobs.jobs.samples
