@@ -54,7 +54,7 @@ from workerjobs.storage.messages import PostgresMessageStore
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import Adoption
-from workerjobs.web.health import HealthServer
+from workerjobs.web.health import HealthServer, Pulse
 from workerjobs.worker.chain_metrics import ChainMetrics
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.cpus import usable_cpus
@@ -400,6 +400,7 @@ async def run_server(
     )
     relay = Relay(store, notices, limit=settings.max_listeners, limit_per_user=settings.max_user_listeners)
     server = WebServer(make_app(settings, relay), settings)
+    pulse = Pulse()
     registry = CollectorRegistry()
     Gauge("workerjobs_listeners", "Connections that are sent notifications.", registry=registry).set_function(
         lambda: relay.count
@@ -407,7 +408,7 @@ async def run_server(
     health = serve_health(
         settings.health_host,
         settings.health_port,
-        seconds_since_life=lambda: 0.0,
+        seconds_since_life=lambda: pulse.seconds_since,
         is_started=relay.listening.is_set,
         registry=registry,
     )
@@ -415,6 +416,7 @@ async def run_server(
     passing_on = asyncio.create_task(relay.run(), name="relay")
     serving = asyncio.create_task(server.run_until_stopped(), name="server")
     stopping = asyncio.create_task(stopped.wait())
+    beating = asyncio.create_task(pulse.beat())
     try:
         await asyncio.wait(
             {passing_on, asyncio.create_task(relay.listening.wait())}, return_when=asyncio.FIRST_COMPLETED
@@ -431,9 +433,10 @@ async def run_server(
         relay.close()
         server.should_exit = True
         await asyncio.wait({serving})
-        passing_on.cancel()
-        stopping.cancel()
-        await asyncio.gather(passing_on, stopping, return_exceptions=True)
+        ending: list[asyncio.Task[Any]] = [passing_on, stopping, beating]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
         if health is not None:
             await asyncio.to_thread(health.close)
         await store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -13,12 +14,13 @@ import pytest
 
 from tests.support.anvil import ACCOUNTS, PRIVATE_KEY, Anvil, anvil
 from tests.support.loop import in_loop, until
+from tests.support.rpc_proxy import Call, Reply, error, rpc_proxy
 from tests.support.table import count_rows, open_store
 from tests.support.workers import worker_process
 from workerjobs.domain.job import Job, JobState
 from workerjobs.domain.multicall3 import ADDRESS, CODE_HASH, COST, DEPLOYER, ETHER, GWEI, TRANSACTION_HASH
 from workerjobs.domain.multicall3 import DeploymentRefusedError as Refused
-from workerjobs.errors import ChainUnavailableError, InvalidInputError, InvalidSettingsError
+from workerjobs.errors import ChainRefusedError, ChainUnavailableError, InvalidInputError, InvalidSettingsError
 from workerjobs.jobs import deploy_multicall3 as job
 from workerjobs.ports import JobFilter
 from workerjobs.testing import JobRun, run_job
@@ -247,11 +249,12 @@ def test_data_that_is_not_accepted_is_refused_before_anything_is_asked(
         deploy("http://127.0.0.1:9", **data)
 
 
-def test_key_that_is_none_is_refused_and_not_repeated(deploy: Deploy, chain: Anvil) -> None:
+# Zero is no private key, though it is written as one.
+@pytest.mark.parametrize("key", ["0xsecret", "0x" + "0" * 64])
+def test_key_that_is_none_is_refused_and_not_repeated(deploy: Deploy, chain: Anvil, key: str) -> None:
     with pytest.raises(InvalidSettingsError, match="64 hexadecimal digits") as refused:
-        deploy(chain, key="0xsecret")
-    assert "secret" not in str(refused.value)
-    assert refused.value.__suppress_context__
+        deploy(chain, key=key)
+    assert key[2:] not in "".join(traceback.format_exception(refused.value))
 
 
 def test_endpoint_that_does_not_answer_is_named_without_its_key(deploy: Deploy) -> None:
@@ -262,6 +265,57 @@ def test_endpoint_that_does_not_answer_is_named_without_its_key(deploy: Deploy) 
 
 def test_next_endpoint_is_asked_where_one_does_not_answer(deploy: Deploy, chain: Anvil) -> None:
     assert deploy(f"http://127.0.0.1:9,{chain.url}").result["codeHash"] == CODE_HASH
+
+
+def takes_no_unprotected(call: Call) -> dict[str, Any] | None:
+    """As geth does it without --rpc.allow-unprotected-txs (ethereum/go-ethereum: internal/ethapi)."""
+    if call["method"] == "eth_sendRawTransaction" and call["params"] == [SIGNED]:
+        return error(call, -32000, "only replay-protected (EIP-155) transactions allowed over RPC")
+    return None
+
+
+def test_node_that_does_not_take_the_transaction_is_asked_before_anything_is_paid(
+    deploy: Deploy, production: Anvil
+) -> None:
+    before = coins(production)
+    with rpc_proxy(production.url) as proxy:
+        proxy.on_call = takes_no_unprotected
+        with pytest.raises(Refused, match="only replay-protected") as refused:
+            deploy(proxy.url, name="mainnet", **PAYS)
+        assert refused.value.reason == "NotAccepted"
+        assert proxy.methods().count("eth_sendRawTransaction") == 1
+    assert coins(production) == before
+
+
+def test_development_node_behind_one_that_does_not_take_it_gets_the_code_set(deploy: Deploy, chain: Anvil) -> None:
+    with rpc_proxy(chain.url) as proxy:
+        proxy.on_call = takes_no_unprotected
+        assert deploy(proxy.url).result["codeHash"] == CODE_HASH
+    assert chain.balance(DEPLOYER) == 0
+
+
+def test_chain_on_which_the_creation_takes_more_gas_is_refused(deploy: Deploy, production: Anvil) -> None:
+    before = coins(production)
+    with rpc_proxy(production.url) as proxy:
+        # As on Arbitrum, where the transaction's bytes cost gas as well.
+        proxy.on_answer = lambda call, result: (
+            hex(2_500_000) if call["method"] == "eth_estimateGas" and "data" in call["params"][0] else result
+        )
+        with pytest.raises(Refused, match="takes 2,500,000 gas") as refused:
+            deploy(proxy.url, name="mainnet", **PAYS)
+    assert (refused.value.reason, coins(production)) == ("TooMuchGas", before)
+
+
+def test_refusal_that_comes_with_an_http_status_says_what_the_node_said(deploy: Deploy, chain: Anvil) -> None:
+    with rpc_proxy(chain.url) as proxy:
+        proxy.on_request = lambda calls: Reply(
+            400, json.dumps(error(calls[0], -32602, "no such plan")).encode(), {"Content-Type": "application/json"}
+        )
+        with pytest.raises(ChainRefusedError, match="refuses eth_chainId: no such plan"):
+            deploy(proxy.url)
+        proxy.on_request = lambda calls: Reply(500)
+        with pytest.raises(ChainUnavailableError, match="it answers 500"):
+            deploy(proxy.url)
 
 
 # --- interrupted runs

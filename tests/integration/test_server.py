@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,18 @@ async def test_server_ends_at_once_with_listeners_connected(url: str, tmp_path: 
         web.process.terminate()
         assert await asyncio.wait_for(asyncio.to_thread(web.process.wait), 10) == 0
         assert "Traceback" not in web.log.read_text()
+
+
+@in_loop
+async def test_probes_and_metrics_are_on_a_port_of_their_own(url: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with server(url, tmp_path, WORKER_HEALTH_PORT=str(port)) as web, web.stream(await web.ticket(7)) as stream:
+        await stream.mark()
+        for path, said in (("healthz", "ok"), ("readyz", "ok"), ("metrics", "workerjobs_listeners 1.0")):
+            async with web.http.get(f"http://127.0.0.1:{port}/{path}") as answer:
+                assert answer.status == 200
+                assert said in await answer.text()
 
 
 def test_settings_that_let_others_in_need_a_token(url: str) -> None:

@@ -175,6 +175,9 @@ def _send(
 
     The node is asked before anything is paid: one that takes no transaction without a chain's id (geth without
     ``--rpc.allow-unprotected-txs``) says so now, and all others that the sender is poor.
+
+    Source:
+        ethereum/go-ethereum, internal/ethapi, SubmitTransaction: it looks at the chain's id before balances.
     """
     if not _is_taken(node, transaction):
         if payment:
