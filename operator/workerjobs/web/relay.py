@@ -68,7 +68,7 @@ class Listener:
             self.reset()
         for message in read.messages:
             self.hand(message)
-        self.advance(read.mark)
+        self._move(read.mark)
         for message in early:
             self.hand(message)
 
@@ -85,11 +85,8 @@ class Listener:
 
     def advance(self, mark: int) -> None:
         """Note that everything below a mark was handed."""
-        if mark <= self.mark or self._early is not None:
-            return
-        self.mark = mark
-        self._seen = {key: seen for key, seen in self._seen.items() if seen >= mark}
-        self._put(Event("mark", mark))
+        if mark > self.mark and self._early is None:
+            self._move(mark)
 
     def reset(self) -> None:
         """Tell that something was missed that is not sent again."""
@@ -113,6 +110,11 @@ class Listener:
             if event is None:
                 return
             yield event
+
+    def _move(self, mark: int) -> None:
+        self.mark = mark
+        self._seen = {key: seen for key, seen in self._seen.items() if seen >= mark}
+        self._put(Event("mark", mark))
 
     def _put(self, event: Event) -> None:
         if self._queue.full():
