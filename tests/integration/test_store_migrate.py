@@ -18,6 +18,15 @@ TABLES = """
     order by 1
 """
 IN_PUBLIC = [
+    "public.workerBroadcasts",
+    "public.workerChainAddresses",
+    "public.workerChainBlocks",
+    "public.workerChainDeadLetters",
+    "public.workerChainEffects",
+    "public.workerChainEndpoints",
+    "public.workerChainFilters",
+    "public.workerChainPayments",
+    "public.workerChains",
     "public.workerJobLimits",
     "public.workerJobPauses",
     "public.workerJobResources",
