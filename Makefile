@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo dev cluster cluster-down test test-slow lint format schema manifests contracts bench \
+.PHONY: help install demo demo-chain dev cluster cluster-down test test-slow lint format schema manifests contracts bench \
 	bench-resources bench-smoke chaos-smoke clean
 .DEFAULT_GOAL := help
 
@@ -27,6 +27,9 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED) ## Run the sample jobs on an embedded Postgres, about a minute
 	WORKER_LOG_LEVEL=error $(BIN)/workerjobs dev --ephemeral --filename manifests/samples --jobs workerjobs.jobs.samples --until-done
 
+demo-chain: $(INSTALLED) ## Watch a real development chain: contracts deployed, tokens moved, notifications as they arrive
+	$(BIN)/python -m tests.support.demo_chain
+
 dev: $(INSTALLED) ## The same, staying up until Ctrl-C; other workerjobs commands see its jobs
 	$(BIN)/workerjobs dev --filename manifests/samples --jobs workerjobs.jobs.samples
 
@@ -41,6 +44,7 @@ test: $(INSTALLED) ## All tests but the slow ones, with what they need
 	$(BIN)/python -m tests.support.cluster binaries helm helm-unittest helm-docs kubeconform
 	$(BIN)/python -m tests.support.pgbouncer
 	$(BIN)/python -m tests.support.anvil
+	$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal
 
 test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs

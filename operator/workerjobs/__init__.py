@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workerjobs.client import cancel, retry, schedule, submit, submit_many, unschedule
+    from workerjobs.client import broadcast, cancel, notify, retry, schedule, submit, submit_many, unschedule
     from workerjobs.domain.job import Job, JobState, NewJob, RetryPolicy
     from workerjobs.errors import InvalidInputError, WorkerJobsError
     from workerjobs.jobs.context import JobContext
@@ -25,8 +25,10 @@ __all__ = [
     "RetryPolicy",
     "WorkerJobsError",
     "WorkerManager",
+    "broadcast",
     "cancel",
     "job",
+    "notify",
     "retry",
     "schedule",
     "submit",
@@ -43,8 +45,10 @@ _HOME_OF = {
     "RetryPolicy": "workerjobs.domain.job",
     "WorkerJobsError": "workerjobs.errors",
     "WorkerManager": "workerjobs.manager",
+    "broadcast": "workerjobs.client",
     "cancel": "workerjobs.client",
     "job": "workerjobs.jobs.registry",
+    "notify": "workerjobs.client",
     "retry": "workerjobs.client",
     "schedule": "workerjobs.client",
     "submit": "workerjobs.client",

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from workerjobs.domain.blocks import BlockRef
 from workerjobs.domain.chains import Chain
@@ -40,6 +40,7 @@ from workerjobs.errors import (
     WorkerJobsError,
 )
 from workerjobs.jobs.chain_cron import watch_jobs
+from workerjobs.jobs.deploy_multicall3 import deploy_multicall3_at_start
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.kube.carrying import carry_out
 from workerjobs.kube.job_data import ServiceAccountJobData
@@ -50,6 +51,7 @@ from workerjobs.settings import (
     HEALTH_URL_VARIABLE,
     LEASE_SECONDS,
     OperatorSettings,
+    ServerSettings,
     WorkerSettings,
     chain_settings,
 )
@@ -59,12 +61,13 @@ from workerjobs.storage.connection import address_of
 from workerjobs.storage.doctor import gather
 from workerjobs.storage.embedded import EmbeddedPostgres
 from workerjobs.storage.fenced import FencedJobStore
-from workerjobs.storage.listen import POLL_SECONDS, PostgresListener
+from workerjobs.storage.listen import NOTIFICATIONS, POLL_SECONDS, PostgresListener
+from workerjobs.storage.messages import PostgresMessageStore
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import Adoption
 from workerjobs.web.backlog import BacklogPage
-from workerjobs.web.health import HealthServer
+from workerjobs.web.health import HealthServer, Pulse
 from workerjobs.worker.chain_metrics import ChainMetrics
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.cpus import usable_cpus
@@ -294,6 +297,7 @@ async def run_worker(
             child_max_jobs=settings.child_max_jobs,
             child_max_mib=settings.child_max_mib,
             builtin_jobs=[REMOVE_OLD_WORKER_JOBS, *watch_jobs(chains)] if settings.builtin_jobs else [],
+            jobs_at_start=deploy_multicall3_at_start(chains) if settings.builtin_jobs else [],
         ),
         ServiceAccountJobData(settings.service_account),
     )
@@ -525,6 +529,86 @@ def own_namespace(settings: OperatorSettings, usual: str) -> str:
     if settings.namespace is not None:
         return settings.namespace
     return settings.namespaces[0] if settings.namespaces else usual
+
+
+def make_ticket(user_id: int, secret: str, seconds: float) -> str:
+    """Make a ticket for a user's browser; see `workerjobs.web.tickets`."""
+    try:
+        from workerjobs.web import tickets
+    except ImportError as error:
+        raise InvalidSettingsError(f'Tickets need more packages: pip install "workerjobs[server]" ({error})') from error
+    return tickets.make_ticket(user_id, secret, now=datetime.now(UTC), lasts=_seconds(seconds))[0]
+
+
+async def run_server(
+    settings: ServerSettings, url: str, on_started: Callable[[str, Callable[[], None]], None] | None = None
+) -> None:
+    """Run the server until it is stopped.
+
+    Args:
+        settings: How.
+        url: The database.
+        on_started: Called, once it answers, with its URL and a function that stops it.
+    """
+    # Here and not above: fastapi is an extra, and no worker loads it.
+    try:
+        from workerjobs.web.relay import Relay
+        from workerjobs.web.server import WebServer, make_app
+    except ImportError as error:
+        raise InvalidSettingsError(
+            f'The server needs more packages: pip install "workerjobs[server]" ({error})'
+        ) from error
+
+    await (await wait_for_store(url, "workerjobs server", settings.database_wait_seconds)).close()
+    store = await PostgresMessageStore.open(url, "workerjobs server")
+    notices = PostgresListener(
+        settings.database_direct_url or url,
+        "workerjobs server listener",
+        is_direct=settings.database_direct_url is not None,
+        channel=NOTIFICATIONS,
+    )
+    relay = Relay(store, notices, limit=settings.max_listeners, limit_per_user=settings.max_user_listeners)
+    server = WebServer(make_app(settings, relay), settings)
+    pulse = Pulse()
+    registry = CollectorRegistry()
+    Gauge("workerjobs_listeners", "Connections that are sent notifications.", registry=registry).set_function(
+        lambda: relay.count
+    )
+    health = serve_health(
+        settings.health_host,
+        settings.health_port,
+        seconds_since_life=lambda: pulse.seconds_since,
+        is_started=relay.listening.is_set,
+        registry=registry,
+    )
+    stopped = asyncio.Event()
+    passing_on = asyncio.create_task(relay.run(), name="relay")
+    serving = asyncio.create_task(server.run_until_stopped(), name="server")
+    stopping = asyncio.create_task(stopped.wait())
+    beating = asyncio.create_task(pulse.beat())
+    try:
+        await asyncio.wait(
+            {passing_on, asyncio.create_task(relay.listening.wait())}, return_when=asyncio.FIRST_COMPLETED
+        )
+        log.info("The server answers at %s", server.url)
+        if on_started is not None:
+            on_started(server.url, stopped.set)
+        running: set[asyncio.Task[Any]] = {passing_on, serving, stopping}
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in (passing_on, serving):
+            if task.done():
+                task.result()
+    finally:
+        relay.close()
+        server.should_exit = True
+        await asyncio.wait({serving})
+        ending: list[asyncio.Task[Any]] = [passing_on, stopping, beating]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        if health is not None:
+            await asyncio.to_thread(health.close)
+        await store.close()
 
 
 def serve_health(

@@ -22,8 +22,10 @@ from workerjobs.domain.job import Job, NewJob
 from workerjobs.errors import InvalidInputError
 from workerjobs.storage.steps import AsyncConnection, SyncConnection, is_asynchronous, perform
 from workerjobs.storage.submitting import (
+    broadcasting,
     cancelling,
     cancelling_tag,
+    notifying,
     prepare_bulk,
     retrying,
     scheduling,
@@ -136,3 +138,30 @@ def retry(connection: Any, job_ids: int | Sequence[int]) -> Any:
         InvalidInputError: Some are not finished.
     """
     return perform(connection, retrying([job_ids] if isinstance(job_ids, int) else job_ids))
+
+
+@overload
+def notify(connection: SyncConnection, user_id: int, data: Mapping[str, Any]) -> int: ...
+@overload
+def notify(connection: AsyncConnection, user_id: int, data: Mapping[str, Any]) -> Awaitable[int]: ...
+def notify(connection: Any, user_id: int, data: Mapping[str, Any]) -> Any:
+    """Write a notification to a user; returns its id. Browsers that listen get it when the transaction commits.
+
+    Raises:
+        NotFoundError: There is no such user.
+        InvalidInputError: The data is no JSON object.
+    """
+    return perform(connection, notifying(user_id, data))
+
+
+@overload
+def broadcast(connection: SyncConnection, data: Mapping[str, Any]) -> int: ...
+@overload
+def broadcast(connection: AsyncConnection, data: Mapping[str, Any]) -> Awaitable[int]: ...
+def broadcast(connection: Any, data: Mapping[str, Any]) -> Any:
+    """Tell everybody who listens; returns the broadcast's id. It is kept for a day, for those who come back.
+
+    Raises:
+        InvalidInputError: The data is no JSON object.
+    """
+    return perform(connection, broadcasting(data))

@@ -75,3 +75,15 @@ class ChainError(WorkerJobsError):
 
 class ChainUnavailableError(WorkerJobsError):
     """No endpoint of a chain answers now; trying again later may work."""
+
+
+class ChainRefusedError(ChainError):
+    """A node of a chain answers a request with an error.
+
+    Attributes:
+        reason: What it said, without anything of ours.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(message)

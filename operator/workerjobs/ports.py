@@ -279,6 +279,21 @@ class ResourceNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class NotificationNotice:
+    """Notifications or broadcasts were written or changed."""
+
+    ids: tuple[int, ...]
+    is_broadcast: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MarkNotice:
+    """Whatever transactions below the mark announced was heard before this."""
+
+    mark: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reconnected:
     """Listening began (again), or is not possible: anything may have been missed before."""
 
@@ -291,7 +306,16 @@ class WorkerNotice:
 
 
 Notice = (
-    DueNotice | LimitedNotice | SettingsNotice | PlanNotice | CancelNotice | ResourceNotice | WorkerNotice | Reconnected
+    DueNotice
+    | LimitedNotice
+    | SettingsNotice
+    | PlanNotice
+    | CancelNotice
+    | ResourceNotice
+    | WorkerNotice
+    | NotificationNotice
+    | MarkNotice
+    | Reconnected
 )
 
 
@@ -902,6 +926,22 @@ class StorageForJobs(Protocol):
         """Close either, without waiting for anything."""
         ...
 
+    def remember_payment(
+        self, connection: Any, chain_id: int, payment: SignedTransaction, instead_of: str | None
+    ) -> SignedTransaction:
+        """Note a payment on a chain before it is sent; one at a time.
+
+        Args:
+            connection: Of `connect_for_job`.
+            chain_id: Of the chain.
+            payment: What is about to be sent.
+            instead_of: The hash of the noted one that it replaces, if any.
+
+        Returns:
+            What is noted now: an earlier payment, where that is another one than ``instead_of``.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ChainCursor:
@@ -1129,4 +1169,171 @@ class OpenChainReader(Protocol):
             chain: Which, with its endpoints.
             seconds: How long a call may wait for endpoints that ask for patience.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTransaction:
+    """A transaction that is signed, and sent or not; hexadecimal with 0x."""
+
+    transaction_hash: str
+    signed_transaction: str
+
+
+@dataclass(frozen=True, slots=True)
+class Payment(SignedTransaction):
+    """A payment of coins that is signed and not yet sent."""
+
+    fee: int
+    """Wei that it costs at most, beside its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a transaction that is in a block."""
+
+    gas_used: int
+    succeeded: bool
+
+
+class ChainNode(Protocol):
+    """A node of a chain, for jobs that write to it; `workerjobs.chain.node.Web3Node` says what each method does.
+
+    All methods but ``name`` and ``wallet`` raise `ChainUnavailableError` where it does not answer, and
+    `ChainRefusedError` where it answers with an error.
+    """
+
+    name: str
+
+    @property
+    def wallet(self) -> str | None:
+        """The address that pays; None: no key is set."""
+        ...
+
+    def request(self, method: str, params: Sequence[Any] = ()) -> Any:
+        """Call a method of the node's JSON-RPC."""
+        ...
+
+    def chain_id(self) -> int:
+        """Which chain the node is on."""
+        ...
+
+    def is_development_node(self) -> bool:
+        """Whether it can be told to set code."""
+        ...
+
+    def code_hash(self, address: str) -> str | None:
+        """Keccak-256 of the code at an address; None: there is none."""
+        ...
+
+    def nonce(self, address: str, *, with_pending: bool = False) -> int:
+        """How many transactions an account has sent."""
+        ...
+
+    def balance(self, address: str, *, with_pending: bool = False) -> int:
+        """What an account has, in wei; with what is on its way if that is more."""
+        ...
+
+    def block_gas_limit(self) -> int:
+        """Gas that the newest block may hold."""
+        ...
+
+    def base_fee(self) -> int:
+        """Wei a gas that the newest block burns; 0 on chains without a base fee."""
+        ...
+
+    def creation_gas(self, sender: str, code: str) -> int | None:
+        """Gas that creating a contract takes; None: the node can't say."""
+        ...
+
+    def plan_payment(self, to: str, value: int) -> Payment:
+        """Sign a payment from the wallet; nothing is sent."""
+        ...
+
+    def send(self, signed_transaction: str) -> None:
+        """Send a signed transaction; one that the node knows already is no error."""
+        ...
+
+    def receipt(self, transaction_hash: str) -> Receipt | None:
+        """What became of a transaction; None: it is in no block."""
+        ...
+
+    def set_code(self, address: str, code: str) -> None:
+        """Put code at an address of a development node."""
+        ...
+
+
+class ChainWriters(Protocol):
+    """What opens chains for jobs that write to them; a module, loaded when the first job asks for one."""
+
+    def open_node(self, chain: Chain, private_key: str | None = None) -> ChainNode:
+        """Find a node of a chain that answers."""
+        ...
+
+    def read_chain_id(self, node: ChainNode) -> int:
+        """Ask Multicall3 through itself (``aggregate3``) which chain it is on."""
+        ...
+
+    def multicall3_transaction(self) -> MulticallTransaction:
+        """Read the transaction that creates Multicall3, and the code that it leaves on the chain."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MulticallTransaction:
+    """What puts Multicall3 on a chain. All are hexadecimal with 0x."""
+
+    signed_transaction: str
+    creation_code: str
+    runtime_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A notification to a user, or a broadcast, as it is stored now."""
+
+    id: int
+    user_id: int | None
+    """None: a broadcast."""
+    data_json: str
+    is_read: bool
+    created_at: datetime
+    updated_at: datetime
+    mark: int
+    """The transaction that wrote it last: of two messages, the one that was written again later has a higher one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """What was read since a mark."""
+
+    messages: Sequence[Message]
+    """Oldest first."""
+    mark: int
+    """Whatever transactions below this wrote is among them, or was written before the other mark."""
+    is_complete: bool
+    """False: there were more than may be read at once, or the mark is of another server."""
+
+
+class MessageStore(Protocol):
+    """Notifications and broadcasts, for those who pass them on; raises `DatabaseUnavailableError`."""
+
+    async def since(self, mark: int | None, user_ids: Sequence[int]) -> Messages:
+        """Read what was written since a mark; without one, nothing but the mark of now."""
+        ...
+
+    async def by_id(self, ids: Sequence[int], user_ids: Sequence[int]) -> list[Message]:
+        """Read notifications, those of some users alone."""
+        ...
+
+    async def broadcasts_by_id(self, ids: Sequence[int]) -> list[Message]:
+        """Read broadcasts."""
+        ...
+
+    async def announce_mark(self) -> None:
+        """Have a `MarkNotice` delivered to everybody: it comes after what was announced until now."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection."""
         ...

@@ -33,3 +33,21 @@ def test_demo_runs_the_samples_until_they_are_finished() -> None:
     assert len(finished) >= 2
     assert "running" not in table
     assert "100%" in table
+
+
+@pytest.mark.slow
+def test_demo_of_chains_shows_every_notification_and_the_undoing_of_one() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.support.demo_chain"],
+        env=environment(None),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    told = [line.partition("→ ")[2].split() for line in ended.stdout.splitlines() if "→" in line]
+    assert [each[0] for each in told] == ["notification", "notification", "notification", "revoked"]
+    assert "The job deployMulticall3 succeeded" in ended.stdout
+    assert "through Multicall3: [983, 17]" in ended.stdout

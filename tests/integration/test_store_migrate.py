@@ -18,12 +18,14 @@ TABLES = """
     order by 1
 """
 IN_PUBLIC = [
+    "public.workerBroadcasts",
     "public.workerChainAddresses",
     "public.workerChainBlocks",
     "public.workerChainDeadLetters",
     "public.workerChainEffects",
     "public.workerChainEndpoints",
     "public.workerChainFilters",
+    "public.workerChainPayments",
     "public.workerChains",
     "public.workerJobEnds",
     "public.workerJobLimits",

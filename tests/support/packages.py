@@ -8,7 +8,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
+# Another installation may be under way.
+APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300")
 
 
 class PackagesError(Exception):
@@ -36,7 +37,15 @@ def install_packages(names: Sequence[str]) -> None:
         result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             reason = next(reversed(result.stderr.strip().splitlines()), f"exit code {result.returncode}")
-            raise PackagesError(f"{wanted} cannot be installed: {' '.join(command[:6])} failed: {reason}")
+            raise PackagesError(f"{wanted} cannot be installed: {' '.join(command[:8])} failed: {reason}")
+
+
+def install_or_say(name: str) -> None:
+    """Install a package; where that is not possible, say which tests are left out, and why."""
+    try:
+        install_packages([name])
+    except PackagesError as error:
+        print(f"The tests of {name} are left out: {error}", file=sys.stderr)
 
 
 def _is_installed(name: str) -> bool:

@@ -10,7 +10,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 
-from tests.support.packages import PackagesError, install_packages
+from tests.support.packages import install_or_say
 from tests.support.require import require_or_skip
 
 START_SECONDS = 20.0
@@ -128,15 +127,5 @@ def _wait_for(running: Pgbouncer, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
 
 
-def install() -> None:
-    """Install pgbouncer where it is missing and apt can; otherwise say what its tests will do."""
-    if find_pgbouncer() is not None:
-        return
-    try:
-        install_packages(["pgbouncer"])
-    except PackagesError as error:
-        print(f"The tests of pgbouncer are left out: {error}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    install()
+if __name__ == "__main__" and find_pgbouncer() is None:
+    install_or_say("pgbouncer")

@@ -16,7 +16,7 @@ from workerjobs.cli.job_types import list_types
 from workerjobs.cli.jobs import cancel, list_jobs, retry, show
 from workerjobs.cli.limits import limit, pause, pauses, resume, workers
 from workerjobs.cli.pool import pool
-from workerjobs.cli.roles import migrate, operate, worker
+from workerjobs.cli.roles import migrate, operate, serve, ticket, worker
 from workerjobs.cli.submit import submit
 
 commands = typer.Typer(
@@ -47,6 +47,8 @@ def _main(
 commands.command("dev")(dev)
 commands.command("worker")(worker)
 commands.command("operator")(operate)
+commands.command("server")(serve)
+commands.command("ticket")(ticket)
 commands.command("migrate")(migrate)
 commands.command("adopt")(adopt)
 commands.command("doctor")(doctor)

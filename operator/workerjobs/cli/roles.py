@@ -12,7 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from workerjobs import app, logs
-from workerjobs.settings import WorkerSettings, database_direct_url, database_url, operator_settings, worker_settings
+from workerjobs.settings import (
+    WorkerSettings,
+    database_direct_url,
+    database_url,
+    operator_settings,
+    server_settings,
+    ticket_secret,
+    worker_settings,
+)
 
 CountOption = Annotated[
     str | None,
@@ -47,6 +55,30 @@ def operate() -> None:
     logs.configure(settings.log_level)
     with app.database(settings.database_url) as url:
         _run(app.run_operator(settings, url, on_started=stop_on_signals))
+
+
+def serve() -> None:
+    """Serve notifications to browsers, over server-sent events and web sockets."""
+    settings = server_settings()
+    logs.configure(settings.log_level)
+
+    def started(url: str, stop: Callable[[], None]) -> None:
+        typer.echo(f"Serving at {url}", err=True)
+        stop_on_signals(stop)
+
+    with app.database(settings.database_url) as url:
+        _run(app.run_server(settings, url, on_started=started))
+
+
+def ticket(
+    user_id: Annotated[int, typer.Argument(help="Id in the table users.")],
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="How long it can be used to connect.")] = 60,
+) -> None:
+    """Make a ticket with which a browser may listen to a user's notifications.
+
+    It is signed with WORKERJOBS_TICKET_SECRET or WORKERJOBS_SERVER_TOKEN, which must be the server's.
+    """
+    typer.echo(app.make_ticket(user_id, ticket_secret(), seconds))
 
 
 def migrate(

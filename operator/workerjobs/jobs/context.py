@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workerjobs.domain.job import encode_json
 
 if TYPE_CHECKING:
-    from workerjobs.ports import ChainStore, JobStore, StorageForJobs
+    from workerjobs.ports import ChainStore, JobStore, SignedTransaction, StorageForJobs
 
 PROGRESS_TEXT_LIMIT = 1000
 """Characters of a progress report's message that are kept."""
@@ -49,6 +49,10 @@ class JobConnections:
     async def open_chain_store(self) -> ChainStore:
         """Open the tables of watched chains."""
         return await self._storage().open_chain_store(self._given_url())
+
+    def remember_payment(self, chain_id: int, payment: SignedTransaction, instead_of: str | None) -> SignedTransaction:
+        """Note a payment on a chain before it is sent; see `StorageForJobs.remember_payment`."""
+        return self._storage().remember_payment(self.connection(), chain_id, payment, instead_of)
 
     def close(self) -> None:
         """Close what was opened. Transactions left open are rolled back."""

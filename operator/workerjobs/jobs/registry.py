@@ -25,6 +25,7 @@ JobFunction = Callable[..., Any]
 F = TypeVar("F", bound=JobFunction)
 
 BUILTIN_JOBS = {
+    "deployMulticall3": "workerjobs.jobs.deploy_multicall3:deploy_multicall3",
     "removeOldWorkerJobs": "workerjobs.jobs.prune:remove_old_worker_jobs",
     "watchChain": "workerjobs.jobs.watch_chain:watch_chain",
     "chainWebhook": "workerjobs.jobs.chain_webhook:deliver",

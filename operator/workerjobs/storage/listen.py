@@ -8,13 +8,16 @@ import logging
 from collections.abc import AsyncIterator
 
 import psycopg
+from psycopg import sql
 
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError
 from workerjobs.ports import (
     CancelNotice,
     DueNotice,
     LimitedNotice,
+    MarkNotice,
     Notice,
+    NotificationNotice,
     PlanNotice,
     Reconnected,
     ResourceNotice,
@@ -26,6 +29,8 @@ from workerjobs.storage.connection import connect, is_pooled
 log = logging.getLogger(__name__)
 
 _BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+JOBS, NOTIFICATIONS = "workerJobs", "workerNotifications"
+"""The channels."""
 POLL_SECONDS = 2.0
 """How often a worker looks for what it can't hear of."""
 
@@ -39,15 +44,23 @@ class PostgresListener:
         is_direct: The URL is DATABASE_DIRECT_URL: whatever stands between there keeps the session. Any other URL that
             leads through a pooler is not listened to but polled.
         poll_seconds: How often that is.
+        channel: What to listen to.
     """
 
     def __init__(
-        self, url: str, application_name: str, *, is_direct: bool = False, poll_seconds: float = POLL_SECONDS
+        self,
+        url: str,
+        application_name: str,
+        *,
+        is_direct: bool = False,
+        poll_seconds: float = POLL_SECONDS,
+        channel: str = JOBS,
     ) -> None:
         self._url = url
         self._application_name = application_name
         self._is_direct = is_direct
         self._poll_seconds = poll_seconds
+        self._channel = channel
 
     async def notices(self) -> AsyncIterator[Notice]:
         """Yield what is announced, for ever; see `NoticeSource`."""
@@ -66,7 +79,7 @@ class PostgresListener:
             try:
                 if not self._is_direct and await is_pooled(connection):
                     break
-                await connection.execute('listen "workerJobs"')
+                await connection.execute(sql.SQL("listen {}").format(sql.Identifier(self._channel)))
                 failures = 0
                 yield Reconnected()
                 async for notification in connection.notifies():
@@ -104,7 +117,11 @@ def _parse(payload: str) -> Notice | None:
                 return ResourceNotice(cluster_id, uid)
             case {"kind": "worker", "owner": str(owner)}:
                 return WorkerNotice(owner)
-    except (ValueError, RecursionError):
+            case {"kind": "created" | "revoked" | "restored" | "broadcast" as kind, "ids": [*ids]}:
+                return NotificationNotice(tuple(int(each) for each in ids), kind == "broadcast")
+            case {"kind": "mark", "mark": int(mark)}:
+                return MarkNotice(mark)
+    except (ValueError, TypeError, RecursionError):
         pass
-    log.debug("Not understood on the channel workerJobs: %r", payload)
+    log.debug("Not understood: %r", payload)
     return None

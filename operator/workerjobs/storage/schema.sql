@@ -233,6 +233,21 @@ begin
     return null;
 end $$;
 
+CREATE FUNCTION workerjobs.broadcast(data json) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+declare
+    stored bigint;
+begin
+    if json_typeof(data) is distinct from 'object' then
+        perform workerjobs.refuse('the data of a broadcast is no JSON object', 'Give an object.');
+    end if;
+    insert into "workerBroadcasts" (data) values (broadcast.data) returning id into stored;
+    perform workerjobs.announce_notifications('broadcast', array[stored]);
+    return stored;
+end $$;
+
 CREATE FUNCTION workerjobs.cancel(id bigint DEFAULT NULL::bigint, tag text DEFAULT NULL::text, reason text DEFAULT 'Job cancelled'::text) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'public'
@@ -511,6 +526,16 @@ begin
     end loop;
 end $$;
 
+CREATE FUNCTION workerjobs.full_xid(short xid, current pg_snapshot) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select case when candidate < ceiling then candidate else candidate - 4294967296 end
+    from (
+        select ceiling, (ceiling & -4294967296) + short::text::bigint as candidate
+        from (select pg_snapshot_xmax(current)::text::bigint as ceiling) as given
+    ) as guess
+$$;
+
 CREATE FUNCTION workerjobs.hold_suspended() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -583,6 +608,23 @@ begin
         );
     end if;
     return null;
+end $$;
+
+CREATE FUNCTION workerjobs.notify(user_id integer, data json) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'public'
+    AS $$
+declare
+    stored integer;
+begin
+    if json_typeof(data) is distinct from 'object' then
+        perform workerjobs.refuse('the data of a notification is no JSON object', 'Give an object.');
+    end if;
+    insert into notifications (user_id, data) values (notify.user_id, notify.data) returning id into stored;
+    perform workerjobs.announce_notifications('created', array[stored]::bigint[]);
+    return stored;
+exception when foreign_key_violation then
+    raise no_data_found using message = format('there is no user %s', user_id);
 end $$;
 
 CREATE FUNCTION workerjobs.refuse(problem text, accepted text) RETURNS void
@@ -870,6 +912,21 @@ CREATE FUNCTION workerjobs.unschedule(key text) RETURNS integer
     select count(*)::integer from workerjobs.end_line(key, 'Job cancelled')
 $$;
 
+CREATE TABLE public."workerBroadcasts" (
+    id bigint NOT NULL,
+    data json NOT NULL,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE public."workerBroadcasts" ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public."workerBroadcasts_id_seq"
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public."workerChainAddresses" (
     chain text NOT NULL,
     filter text NOT NULL,
@@ -955,6 +1012,13 @@ CREATE TABLE public."workerChainFilters" (
     "createdAt" timestamp with time zone DEFAULT now() NOT NULL,
     "updatedAt" timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT "workerChainFilters_action" CHECK ((action = ANY (ARRAY['enqueue'::text, 'notify'::text, 'webhook'::text])))
+);
+
+CREATE TABLE public."workerChainPayments" (
+    "chainId" bigint NOT NULL,
+    "transactionHash" text NOT NULL,
+    "signedTransaction" text NOT NULL,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE public."workerChains" (
@@ -1087,6 +1151,9 @@ CREATE SEQUENCE workerjobs.fencing_token
     NO MAXVALUE
     CACHE 1;
 
+ALTER TABLE ONLY public."workerBroadcasts"
+    ADD CONSTRAINT "workerBroadcasts_pkey" PRIMARY KEY (id);
+
 ALTER TABLE ONLY public."workerChainAddresses"
     ADD CONSTRAINT "workerChainAddresses_pkey" PRIMARY KEY (chain, filter, address);
 
@@ -1110,6 +1177,9 @@ ALTER TABLE ONLY public."workerChainEndpoints"
 
 ALTER TABLE ONLY public."workerChainFilters"
     ADD CONSTRAINT "workerChainFilters_pkey" PRIMARY KEY (name);
+
+ALTER TABLE ONLY public."workerChainPayments"
+    ADD CONSTRAINT "workerChainPayments_pkey" PRIMARY KEY ("chainId");
 
 ALTER TABLE ONLY public."workerChains"
     ADD CONSTRAINT "workerChains_pkey" PRIMARY KEY (chain);

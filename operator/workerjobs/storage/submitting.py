@@ -15,7 +15,7 @@ from itertools import chain, islice, repeat
 from operator import attrgetter, is_
 from typing import Any
 
-from psycopg.rows import dict_row, tuple_row
+from psycopg.rows import dict_row, scalar_row, tuple_row
 
 from workerjobs.domain.job import Job, NewJob, check_job, column_name, encode_data, encode_json, field_problems
 from workerjobs.domain.lifecycle import REPLACED_RESULT
@@ -134,6 +134,25 @@ def retrying(job_ids: Sequence[int]) -> Steps[list[Job]]:
     """Run finished jobs again as new rows, all or none."""
     jobs: list[Job] = yield Statement("retry", {"ids": list(job_ids)}, struct_row(Job))
     return jobs
+
+
+def notifying(user_id: int, data: Mapping[str, Any]) -> Steps[int]:
+    """Write a notification to a user; returns its id."""
+    rows: list[int] = yield Statement("notify", {"user_id": user_id, "data": _object(data)}, scalar_row)
+    return rows[0]
+
+
+def broadcasting(data: Mapping[str, Any]) -> Steps[int]:
+    """Write a broadcast; returns its id."""
+    rows: list[int] = yield Statement("broadcast", {"data": _object(data)}, scalar_row)
+    return rows[0]
+
+
+def _object(data: Mapping[str, Any]) -> str:
+    try:
+        return encode_json(data)
+    except ValueError as error:
+        raise InvalidInputError(f"The data can't be stored as JSON: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

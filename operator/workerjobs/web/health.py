@@ -5,9 +5,11 @@ Served from a thread, so that a loop that hangs is reported and does not just ke
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from types import MappingProxyType
@@ -23,8 +25,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PULSE_SECONDS = 1.0
 STALLED_SECONDS = 10.0
 """A loop that did not move for so long is reported as dead."""
+
+
+class Pulse:
+    """Shows that an event loop moves; ``beat`` runs in it."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    @property
+    def seconds_since(self) -> float:
+        """How long ago it last moved; may be asked from any thread."""
+        return time.monotonic() - self._last
+
+    async def beat(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            self._last = time.monotonic()
+            await asyncio.sleep(PULSE_SECONDS)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

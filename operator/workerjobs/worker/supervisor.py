@@ -83,6 +83,8 @@ class SupervisorOptions:
     """Cron jobs that every database has, once."""
     pod: PodIdentity | None = None
     """The pod that it is in; its operator then knows whose jobs are lost when the pod is."""
+    jobs_at_start: Sequence[NewJob] = ()
+    """Jobs that every database gets once, by their resources."""
 
 
 class Supervisor:
@@ -173,7 +175,7 @@ class Supervisor:
             metrics=self.metrics,
             settle=self._settle_taken,
         )
-        self._builtins = _EnsureBuiltins(store, options.builtin_jobs)
+        self._builtins = _EnsureBuiltins(store, options.builtin_jobs, options.jobs_at_start)
         self._planning = Planning(store)
         for state in ChildState:
             self.metrics.watch_children(state, lambda state=state: self._children.count_of(state))  # type: ignore[misc]
@@ -551,14 +553,18 @@ class Supervisor:
 
 
 class _EnsureBuiltins(Duty):
-    """Makes built-in cron jobs that the database does not have, or no longer has."""
+    """Makes built-in cron jobs that the database does not have, or no longer has; others once, at the start."""
 
-    def __init__(self, store: JobStore, jobs: Sequence[NewJob]) -> None:
+    def __init__(self, store: JobStore, jobs: Sequence[NewJob], once: Sequence[NewJob]) -> None:
         super().__init__()
         self._store = store
         self._jobs = jobs
+        self._once = once
 
     async def step(self) -> float | None:
+        for job in await self._store.submit(self._once):
+            log.info("Submitted the built-in job", extra=job_facts(job))
+        self._once = ()
         for job in await self._store.ensure_cron(self._jobs):
             log.info("Scheduled the built-in job, due %s", job.due, extra=job_facts(job))
         return ENSURE_SECONDS if self._jobs else None

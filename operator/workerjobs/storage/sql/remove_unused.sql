@@ -1,6 +1,10 @@
--- Forget workers that vanished a day ago, and keys that no unfinished row has and nobody gave a limit.
+-- Forget workers that vanished a day ago, broadcasts of that age, and keys that no unfinished row has and nobody gave a
+-- limit.
 with gone as (
     delete from "workerJobWorkers" where "seenAt" < now() - interval '1 day'
+),
+heard as (
+    delete from "workerBroadcasts" where "createdAt" < now() - interval '1 day'
 )
 delete from "workerJobLimits" as unused
 using (

@@ -33,3 +33,5 @@ create table if not exists notifications (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 );
+-- Not of QuickDapp: who comes back to listen is looked for by user.
+create index if not exists notifications_user_id_idx on notifications (user_id);

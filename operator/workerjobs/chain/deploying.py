@@ -1,0 +1,58 @@
+"""What a job's process loads when, and only when, the job writes to a chain (`workerjobs.ports.ChainWriters`)."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+
+from workerjobs.chain.multicall import Call, read_many
+from workerjobs.chain.node import Web3Node
+from workerjobs.domain.chains import Chain
+from workerjobs.domain.multicall3 import ADDRESS
+from workerjobs.errors import ChainUnavailableError
+from workerjobs.ports import ChainNode, MulticallTransaction
+
+_BEFORE_CODE = b"\xb9\x0f\x00"
+"""What stands before Multicall3's creation code in its transaction: it is 0x0f00 bytes long (RLP)."""
+CREATION_BYTES, CONSTRUCTOR_BYTES = 0x0F00, 32
+"""Behind the constructor follows the code that it leaves on the chain."""
+
+
+def open_node(chain: Chain, private_key: str | None = None) -> Web3Node:
+    """Find a node of a chain that answers, in the order of its endpoints.
+
+    Raises:
+        ChainUnavailableError: None of them answers; says why of each.
+        InvalidSettingsError: The key is none.
+    """
+    troubles = []
+    for url in chain.rpc_urls:
+        node = Web3Node(url, private_key)
+        try:
+            node.chain_id()
+        except ChainUnavailableError as error:
+            troubles.append(str(error))
+        else:
+            return node
+    raise ChainUnavailableError(f"No endpoint of {chain.name} answers: {'; '.join(troubles)}")
+
+
+def read_chain_id(node: ChainNode) -> int:
+    """Ask Multicall3 through itself (``aggregate3``) which chain it is on.
+
+    Raises:
+        ChainRefusedError: The node refuses the call.
+        CallFailedError: Multicall3 does not answer as it should.
+    """
+    (answer,) = read_many(node, [Call(ADDRESS, "getChainId()(uint256)")])
+    chain_id: int = answer.value
+    return chain_id
+
+
+def multicall3_transaction() -> MulticallTransaction:
+    """Read the transaction that creates Multicall3, and the code that it leaves on the chain."""
+    text = resources.files(__package__).joinpath("multicall3.json").read_text()
+    signed = json.loads(text)["signedTransaction"]
+    _, _, rest = bytes.fromhex(signed.removeprefix("0x")).partition(_BEFORE_CODE)
+    creation = rest[:CREATION_BYTES]
+    return MulticallTransaction(signed, f"0x{creation.hex()}", f"0x{creation[CONSTRUCTOR_BYTES:].hex()}")

@@ -1,0 +1,1 @@
+select workerjobs.broadcast(%(data)s::json) as id

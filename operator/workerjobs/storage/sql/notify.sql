@@ -1,0 +1,1 @@
+select workerjobs.notify(%(user_id)s, %(data)s::json) as id

@@ -1,0 +1,269 @@
+"""`workerjobs server`: what browsers and programs are served over HTTP; so far notifications, and tickets for them."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI, Header, HTTPException, Query, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError
+from workerjobs.settings import ServerSettings
+from workerjobs.web.relay import Event, Listener, Relay, TooManyListenersError
+from workerjobs.web.tickets import MAX_USER_ID, make_ticket, user_of
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_SECONDS = 15.0
+"""A quiet connection is used that often, so that nothing between takes it for dead."""
+RETRY_MS = 1_000
+"""How soon a browser comes back."""
+BAD_TICKET = "The ticket is missing, not valid, or over: get another one"
+MAX_MARK = 2**62
+SERVER_ERROR = 1013
+"""WebSocket: try again later."""
+
+
+class TicketRequest(BaseModel):
+    """For whom a ticket is."""
+
+    user_id: int = Field(alias="userId", ge=1, le=MAX_USER_ID)
+
+
+def make_app(settings: ServerSettings, relay: Relay) -> FastAPI:
+    """Put the application together."""
+    app = FastAPI(title="WorkerJobs", docs_url=None, redoc_url=None)
+
+    @app.post("/api/tickets", status_code=201)
+    async def ticket(wanted: TicketRequest, authorization: Annotated[str, Header()] = "") -> dict[str, str]:
+        """Make a ticket with which a user's browser may listen to its notifications."""
+        if settings.token is not None and not hmac.compare_digest(
+            authorization.encode(), f"Bearer {settings.token}".encode()
+        ):
+            raise HTTPException(401, "Give WORKERJOBS_SERVER_TOKEN as a bearer token")
+        lasts = timedelta(seconds=settings.ticket_seconds)
+        made, expires = make_ticket(wanted.user_id, settings.ticket_secret, now=datetime.now(UTC), lasts=lasts)
+        return {"ticket": made, "expires": expires.isoformat()}
+
+    @app.get("/api/notifications/stream")
+    async def stream(
+        ticket: str = "",
+        last_event_id: Annotated[str, Query(alias="lastEventId")] = "",
+        last_event_id_header: Annotated[str, Header(alias="Last-Event-ID")] = "",
+    ) -> Response:
+        """Send a user's notifications as they come, as server-sent events."""
+        user_id = user_of(ticket, settings.ticket_secret)
+        if user_id is None:
+            raise HTTPException(401, BAD_TICKET)
+        place = ExitStack()
+        try:
+            listener = place.enter_context(relay.listener(user_id))
+        except TooManyListenersError as error:
+            raise HTTPException(*_refusal(error), headers={"Retry-After": "5"}) from None
+
+        async def send() -> AsyncIterator[str]:
+            yield f"retry: {RETRY_MS}\n\n"
+            # The browser's own word on where it is comes later than the page's.
+            async for event in _listen(relay, listener, _mark_of(last_event_id_header or last_event_id)):
+                yield ": still here\n\n" if event is None else _as_server_sent(event)
+
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return _Stream(place, send(), media_type="text/event-stream", headers=headers)
+
+    @app.websocket("/api/notifications/socket")
+    async def web_socket(
+        socket: WebSocket, ticket: str = "", last_event_id: Annotated[str, Query(alias="lastEventId")] = ""
+    ) -> None:
+        """Send a user's notifications as they come, as JSON messages."""
+        user_id = user_of(ticket, settings.ticket_secret)
+        if user_id is None:
+            return await socket.send_denial_response(JSONResponse({"detail": BAD_TICKET}, 401))
+        try:
+            with relay.listener(user_id) as listener:
+                await socket.accept()
+                async for event in _listen(relay, listener, _mark_of(last_event_id)):
+                    await socket.send_json({"event": "alive"} if event is None else _as_json(event))
+                await socket.close(SERVER_ERROR)
+        except TooManyListenersError as error:
+            status, sentence = _refusal(error)
+            await socket.send_denial_response(JSONResponse({"detail": sentence}, status, {"Retry-After": "5"}))
+        except (WebSocketDisconnect, RuntimeError):
+            # Gone; starlette says so in both ways.
+            return None
+        return None
+
+    app.add_middleware(
+        CORSMiddleware,  # the guard outside of it refuses; this tells browsers what it lets pass
+        allow_origins=settings.allowed_origins,
+        allow_origin_regex=_LOOPBACK_ORIGIN if settings.is_loopback else None,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+    )
+    app.add_middleware(_Guard, settings=settings)
+    return app
+
+
+async def _listen(relay: Relay, listener: Listener, mark: int | None) -> AsyncIterator[Event | None]:
+    try:
+        await relay.begin(listener, mark)
+    except DatabaseUnavailableError as error:
+        # The browser comes back by itself.
+        log.warning("A listener was sent away: %s", error)
+        return
+    async for event in listener.events(KEEPALIVE_SECONDS):
+        yield event
+
+
+class _Stream(StreamingResponse):
+    """A response that gives the listener's place back however it ends, also before its first byte."""
+
+    def __init__(self, place: ExitStack, content: AsyncIterator[str], **more: Any) -> None:
+        super().__init__(content, **more)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)
+
+
+def _refusal(error: TooManyListenersError) -> tuple[int, str]:
+    if error.whose == "user":
+        return 429, "This user has too many connections: close one"
+    return 503, "This server has too many connections: try again later"
+
+
+def _mark_of(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and int(text) < MAX_MARK else None
+
+
+def _as_json(event: Event) -> dict[str, Any]:
+    answer: dict[str, Any] = {"event": event.kind, "id": str(event.mark)}
+    if (message := event.message) is not None:
+        # The data is passed on as it is, with the order of its keys.
+        data = json.loads(message.data_json)
+        answer["message"] = {
+            "id": message.id,
+            "data": data,
+            "read": message.is_read,
+            "revoked": isinstance(data, dict) and data.get("revoked") is True,
+            "createdAt": message.created_at.isoformat(),
+            "updatedAt": message.updated_at.isoformat(),
+        }
+    return answer
+
+
+def _as_server_sent(event: Event) -> str:
+    """Write an event; one without data moves the browser's last id and is not shown to the page.
+
+    Source:
+        HTML Living Standard, 9.2.6, "Interpreting an event stream".
+    """
+    if event.kind == "mark":
+        return f"id: {event.mark}\n\n"
+    message = _as_json(event).get("message", {})
+    return f"event: {event.kind}\nid: {event.mark}\ndata: {json.dumps(message, ensure_ascii=False)}\n\n"
+
+
+_LOOPBACK_ORIGIN = r"https?://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?"
+
+
+def _is_loopback(name: str | None) -> bool:
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name or "").is_loopback
+    except ValueError:
+        return False
+
+
+class _Guard:
+    """Refuses what a page of another origin sent, and, in loopback mode, what was asked under another host's name.
+
+    A page on the internet can have its own name point to 127.0.0.1: the browser then takes this server for the page's
+    (DNS rebinding). It can't keep its name out of Host and Origin.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return await self._app(scope, receive, send)
+        problem = self._problem(Headers(scope=scope))
+        if problem is None:
+            return await self._app(scope, receive, send)
+        response = JSONResponse({"detail": problem}, 403)
+        if scope["type"] == "websocket":
+            return await WebSocket(scope, receive, send).send_denial_response(response)
+        return await response(scope, receive, send)
+
+    def _problem(self, headers: Headers) -> str | None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self._settings.is_loopback and not _is_loopback(urlsplit(f"//{host}").hostname):
+            return "This server listens on this machine alone: ask it under localhost or 127.0.0.1"
+        if origin is None or origin in self._settings.allowed_origins:
+            return None
+        parts = urlsplit(origin)
+        if self._settings.is_loopback and _is_loopback(parts.hostname):
+            return None
+        if parts.netloc and parts.netloc == host:
+            return None
+        return "Pages of this origin may not ask: name it in WORKERJOBS_ALLOWED_ORIGINS"
+
+
+class WebServer(uvicorn.Server):
+    """Serves an application until it is told to stop; signals are left to the role.
+
+    Raises:
+        InvalidSettingsError: The address can't be used.
+    """
+
+    def __init__(self, app: FastAPI, settings: ServerSettings) -> None:
+        # Its access log and its word on web sockets hold tickets.
+        for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "websockets.server"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
+                timeout_graceful_shutdown=5,
+            )
+        )
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((settings.host, settings.port), family=family)
+        except OSError as error:
+            raise InvalidSettingsError(
+                f"WORKERJOBS_SERVER_PORT={settings.port} can't be used on {settings.host}: {error.strerror}"
+            ) from error
+        port = cast("int", self._socket.getsockname()[1])
+        self.url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See `uvicorn.Server`."""
+        yield
+
+    async def run_until_stopped(self) -> None:
+        """Serve until ``should_exit`` is set."""
+        await self.serve(sockets=[self._socket])

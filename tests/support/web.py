@@ -1,0 +1,147 @@
+"""`workerjobs server` as a process, and the clients of its notifications."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psycopg
+
+from tests.support.cli import environment
+from tests.support.loop import until
+
+TOKEN = "token-of-the-tests-0123456789abcdef"
+TOKEN_HEADER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def make_users(url: str, *ids: int) -> None:
+    """Make users of QuickDapp's table."""
+    with psycopg.connect(url) as connection:
+        for each in ids:
+            connection.execute("insert into users (id) values (%s)", [each])
+
+
+@dataclass
+class Server:
+    """A server that runs."""
+
+    url: str
+    log: Path
+    process: subprocess.Popen[bytes]
+    http: aiohttp.ClientSession
+
+    async def ticket(self, user_id: int) -> str:
+        """Have the server make a ticket."""
+        async with self.http.post(f"{self.url}/api/tickets", json={"userId": user_id}, headers=TOKEN_HEADER) as answer:
+            assert answer.status == 201, await answer.text()
+            made: str = (await answer.json())["ticket"]
+            return made
+
+    @asynccontextmanager
+    async def socket(
+        self, ticket: str, last: str | None = None, **headers: str
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Connect by a web socket."""
+        more = "" if last is None else f"&lastEventId={last}"
+        url = f"{self.url.replace('http', 'ws')}/api/notifications/socket?ticket={ticket}{more}"
+        async with self.http.ws_connect(url, headers=headers) as socket:
+            yield socket
+
+    @asynccontextmanager
+    async def stream(self, ticket: str, last: str | None = None, **headers: str) -> AsyncIterator[Stream]:
+        """Connect by server-sent events."""
+        more = {"Last-Event-ID": last} if last is not None else {}
+        url = f"{self.url}/api/notifications/stream?ticket={ticket}"
+        async with self.http.get(url, headers=headers | more) as answer:
+            yield Stream(answer)
+
+
+@dataclass
+class Stream:
+    """Server-sent events."""
+
+    answer: aiohttp.ClientResponse
+    last: str = ""
+    """The last event's id, as a browser would say it."""
+
+    async def next(self, *, seconds: float = 20) -> tuple[str, Any]:
+        """Wait for an event with data; returns its name and data."""
+        name, data = "", ""
+        async with asyncio.timeout(seconds):
+            async for line in self.answer.content:
+                field, _, value = line.decode().rstrip("\n").partition(": ")
+                match field:
+                    case "event":
+                        name = value
+                    case "data":
+                        data = value
+                    case "id":
+                        self.last = value
+                    case "" if data:
+                        return name, json.loads(data)
+                    case "":
+                        name = ""
+        raise AssertionError("the stream ended")
+
+    async def mark(self) -> str:
+        """Wait for the next id that comes alone."""
+        before = self.last
+        async with asyncio.timeout(20):
+            async for line in self.answer.content:
+                if line.startswith(b"id: ") and line[4:].strip().decode() != before:
+                    self.last = line[4:].strip().decode()
+                    return self.last
+        raise AssertionError("the stream ended")
+
+
+async def next_message(socket: aiohttp.ClientWebSocketResponse, *kinds: str, seconds: float = 20) -> dict[str, Any]:
+    """Wait for a message of some kinds over a web socket; others are left out."""
+    async with asyncio.timeout(seconds):
+        while True:
+            message: dict[str, Any] = await socket.receive_json()
+            if message["event"] in (kinds or ("notification", "broadcast", "reset")):
+                return message
+
+
+@asynccontextmanager
+async def server(
+    url: str, folder: Path, *, port: int = 0, name: str = "server", **variables: str
+) -> AsyncIterator[Server]:
+    """Run `workerjobs server`; afterwards nothing of it is left."""
+    log = folder / f"{name}.log"
+    given = {"WORKERJOBS_SERVER_PORT": str(port), "WORKERJOBS_SERVER_TOKEN": TOKEN} | variables
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: ASYNC220  # over within a millisecond
+            [sys.executable, "-m", "workerjobs", "server"],
+            env=environment(url, **given),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+
+        def address() -> str | None:
+            assert process.poll() is None, log.read_text()
+            found = re.search(r"Serving at (\S+)", log.read_text())
+            return found[1] if found else None
+
+        address_of_it = await until(address)
+        assert address_of_it is not None
+        async with aiohttp.ClientSession() as http:
+            yield Server(address_of_it, log, process, http)
+    finally:
+        process.terminate()
+        try:
+            await asyncio.to_thread(process.wait, 15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
