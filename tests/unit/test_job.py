@@ -184,7 +184,7 @@ def test_unusual_json_is_read_as_the_standard_library_reads_it(text: str) -> Non
     assert repr(decode_json(text)) == repr(json.loads(text))
 
 
-@pytest.mark.parametrize("value", ["\\u0000", {"\\u0000": ["\\u0000"]}, nested(500, "\\u0000")], ids=type)
+@pytest.mark.parametrize("value", ["\\u0000", {"\\u0000": ["\\u0000"]}, nested(90, "\\u0000")], ids=type)
 def test_text_that_only_looks_like_an_escape_is_taken(value: object) -> None:
     assert json.loads(encode_json(value)) == value
 
@@ -193,11 +193,11 @@ def test_text_that_only_looks_like_an_escape_is_taken(value: object) -> None:
     ("value", "sentence"),
     [
         ("a\x00", "NUL character"),
-        (nested(500, "\x00"), "NUL character"),
+        (nested(90, "\x00"), "NUL character"),
         (["\udc00"], "surrogate"),
         (float("inf"), "Out of range"),
         (object(), "not JSON serializable"),
-        (nested(100_000), "recursion"),
+        (nested(100_000), "nested deeper than 100 levels"),
         (10**5000, "digits"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

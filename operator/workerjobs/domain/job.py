@@ -393,22 +393,31 @@ def check_job(job: NewJob, *, now: datetime) -> None:
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
+class NestedTooDeepError(ValueError):
+    """A value is nested deeper than `MAX_NESTING` levels."""
+
+
 def encode_json(value: object) -> str:
     """Write a value as the JSON that Postgres stores.
 
     Raises:
+        NestedTooDeepError: It is nested too deep.
         ValueError: The value is not JSON, or JSON that Postgres refuses: NaN, infinities, NUL characters, lone
             surrogates; the message says which.
     """
     try:
         if _is_flat(value):
             text = _encode_flat(value).decode()
+        elif _is_nested_too_deep(value):
+            # Not left to the encoder: some libraries (py_ecc, which web3 loads) raise Python's limit of recursion past
+            # what its stack holds, and the process would be gone.
+            raise NestedTooDeepError(f"it is nested deeper than {MAX_NESTING} levels")
         else:
             text = _ENCODER.encode(value)
             text.encode()
     except UnicodeEncodeError:
         raise ValueError("a string holds half of a surrogate pair, which is no Unicode text") from None
-    except (TypeError, RecursionError) as error:
+    except TypeError as error:
         raise ValueError(str(error)) from None
     if "\\u0000" in text and _holds_nul(value):
         raise ValueError("a string holds a NUL character, which Postgres can't store")
@@ -442,7 +451,7 @@ def _is_flat(value: object) -> bool:
     return type(value) in _PLAIN
 
 
-def is_nested_too_deep(value: object) -> bool:
+def _is_nested_too_deep(value: object) -> bool:
     """Whether a value has more than `MAX_NESTING` lists and objects inside each other."""
     if _is_flat(value):
         return False
@@ -483,14 +492,12 @@ def encode_data(data: object) -> str:
     """
     if type(data) is not dict and not isinstance(data, Mapping):
         raise InvalidInputError(f"data is {_shown(data)}: give an object, such as {{}}")
-    too_deep = f"data is nested deeper than {MAX_NESTING} levels"
     try:
         text = encode_json(data)
+    except NestedTooDeepError:
+        raise InvalidInputError(f"data is nested deeper than {MAX_NESTING} levels") from None
     except ValueError as error:
-        # What nobody can write may be what is nested without end.
-        raise InvalidInputError(too_deep if is_nested_too_deep(data) else f"data can't be stored: {error}") from None
-    if text.count("{") + text.count("[") > MAX_NESTING and is_nested_too_deep(data):
-        raise InvalidInputError(too_deep)
+        raise InvalidInputError(f"data can't be stored: {error}") from None
     # A character has four bytes at most.
     if len(text) > DATA_LIMIT_BYTES // 4 and (size := len(text.encode())) > DATA_LIMIT_BYTES:
         raise InvalidInputError(f"data has {size:,} bytes of JSON: at most {DATA_LIMIT_BYTES:,} are accepted (1 MiB)")

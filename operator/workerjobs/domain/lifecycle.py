@@ -11,7 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from workerjobs.domain.cron import cron_key_of, next_tick
-from workerjobs.domain.job import MAX_NESTING, ConcurrencyPolicy, Job, encode_json, is_nested_too_deep
+from workerjobs.domain.job import MAX_NESTING, ConcurrencyPolicy, Job, NestedTooDeepError, encode_json
 from workerjobs.errors import InvalidScheduleError, ResultRefusedError
 
 MAX_RESCUES = 5
@@ -57,10 +57,10 @@ def encode_result(result: object) -> str:
     Raises:
         ResultRefusedError: It can't be stored; with the reason.
     """
-    if is_nested_too_deep(result):
-        raise ResultRefusedError(f"The job's result is nested deeper than {MAX_NESTING} levels")
     try:
         result_json = encode_json(result)
+    except NestedTooDeepError:
+        raise ResultRefusedError(f"The job's result is nested deeper than {MAX_NESTING} levels") from None
     except ValueError as error:
         raise ResultRefusedError(f"The job's result is not JSON that can be stored: {error}") from None
     # A character has four bytes at most.
