@@ -28,6 +28,7 @@ IN_PUBLIC = [
     "public.workerChainPayments",
     "public.workerChains",
     "public.workerJobEnds",
+    "public.workerJobLeaders",
     "public.workerJobLimits",
     "public.workerJobPauses",
     "public.workerJobResourceStates",

@@ -250,6 +250,7 @@ COPIED = (
     "concurrency_limit",
     "rate_limit",
     "rate_period_ms",
+    "data_from_json",
 )
 MADE_NEW = {
     "id",
@@ -269,6 +270,7 @@ MADE_NEW = {
     "fencing_token",
     "cancel_requested",
     "progress_json",
+    "lost_reason",
 }
 OF_THE_LINE = {"cron_schedule", "time_zone", "cron_key", "tick", "catch_up", "concurrency_policy"}
 

@@ -141,7 +141,12 @@ class PostgresJobStore:
     ) -> builtins.list[Row]:
         """Run one statement by itself."""
         async with self._connected() as connection:
-            return await _fetch(connection, name, values, row_factory, binary=binary)
+            cursor = connection.cursor(row_factory=row_factory, binary=binary)
+            await cursor.execute(query(name), values)
+        # All that the server sent is here. Whoever waits for the connection goes first, so that the server works on that
+        # while these rows are read: claims and settlements of tiny jobs keep both busy.
+        await asyncio.sleep(0)
+        return await cursor.fetchall()
 
     async def _execute(self, name: str, values: Mapping[str, Any]) -> None:
         """Run one statement that returns nothing."""
@@ -659,14 +664,9 @@ async def _cancel_deleted(
 
 
 async def _fetch(
-    connection: psycopg.AsyncConnection[Any],
-    name: str,
-    values: Mapping[str, Any],
-    row_factory: BaseRowFactory[Row],
-    *,
-    binary: bool = False,
+    connection: psycopg.AsyncConnection[Any], name: str, values: Mapping[str, Any], row_factory: BaseRowFactory[Row]
 ) -> list[Row]:
-    async with connection.cursor(row_factory=row_factory, binary=binary) as cursor:
+    async with connection.cursor(row_factory=row_factory) as cursor:
         await cursor.execute(query(name), values)
         return await cursor.fetchall()
 

@@ -547,11 +547,11 @@ begin
     from "workerJobResourceStates" as state
     where state."clusterId" = new."clusterId" and state."resourceUid" = new."resourceUid"
     for share;
-    if is_suspended and new.due <> 'infinity' then
-        new."heldDue" := new.due;
-        new.due := 'infinity';
+    if is_suspended then
+        update "workerJobs" set "heldDue" = due, due = 'infinity'
+        where id = new.id and started is null and finished is null and due <> 'infinity';
     end if;
-    return new;
+    return null;
 end $$;
 
 CREATE FUNCTION workerjobs.jobs_table() RETURNS regclass
@@ -1256,9 +1256,9 @@ CREATE TRIGGER "announceResourceUpdated" AFTER UPDATE ON public."workerJobs" FOR
 
 CREATE TRIGGER "announceWorker" AFTER UPDATE ON public."workerJobWorkers" FOR EACH ROW WHEN (((new."drainReasons" IS DISTINCT FROM old."drainReasons") OR (new."revokedAt" IS DISTINCT FROM old."revokedAt"))) EXECUTE FUNCTION workerjobs.announce_worker();
 
-CREATE TRIGGER "holdInserted" BEFORE INSERT ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.started IS NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
+CREATE TRIGGER "holdInserted" AFTER INSERT ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.started IS NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
 
-CREATE TRIGGER "holdReturned" BEFORE UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.started IS NULL) AND (new.finished IS NULL) AND (old.started IS NOT NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
+CREATE TRIGGER "holdReturned" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.started IS NULL) AND (new.finished IS NULL) AND (old.started IS NOT NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
 
 CREATE TRIGGER "noteEnd" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.finished IS NOT NULL) AND (old.finished IS NULL))) EXECUTE FUNCTION workerjobs.note_end();
 

@@ -67,17 +67,18 @@ begin
     from "workerJobResourceStates" as state
     where state."clusterId" = new."clusterId" and state."resourceUid" = new."resourceUid"
     for share;
-    if is_suspended and new.due <> 'infinity' then
-        new."heldDue" := new.due;
-        new.due := 'infinity';
+    if is_suspended then
+        update "workerJobs" set "heldDue" = due, due = 'infinity'
+        where id = new.id and started is null and finished is null and due <> 'infinity';
     end if;
-    return new;
+    return null;
 end $$;
 
-create trigger "holdInserted" before insert on "workerJobs"
+-- After and not before: with a trigger before, COPY would insert row by row, and each update look up its row once more.
+create trigger "holdInserted" after insert on "workerJobs"
     for each row when (new."resourceUid" is not null and new.started is null and new.finished is null)
     execute function workerjobs.hold_suspended();
-create trigger "holdReturned" before update on "workerJobs"
+create trigger "holdReturned" after update on "workerJobs"
     for each row when (
         new."resourceUid" is not null and new.started is null and new.finished is null and old.started is not null
     )
