@@ -32,7 +32,7 @@ class Counts:
     insert: int = 100_000
     drain: int = 20_000
     pickup: int = 300
-    cpu: int = 200
+    cpu: int = 500
     warm_up: int = 2_000
     idle_seconds: float = 10.0
 

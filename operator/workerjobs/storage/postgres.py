@@ -143,8 +143,8 @@ class PostgresJobStore:
         async with self._connected() as connection:
             cursor = connection.cursor(row_factory=row_factory, binary=binary)
             await cursor.execute(query(name), values)
-        # All that the server sent is here. Whoever waits for the connection goes first, so that the server works on that
-        # while these rows are read: claims and settlements of tiny jobs keep both busy.
+        # All that the server sent is here. Whoever waits for the connection goes first, so that the server works while
+        # these rows are read: claims and settlements of tiny jobs keep both busy.
         await asyncio.sleep(0)
         return await cursor.fetchall()
 

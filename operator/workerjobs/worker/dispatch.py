@@ -25,6 +25,8 @@ RECALL_SECONDS = 0.05
 """Jobs behind one that runs longer are given to others."""
 CLAIM_CHARACTERS = 8_000_000
 """About so much data is claimed at once."""
+SHARED_DEPTH = 8
+"""From so many jobs a child on, a claim waits until it finds places for half of them."""
 LEARN_RUNS = 16
 """After so many runs what is expected of others is corrected."""
 
@@ -76,7 +78,7 @@ class Dispatch:
         if self._data_characters and wanted > takers:
             wanted = max(takers, min(wanted, int(CLAIM_CHARACTERS / self._data_characters)))
         # Not for every place that gets free: what a claim costs is shared by the jobs it finds.
-        return wanted if depth == 1 or 2 * (queued + len(self._backlog)) <= takers * depth else 0
+        return wanted if depth < SHARED_DEPTH or 2 * (queued + len(self._backlog)) <= takers * depth else 0
 
     def wants_more(self, child: Child) -> bool:
         """Whether it is time to claim again, after runs of a child."""
@@ -131,7 +133,8 @@ class Dispatch:
 
     def _expect(self, seconds: float) -> None:
         self._pace = seconds
-        self.depth = max(1, min(FRAME_JOBS, int(FRAME_SECONDS / max(seconds, 1e-6))))
+        # One more than it runs, at least, as long as that one would not wait long: no child waits for the database.
+        self.depth = max(2, min(FRAME_JOBS, int(FRAME_SECONDS / max(seconds, 1e-6)))) if seconds < RECALL_SECONDS else 1
 
     def recall(self, child: Child) -> None:
         """Take back what a child has not begun, and put it before what waits; call `Child.hear` before."""
