@@ -271,7 +271,8 @@ def test_operator_of_some_namespaces_works_with_rights_in_these_alone(
         jobs.apply(workerjob("a"))
         jobs.wait("a", "Pending")
         operator.stop()
-        assert operator.complaints() == []
+        # Nodes belong to no namespace; what needs them is left out, and that is said.
+        assert [each for each in operator.complaints() if not each.startswith("Nodes can't be watched")] == []
 
 
 def test_people_have_workerjobs_by_the_cluster_s_own_roles(own_cluster: Cluster, place: str) -> None:
