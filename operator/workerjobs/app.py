@@ -283,6 +283,7 @@ async def run_worker(
             STORAGE_FOR_JOBS,
             isolation=settings.isolation,
             memory_mib=settings.job_memory_mib,
+            has_chains=bool(chains.chains),
             sealed=_token_to_seal(settings.service_account),
         ),
         SupervisorOptions(

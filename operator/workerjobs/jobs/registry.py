@@ -24,13 +24,14 @@ JobFunction = Callable[..., Any]
 """Called with the job's data, and with its context where it takes a second argument; plain or ``async``."""
 F = TypeVar("F", bound=JobFunction)
 
-BUILTIN_JOBS = {
-    "deployMulticall3": "workerjobs.jobs.deploy_multicall3:deploy_multicall3",
-    "removeOldWorkerJobs": "workerjobs.jobs.prune:remove_old_worker_jobs",
-    "watchChain": "workerjobs.jobs.watch_chain:watch_chain",
+CHAIN_JOBS = {
     "chainWebhook": "workerjobs.jobs.chain_webhook:deliver",
+    "deployMulticall3": "workerjobs.jobs.deploy_multicall3:deploy_multicall3",
+    "watchChain": "workerjobs.jobs.watch_chain:watch_chain",
 }
-"""Types that every worker knows, as "module:function"; a module is imported when its first job runs."""
+"""Types that workers know which have chains, as "module:function"; a module is imported when its first job runs."""
+BUILTIN_JOBS = {"removeOldWorkerJobs": "workerjobs.jobs.prune:remove_old_worker_jobs", **CHAIN_JOBS}
+"""All types that need no module of a user."""
 ENTRY_POINT_GROUP = "workerjobs.jobs"
 """Installed packages offer types under this group: ``name = "module:function"``."""
 MAX_TIMEOUT_SECONDS = MAX_MILLISECONDS // 1000
@@ -209,14 +210,15 @@ class Registry:
 
     Args:
         modules: The users' modules: names, paths of ``.py`` files, or folders of them.
+        has_chains: Whether it knows `CHAIN_JOBS`: a worker without chains would claim jobs that it can only fail.
     """
 
-    def __init__(self, modules: Sequence[str] = ()) -> None:
+    def __init__(self, modules: Sequence[str] = (), *, has_chains: bool = True) -> None:
         self._modules = modules
         self.failures: dict[str, BaseException] = {}
         """Why modules could not be imported, by their names."""
         self._loaded: dict[str, JobType] = {}
-        self._targets = dict(BUILTIN_JOBS)
+        self._targets = {name: at for name, at in BUILTIN_JOBS.items() if has_chains or name not in CHAIN_JOBS}
         for entry_point in entry_points(group=ENTRY_POINT_GROUP):
             self._targets.setdefault(entry_point.name, entry_point.value)
 

@@ -81,6 +81,8 @@ class Configuration(msgspec.Struct, frozen=True):
     """fresh: also for types that do not ask for it."""
     memory_mib: int | None = None
     """What a job may take whose type says nothing of it."""
+    has_chains: bool = False
+    """Whether jobs on chains can run here."""
     sealed: str | None = None
     """Folder that no job may read; the nursery gives up access to it before it forks the first child."""
 
@@ -108,7 +110,7 @@ class Child:
         self._tasks: deque[tuple[Task, bool]] = deque()
         """What is to be run, and whether it follows another job without the supervisor's knowing when."""
         self._configuration = configuration
-        self._registry = Registry(configuration.job_modules)
+        self._registry = Registry(configuration.job_modules, has_chains=configuration.has_chains)
         self._sending = threading.Lock()
         self._is_running = False
         self._is_interrupted = False
