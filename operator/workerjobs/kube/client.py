@@ -417,7 +417,7 @@ class KubernetesCluster:
                 method, path, header_params=headers, auth_settings=["BearerToken"]
             )
             response = await self._client.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=TIMEOUT_SECONDS
+                method, url, headers=headers, body=body, _request_timeout=patience
             )
             if verb is None or response.status > 299:
                 await response.read()
