@@ -157,6 +157,16 @@ CASES: dict[str, tuple[Facts, str, Status, str, str]] = {
         replace(HEALTHY, privileges=[Privileges(name="workerJobs", missing=["delete"])]),
         *("privileges", Status.FAIL, "delete on workerJobs", "grant"),
     ),
+    "the same privileges missing on many tables": (
+        replace(
+            HEALTHY,
+            privileges=[
+                *(Privileges(name=name, missing=["insert", "delete"]) for name in "abcde"),
+                Privileges(name="f", missing=["usage"]),
+            ],
+        ),
+        *("privileges", Status.FAIL, "insert, delete on a, b, c and 2 more; usage on f", "grant"),
+    ),
     "replica": (with_server(is_replica=True), "writing", Status.FAIL, "replica", "primary"),
     "read-only account": (
         with_settings(default_transaction_read_only="on"),

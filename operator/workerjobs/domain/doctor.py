@@ -5,6 +5,7 @@ Nothing here asks anything: `workerjobs.storage.doctor` gathers the facts.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -265,11 +266,13 @@ def check_schema(facts: Facts) -> Finding:
 
 def check_privileges(facts: Facts) -> Finding:
     """What the account may do with the tables."""
-    lacking = [f"{', '.join(each.missing)} on {each.name}" for each in facts.privileges if each.missing]
+    lacking: dict[str, list[str]] = defaultdict(list)
+    for each in facts.privileges:
+        if each.missing:
+            lacking[", ".join(each.missing)].append(each.name)
     if lacking:
-        return _fail(
-            "privileges", f"missing: {_some(lacking)}", "grant them, or use the account that migrated the database"
-        )
+        missing = "; ".join(f"{privileges} on {_some(names)}" for privileges, names in lacking.items())
+        return _fail("privileges", f"missing: {missing}", "grant them, or use the account that migrated the database")
     return _ok("privileges", "the account may do all that WorkerJobs does")
 
 
