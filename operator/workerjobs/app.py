@@ -360,6 +360,7 @@ async def run_operator(
     # Here and not above: kopf and kubernetes are an extra, and no worker loads them.
     try:
         from workerjobs.kube import handlers
+        from workerjobs.kube.backlog import pool_backlog
         from workerjobs.kube.client import KubernetesCluster
         from workerjobs.kube.default_pool import DefaultPool
         from workerjobs.kube.election import Election
@@ -390,7 +391,7 @@ async def run_operator(
     async def backlog_of(namespace: str, pool: str) -> Mapping[str, int] | None:
         if settings.namespaces and namespace not in settings.namespaces:
             return None
-        return await backlog_store.pool_backlog(pool)
+        return await pool_backlog(cluster, backlog_store, namespace, pool)
 
     store: PostgresJobStore | None = None
     try:

@@ -894,10 +894,6 @@ class PodStore(Protocol):
         """
         ...
 
-    async def pool_backlog(self, pool: str) -> dict[str, int]:
-        """Count a pool's jobs: ``backlog`` are due and not started, ``running`` are started."""
-        ...
-
     async def forget_workers(self, owners: Sequence[str]) -> None:
         """Remove the lines of workers that have ended."""
         ...

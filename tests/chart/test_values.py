@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from tests.support.helm import CHART, TRIAL, HelmError, Manifest, find, helm, program, render
+from workerjobs.kube.podspec import memory_problem
+from workerjobs.kube.poolspec import CONTAINER, WorkerDefaults, pod_template
+from workerjobs.kube.workerpool import WorkerPool, parse_spec
 
 EXAMPLES = sorted((CHART / "ci").glob("*-values.yaml"))
 
@@ -31,6 +34,27 @@ def nested(path: str, value: object) -> dict[str, Any]:
 def test_good_values_pass_the_linter_and_the_schema(values: Path) -> None:
     helm("lint", "--strict", str(CHART), "--values", str(values))
     assert render(yaml.safe_load(values.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_operator_reads_the_pool_as_it_is_configured(values: Path) -> None:
+    given = yaml.safe_load(values.read_text(encoding="utf-8"))
+    manifests = render(given)
+    (name,) = (
+        each["metadata"]["name"]
+        for each in manifests
+        if each["kind"] == "ConfigMap" and "pool.yaml" in (each.get("data") or {})
+    )
+    configured = pool(manifests, name)
+    spec = parse_spec("default", configured)
+    wanted = {**yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["pool"], **given.get("pool", {})}
+    assert (spec.pool, spec.worker_count, spec.slots) == ("default", wanted["workerCount"], wanted["slots"])
+    assert spec.job_modules == tuple(wanted["jobModules"])
+    found = WorkerPool("u", "jobs", "default", 1, spec, {})
+    template = pod_template(found, WorkerDefaults())
+    (worker,) = template["spec"]["containers"]
+    assert worker["args"] == ["worker"]
+    assert memory_problem(template["spec"], CONTAINER, spec.slots) is None
 
 
 def test_suites_of_helm_unittest_pass() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.loop import in_loop
 from tests.support.operators import Operators, WorkerJobs, eventually, workerjob
-from tests.support.table import open_store
+from tests.support.pools import WorkerPools
+from tests.support.table import open_store, sql
 from workerjobs.domain.job import NewJob
 from workerjobs.domain.limits import PauseKind
 
@@ -48,23 +49,36 @@ async def test_backlog_of_a_pool_is_told_as_json_to_who_knows_the_token(
     file.write_text(f"{TOKEN}\n")
     at = url_of(operators.start(**HOST, WORKERJOBS_BACKLOG_TOKEN_FILE=str(file)))
     page = f"{at}/backlog/{jobs.namespace}/gpu"
-    assert json.loads(get(page, TOKEN)[1]) == {"backlog": 0, "running": 0}
+    status, text = get(page, TOKEN)
+    missing = f"There is no WorkerPool gpu in namespace {jobs.namespace}"
+    assert (status, json.loads(text)["error"]) == (404, missing)
+    pools = WorkerPools(jobs.cluster, jobs.namespace)
+    pools.apply("gpu", workerCount=0, types=["report"], maxWorkers=2)
+    assert json.loads(get(page, TOKEN)[1]) == {"backlog": 0, "running": 0, "desired": 0}
     async with open_store(database_url) as store:
         later = datetime.now(UTC) + timedelta(hours=1)
         waiting = [NewJob(type="report", pool="gpu") for _ in range(3)]
-        other = [NewJob(type="report"), NewJob(type="report", pool="gpu", due=later)]
+        # In another pool, of a type that this one's workers do not take, and not due yet.
+        other = [NewJob(type=kind, pool=pool) for kind, pool in (("report", "default"), ("mail", "gpu"))]
+        other.append(NewJob(type="report", pool="gpu", due=later))
         await store.submit([*waiting, *other])
-        await store.claim("a worker", "gpu", 1, timedelta(minutes=1))
+        await store.claim("a worker", "gpu", 1, timedelta(minutes=1), ["report"])
         status, text = get(page, TOKEN)
-        assert (status, json.loads(text)) == (200, {"backlog": 2, "running": 1})
+        assert (status, json.loads(text)) == (200, {"backlog": 2, "running": 1, "desired": 1})
+        # As many as the work asks for, within the pool's bounds, and whatever was asked for so far.
+        pools.patch("gpu", scaling={"targetSeconds": 1}, replicas=1)
+        sql(database_url, """update "workerJobs" set started = now() - interval '1 hour' where started is not null""")
+        assert json.loads(get(page, TOKEN)[1])["desired"] == 2
         # Paused jobs ask for no workers.
         await store.pause(PauseKind.POOL, "gpu")
-        assert json.loads(get(page, TOKEN)[1]) == {"backlog": 0, "running": 1}
+        assert json.loads(get(page, TOKEN)[1]) == {"backlog": 0, "running": 1, "desired": 1}
+        pools.patch("gpu", paused=True)
+        assert json.loads(get(page, TOKEN)[1])["desired"] == 0
     for given in (None, "wrong", ""):
         status, text = get(page, given)
         assert (status, json.loads(text)["error"][:14]) == (401, "Give the token")
     status, text = get(f"{at}/backlog/elsewhere/gpu", TOKEN)
-    assert (status, json.loads(text)["error"]) == (404, "There is no pool gpu in namespace elsewhere")
+    assert (status, json.loads(text)["error"]) == (404, "There is no WorkerPool gpu in namespace elsewhere")
     assert get(f"{at}/backlog/gpu", TOKEN) == (404, '{"error": "Ask for /backlog/NAMESPACE/POOL"}\n')
     assert get(page, TOKEN, method="POST")[0] == 405
 

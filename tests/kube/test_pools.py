@@ -184,6 +184,13 @@ def test_pod_template_that_kubernetes_refuses_is_said_in_the_status(operators: O
     pools.patch(template=None)
     pools.wait_for_replicas(1)
     eventually(lambda: pools.condition("Accepted")["status"] == "True")
+    # What Kubernetes would take, and the kernel would end.
+    worker = {"name": "worker", "env": [{"name": "WORKER_JOB_MEMORY_MIB", "value": "600"}]}
+    pools.patch(template={"spec": {"containers": [worker]}})
+    eventually(lambda: pools.condition("Accepted")["reason"] == "MemoryTooLow")
+    assert "the pod's memory limit is 512 MiB" in pools.condition("Accepted")["message"]
+    pools.patch(template=None)
+    eventually(lambda: pools.condition("Accepted")["status"] == "True")
     operator.stop()
     assert not any("exception" in each for each in operator.said())
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workerjobs.kube.podspec import cpu_request, fitting_replicas, may_run_on, parse_quantity
+from workerjobs.kube.podspec import cpu_request, fitting_replicas, may_run_on, memory_problem, parse_quantity
 
 
 def node(cpu: str = "4", **spec: Any) -> dict[str, Any]:
@@ -232,3 +232,42 @@ def test_number_of_pods_that_fit_and_why(
 ) -> None:
     decision = fitting_replicas(spec, nodes)
     assert (decision.replicas, decision.reason, decision.message) == (replicas, reason, message)
+
+
+# --- memory
+
+
+def with_memory(limit: str | None, job_mib: str | None, **more: Any) -> dict[str, Any]:
+    variables = [] if job_mib is None else [{"name": "WORKER_JOB_MEMORY_MIB", "value": job_mib}]
+    resources = {"limits": {"memory": limit}} if limit else {}
+    return pod(containers=[{"name": "sidecar"}, container(name="worker", env=variables, resources=resources)], **more)
+
+
+FITTING = [
+    ("no limit of jobs", with_memory("128Mi", None), 9),
+    ("no limit of jobs, said so", with_memory("128Mi", "0"), 9),
+    ("no limit of the pod", with_memory(None, "4096"), 9),
+    ("just enough", with_memory("1124Mi", "512"), 2),
+    ("another container's variable", pod(containers=[{"name": "worker"}, *with_memory("1Mi", "512")["containers"]]), 1),
+    ("no number: the worker says so", with_memory("128Mi", "plenty"), 1),
+    ("no quantity: the API server says so", with_memory("much", "512"), 1),
+    ("no container of that name", pod(), 1),
+]
+
+
+@pytest.mark.parametrize(("spec", "slots"), [case[1:] for case in FITTING], ids=[case[0] for case in FITTING])
+def test_jobs_fit_the_memory_of_their_pod(spec: dict[str, Any], slots: int) -> None:
+    assert memory_problem(spec, "worker", slots) is None
+
+
+def test_jobs_that_may_take_more_memory_than_their_pod_are_refused_with_a_sentence() -> None:
+    assert memory_problem(with_memory("1123Mi", "512"), "worker", 2) == (
+        "2 jobs at once of 512 MiB each (WORKER_JOB_MEMORY_MIB) and 100 MiB for their supervisor need 1124 MiB, and the "
+        "pod's memory limit is 1123 MiB: raise it, or lower slots or WORKER_JOB_MEMORY_MIB"
+    )
+    one = memory_problem(with_memory("512M", "512"), "worker", 1)
+    assert one is not None
+    assert one.startswith("a job of 512 MiB (WORKER_JOB_MEMORY_MIB) and 100 MiB for their supervisor need 612 MiB")
+    # What holds for the whole pod, where that is less.
+    of_pod = with_memory("2Gi", "512", resources={"limits": {"memory": "600Mi"}})
+    assert "the pod's memory limit is 600 MiB" in (memory_problem(of_pod, "worker", 1) or "")

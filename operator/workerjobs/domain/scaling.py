@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -72,6 +72,10 @@ class Backlog:
     def running(self) -> int:
         """Jobs that run."""
         return sum(each.running for each in self.demands)
+
+    def of_types(self, types: Collection[str]) -> Backlog:
+        """Only jobs of these types; empty: of all."""
+        return Backlog(tuple(each for each in self.demands if not types or each.type in types))
 
     @property
     def work_seconds(self) -> float:

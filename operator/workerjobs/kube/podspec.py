@@ -8,6 +8,9 @@ from typing import Any
 
 from workerjobs.domain.scaling import ALLOCATABLE_CPUS, NO_NODE_FITS, ScalingDecision
 
+JOB_MEMORY_VARIABLE = "WORKER_JOB_MEMORY_MIB"
+SUPERVISOR_MIB = 100
+"""What a worker pod takes beside its jobs."""
 _SUFFIXES = {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),
@@ -59,6 +62,38 @@ def cpu_request(pod: Mapping[str, Any]) -> Decimal | None:
         whole_pod = max(together, highest)
     whole_pod += parse_quantity((pod.get("overhead") or {}).get("cpu", 0))
     return whole_pod or None
+
+
+def memory_problem(pod: Mapping[str, Any], container_name: str, slots: int) -> str | None:
+    """Say why a worker pod's memory limit is too low for its jobs; None where it is not, or where either has no limit.
+
+    The kernel kills the whole container when it has too much (memory.oom.group), so its limit has to hold what all jobs
+    may take together, and the supervisor.
+
+    Args:
+        pod: The pod template's spec.
+        container_name: The worker's.
+        slots: Jobs at once.
+
+    Source:
+        kubernetes/kubernetes: pkg/kubelet/kuberuntime/kuberuntime_container_linux.go, "memory.oom.group".
+    """
+    container: Mapping[str, Any] = next((each for each in pod["containers"] if each["name"] == container_name), {})
+    variables = {each["name"]: each.get("value") for each in container.get("env") or ()}
+    limits = [((owner.get("resources") or {}).get("limits") or {}).get("memory") for owner in (container, pod)]
+    try:
+        job_mib = int(variables.get(JOB_MEMORY_VARIABLE) or "0")
+        limit = min((parse_quantity(each) for each in limits if each is not None), default=None)
+    except ValueError:
+        return None  # the worker, or the API server, says that better
+    needed_mib = slots * job_mib + SUPERVISOR_MIB
+    if not job_mib or limit is None or needed_mib * 1024**2 <= limit:
+        return None
+    jobs = f"a job of {job_mib} MiB" if slots == 1 else f"{slots} jobs at once of {job_mib} MiB each"
+    return (
+        f"{jobs} ({JOB_MEMORY_VARIABLE}) and {SUPERVISOR_MIB} MiB for their supervisor need {needed_mib} MiB, and the "
+        f"pod's memory limit is {limit / 1024**2:.0f} MiB: raise it, or lower slots or {JOB_MEMORY_VARIABLE}"
+    )
 
 
 def may_run_on(pod: Mapping[str, Any], node: Mapping[str, Any]) -> bool:

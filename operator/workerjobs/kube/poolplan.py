@@ -34,6 +34,7 @@ COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
 SPEC_ACCEPTED = "SpecAccepted"
 SPEC_REFUSED = "SpecRefused"  # it breaks a rule, such as the API server's of pods
 NOT_OURS = "NotOurs"  # something else has the name that the pool's Deployment would have
+MEMORY_TOO_LOW = "MemoryTooLow"  # the pod's memory limit is below what its jobs may take together
 NODES_UNREADABLE = "NodesUnreadable"  # workerCount is cpus, and the operator may not read the nodes
 ALL_READY = "AllReady"
 PODS_STARTING = "PodsStarting"  # fewer are ready than are wanted
@@ -106,7 +107,7 @@ def plan_pool(facts: PoolFacts, memory: PoolMemory, defaults: WorkerDefaults, *,
     """
     pool, current = facts.pool, facts.deployment
     means = {**memory.mean_seconds, **_means(facts.backlog)}
-    backlog = _wanted_types(replace(facts.backlog, demands=measured(facts.backlog.demands, means)), pool.spec.types)
+    backlog = Backlog(measured(facts.backlog.demands, means)).of_types(pool.spec.types)
     asked = int(current["spec"].get("replicas", 1)) if current is not None else 0
     template = pod_template(pool, defaults)
     decision, sample = _decide(facts, backlog, asked, memory, template, now)
@@ -162,10 +163,6 @@ def _decide(
 
 def _means(backlog: Backlog) -> dict[str, float]:
     return {each.type: each.mean_seconds for each in backlog.demands if each.mean_seconds is not None}
-
-
-def _wanted_types(backlog: Backlog, types: Sequence[str]) -> Backlog:
-    return replace(backlog, demands=tuple(each for each in backlog.demands if not types or each.type in types))
 
 
 def _load(pod: Mapping[str, Any], facts: PoolFacts, means: Mapping[str, float]) -> PodLoad:

@@ -21,6 +21,7 @@ from workerjobs.errors import (
 from workerjobs.kube.default_pool import DefaultPool
 from workerjobs.kube.poolplan import (
     COST_ANNOTATION,
+    MEMORY_TOO_LOW,
     NODES_UNREADABLE,
     NOT_OURS,
     SPEC_REFUSED,
@@ -30,7 +31,8 @@ from workerjobs.kube.poolplan import (
     Refusal,
     plan_pool,
 )
-from workerjobs.kube.poolspec import WorkerDefaults, deployment, digest, pod_selector, pod_template
+from workerjobs.kube.podspec import memory_problem
+from workerjobs.kube.poolspec import CONTAINER, WorkerDefaults, deployment, digest, pod_selector, pod_template
 from workerjobs.kube.workerpool import WorkerPool, parse_workerpool
 from workerjobs.ports import (
     DrainReason,
@@ -38,7 +40,6 @@ from workerjobs.ports import (
     JobStore,
     Notice,
     PoolCluster,
-    PoolQuestion,
     PoolStore,
     Reconnected,
     WorkerLoad,
@@ -180,9 +181,7 @@ class Pools:
         pools = list(self._pools.values())
         if not pools:
             return True
-        backlogs = await self._store.backlogs(
-            [PoolQuestion(each.spec.pool, each.spec.due_soon, each.spec.namespaces) for each in pools]
-        )
+        backlogs = await self._store.backlogs([each.spec.question for each in pools])
         loads = await self._store.loads(sorted({each.spec.pool for each in pools}))
         workers = {each.pod_uid: each for each in await self._store.workers(self._lease) if each.pod_uid is not None}
         nodes = await self._nodes() if any(self._needs_nodes(each) for each in pools) else ()
@@ -266,6 +265,9 @@ class Pools:
         if found is not None and not _is_owned(found, pool):
             told = f"Deployment {pool.deployment} exists and is not this pool's: remove it, or name the pool otherwise"
             return Refusal(NOT_OURS, told)
+        template = pod_template(pool, self._defaults)
+        if (problem := memory_problem(template["spec"], CONTAINER, pool.spec.slots)) is not None:
+            return Refusal(MEMORY_TOO_LOW, problem)
         if (refused := self._refused.get(pool.uid)) is None:
             return None
         of, refusal, until = refused

@@ -19,6 +19,7 @@ from workerjobs.domain.scaling import (
 )
 from workerjobs.errors import InvalidInputError
 from workerjobs.kube.workerjob import GROUP, VERSION
+from workerjobs.ports import PoolQuestion
 
 KIND = "WorkerPool"
 PLURAL = "workerpools"
@@ -63,6 +64,11 @@ class PoolSpec:
         if self.is_paused:
             return "paused"
         return str(self.worker_count) if self.replicas is None else f"replicas {self.replicas}"
+
+    @property
+    def question(self) -> PoolQuestion:
+        """Which jobs to count for it, before `types`."""
+        return PoolQuestion(self.pool, self.due_soon, self.namespaces)
 
     def plain_decision(self) -> ScalingDecision | None:
         """Decide how many pods there should be where that follows from the spec alone; None for cpus and auto."""

@@ -18,7 +18,7 @@ from workerjobs.domain.job import NewJob, check_job
 from workerjobs.errors import SchemaError
 from workerjobs.ports import ChainCursor, ChainStep, ChainTransaction, EndpointHealth
 from workerjobs.storage.arrays import number_array, text_array
-from workerjobs.storage.connection import address_of, connect, connection_errors
+from workerjobs.storage.connection import OneConnection, address_of
 from workerjobs.storage.queries import query
 from workerjobs.storage.steps import perform
 from workerjobs.storage.submitting import cancelling, submitting
@@ -29,16 +29,8 @@ REVOKED_REASON = "Job cancelled: the log that led to it is no part of the chain 
 _SETTING = "chain_last_processed_block_{chain}"
 
 
-class PostgresChainStore:
-    """Watched chains in one Postgres database, over one connection that is opened anew after it was lost.
-
-    Used by one task.
-    """
-
-    def __init__(self, url: str, application_name: str) -> None:
-        self._url = url
-        self._application_name = application_name
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+class PostgresChainStore(OneConnection):
+    """Watched chains in one Postgres database."""
 
     @classmethod
     async def open(cls, url: str, application_name: str) -> PostgresChainStore:
@@ -56,11 +48,6 @@ class PostgresChainStore:
             raise
         return store
 
-    async def close(self) -> None:
-        """See `ChainStore.close`."""
-        if self._connection is not None:
-            await self._connection.close()
-
     async def _ensure_tables(self) -> None:
         try:
             async with self._connected() as connection:
@@ -75,13 +62,6 @@ class PostgresChainStore:
                 f"The database {address_of(self._url)} has no table notifications, settings, users or user_auth, and "
                 "this account may not make it: run `workerjobs migrate --quickdapp`"
             ) from error
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        if self._connection is None or self._connection.closed or self._connection.broken:
-            self._connection = await connect(self._url, self._application_name)
-        with connection_errors(self._url):
-            yield self._connection
 
     @asynccontextmanager
     async def _holding_cursor(

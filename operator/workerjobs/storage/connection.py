@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
@@ -170,3 +171,34 @@ def connection_errors(url: str) -> Iterator[None]:
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
             raise DatabaseRefusedError(f"The database {address_of(url)} refuses that: {reason}") from error
         raise
+
+
+class OneConnection:
+    """What a store works over: one connection, which is opened when it is needed, and anew after it was lost.
+
+    Calls from several tasks take turns.
+
+    Args:
+        url: The database.
+        application_name: What the server is told of who connects.
+    """
+
+    def __init__(self, url: str, application_name: str) -> None:
+        self._url = url
+        self._application_name = application_name
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._turn = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Hold the connection; each statement is its own transaction, without BEGIN."""
+        async with self._turn:
+            if self._connection is None or self._connection.closed or self._connection.broken:
+                self._connection = await connect(self._url, self._application_name)
+            with connection_errors(self._url):
+                yield self._connection

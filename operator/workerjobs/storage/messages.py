@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -12,24 +10,15 @@ from psycopg.rows import class_row, dict_row
 
 from workerjobs.ports import Message, Messages
 from workerjobs.storage.chain import PostgresChainStore
-from workerjobs.storage.connection import connect, connection_errors
+from workerjobs.storage.connection import OneConnection
 from workerjobs.storage.queries import query
 
 LIMIT = 500
 """Messages that are read at once, notifications and broadcasts each."""
 
 
-class PostgresMessageStore:
-    """`MessageStore` over one connection, which opens itself anew after it was lost.
-
-    Calls from several tasks take turns.
-    """
-
-    def __init__(self, url: str, application_name: str) -> None:
-        self._url = url
-        self._application_name = application_name
-        self._connection: psycopg.AsyncConnection[Any] | None = None
-        self._turn = asyncio.Lock()
+class PostgresMessageStore(OneConnection):
+    """`MessageStore` in one Postgres database."""
 
     @classmethod
     async def open(cls, url: str, application_name: str) -> PostgresMessageStore:
@@ -41,19 +30,6 @@ class PostgresMessageStore:
         """
         await (await PostgresChainStore.open(url, application_name)).close()
         return cls(url, application_name)
-
-    async def close(self) -> None:
-        """See `MessageStore.close`."""
-        if self._connection is not None:
-            await self._connection.close()
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        async with self._turn:
-            if self._connection is None or self._connection.closed or self._connection.broken:
-                self._connection = await connect(self._url, self._application_name)
-            with connection_errors(self._url):
-                yield self._connection
 
     async def since(self, mark: int | None, user_ids: Sequence[int]) -> Messages:
         """See `MessageStore.since`."""

@@ -46,7 +46,7 @@ from workerjobs.ports import (
     WorkerStatus,
 )
 from workerjobs.storage.arrays import flag_array, moment_array, number_array, text_array
-from workerjobs.storage.connection import connect, connection_errors, is_refusal
+from workerjobs.storage.connection import OneConnection, is_refusal
 from workerjobs.storage.limited import claim_limited
 from workerjobs.storage.migrate import check_version
 from workerjobs.storage.queries import query
@@ -70,22 +70,12 @@ RUNS_MEASURED = 2000
 """How many of the newest rows durations are read from."""
 
 
-MOST_COUNTED = 100_000
-"""Waiting jobs of a pool are counted up to this."""
-
-
-class PostgresJobStore:
-    """Jobs in one Postgres database, over one connection that is opened anew after it was lost.
-
-    Calls from several tasks take turns. Open it with `open_store`, which also checks the schema.
-    """
+class PostgresJobStore(OneConnection):
+    """Jobs in one Postgres database. Open it with `open`, which also checks the schema."""
 
     def __init__(self, url: str, application_name: str, namespaces: Sequence[str] = ()) -> None:
-        self._url = url
-        self._application_name = application_name
+        super().__init__(url, application_name)
         self._namespaces = text_array(namespaces) if namespaces else None
-        self._connection: psycopg.AsyncConnection[Any] | None = None
-        self._turn = asyncio.Lock()
 
     @classmethod
     async def open(cls, url: str, application_name: str, namespaces: Sequence[str] = ()) -> PostgresJobStore:
@@ -115,20 +105,6 @@ class PostgresJobStore:
         except psycopg.errors.UndefinedTable:
             row = {"version": None, "compatible_from": None}
         check_version(row["version"], row["compatible_from"], self._url)
-
-    async def close(self) -> None:
-        """See `JobStore.close`."""
-        if self._connection is not None:
-            await self._connection.close()
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """Hold the connection, opening it where needed; each statement is its own transaction, without BEGIN."""
-        async with self._turn:
-            if self._connection is None or self._connection.closed or self._connection.broken:
-                self._connection = await connect(self._url, self._application_name)
-            with connection_errors(self._url):
-                yield self._connection
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -622,11 +598,6 @@ class PostgresJobStore:
     async def forget_deleted(self, cluster_id: str, after: timedelta) -> int:
         """See `ResourceStore.forget_deleted`."""
         return len(await self._rows("forget_deleted", {"cluster_id": cluster_id, "after": after}, dict_row))
-
-    async def pool_backlog(self, pool: str) -> dict[str, int]:
-        """See `PodStore.pool_backlog`."""
-        (row,) = await self._rows("pool_backlog", {"pool": pool, "most": MOST_COUNTED}, dict_row)
-        return row
 
     # --- workers in pods
 

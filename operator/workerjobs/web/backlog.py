@@ -71,12 +71,12 @@ class BacklogPage:
             numbers = asked.result(ANSWER_SECONDS)
         except (TimeoutError, WorkerJobsError) as error:
             asked.cancel()
-            return _refusal("503 Service Unavailable", str(error) or "The database did not answer in time")
+            return _refusal("503 Service Unavailable", str(error) or "The cluster or the database did not answer in time")
         except Exception:
             log.exception("A backlog could not be told")
             return _refusal("503 Service Unavailable", "The backlog can't be counted now")
         if numbers is None:
-            return _refusal("404 Not Found", f"There is no pool {pool} in namespace {namespace}")
+            return _refusal("404 Not Found", f"There is no WorkerPool {pool} in namespace {namespace}")
         return "200 OK", numbers
 
     async def _ask(self, namespace: str, pool: str) -> Mapping[str, int] | None:

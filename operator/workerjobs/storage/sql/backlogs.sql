@@ -7,17 +7,21 @@ asked (number, pool, until, namespaces) as (
     select given.number, given.pool, now() + given.ahead, string_to_array(nullif(given.namespaces, ''), ',')
     from unnest(%(pools)s::text[], %(ahead)s::interval[], %(namespaces)s::text[]) with ordinality
         as given (pool, ahead, namespaces, number)
-    where not exists (select from "workerJobPauses" as pause where pause.kind = 'pool' and pause.name = given.pool)
+),
+-- A paused pool's jobs wait for nobody; those that run are counted all the same.
+taken (number, pool) as (
+    select asked.number, asked.pool from asked
+    where not exists (select from "workerJobPauses" as pause where pause.kind = 'pool' and pause.name = asked.pool)
 ),
 plain_type (number, pool, type) as (
-    select asked.number, asked.pool, (
+    select taken.number, taken.pool, (
         select first.type from "workerJobs" as first
         where first.started is null and first.finished is null and first."concurrencyKey" is null
-            and first.pool = asked.pool
+            and first.pool = taken.pool
         order by first.type
         limit 1
     )
-    from asked
+    from taken
     union all
     select plain_type.number, plain_type.pool, (
         select following.type from "workerJobs" as following
@@ -30,14 +34,14 @@ plain_type (number, pool, type) as (
     where plain_type.type is not null
 ),
 keyed_type (number, pool, type) as (
-    select asked.number, asked.pool, (
+    select taken.number, taken.pool, (
         select first.type from "workerJobs" as first
         where first.started is null and first.finished is null and first."concurrencyKey" is not null
-            and first.pool = asked.pool
+            and first.pool = taken.pool
         order by first.type
         limit 1
     )
-    from asked
+    from taken
     union all
     select keyed_type.number, keyed_type.pool, (
         select following.type from "workerJobs" as following
