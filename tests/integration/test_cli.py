@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from tests.support.cli import environment, workerjobs, workerjobs_json
+from tests.support.table import sql
 from workerjobs.storage.migrate import migrations
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
@@ -96,6 +97,19 @@ def test_tables_for_people_show_type_and_state(database_url: str) -> None:
     shown = workerjobs("show", "1", database_url=database_url)
     assert "nightly" in shown.stdout
     assert workerjobs("list", "--state", "failed", database_url=database_url).stderr == "No jobs.\n"
+
+
+def test_job_that_is_held_back_is_listed_as_suspended(database_url: str) -> None:
+    sql(
+        database_url,
+        """insert into "workerJobs" (type, due, "heldDue", started, finished, success)
+        values ('report', 'infinity', '2040-01-01', null, null, null), ('old', 'infinity', now(), null, now(), false)""",
+    )
+    old, held = workerjobs_json("list", database_url=database_url)
+    assert (held["state"], held["isSuspended"], held["due"]) == ("pending", True, "2040-01-01T00:00:00+00:00")
+    assert old["isSuspended"] is False
+    lines = workerjobs("list", database_url=database_url).stdout.splitlines()
+    assert [line.split()[2] for line in lines[1:]] == ["cancelled", "suspended"]
 
 
 def test_submit_with_a_tag_cancels_the_pending_job_of_that_tag(database_url: str) -> None:
@@ -205,11 +219,11 @@ def test_apply_takes_the_samples(database_url: str) -> None:
     assert {each["action"] for each in applied} == {"created"}
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "abc", "1001", "1.5", "auto"])
+@pytest.mark.parametrize("value", ["0", "-1", "abc", "1001", "1.5"])
 def test_worker_refuses_a_bad_count(database_url: str, value: str) -> None:
     ended = workerjobs("worker", database_url=database_url, variables={"WORKER_COUNT": value, "WORKER_LOG_LEVEL": "x"})
     assert ended.returncode == 2
-    assert f'WORKER_COUNT={value!r} is not accepted: give a number from 1 to 1000, or "cpus"' in ended.stderr
+    assert f'WORKER_COUNT={value!r} is not accepted: give a number from 1 to 1000, "cpus" or "auto"' in ended.stderr
     assert "WORKER_LOG_LEVEL='x' is not accepted" in ended.stderr
 
 

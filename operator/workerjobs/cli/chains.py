@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from workerjobs import app
-from workerjobs.cli.limits import print_table
-from workerjobs.cli.output import Format, FormatOption, moment, print_json
+from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
+from workerjobs.cli.stores import on_chains
 from workerjobs.domain.declared_filters import DeclaredFilter, read_filter
 from workerjobs.domain.job import column_name
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.jobs.chain_filters import read_filters
 from workerjobs.ports import ChainStore
 from workerjobs.settings import chain_settings, database_url
-
-Answer = TypeVar("Answer")
 
 chain = typer.Typer(help="Watched chains: their progress, filters and dead letters.", no_args_is_help=True)
 filters = typer.Typer(help="Filters that are declared as data.", no_args_is_help=True)
@@ -208,14 +206,3 @@ def _json(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _filter_json(declared: DeclaredFilter) -> dict[str, Any]:
     return {name: getattr(declared, name) for name in declared.__slots__}
-
-
-def on_chains(ask: Callable[[ChainStore], Awaitable[Answer]]) -> Answer:
-    """Ask the tables of watched chains something."""
-
-    async def run(url: str) -> Answer:
-        async with app.open_chain_store(url) as store:
-            return await ask(store)
-
-    with app.database(database_url()) as url:
-        return asyncio.run(run(url))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, coloured_state, console, jobs_table, print_json, progress_bar
+from workerjobs.cli.stores import on_store
 from workerjobs.domain.job import Job, JobState
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports import JobFilter
-from workerjobs.settings import database_url
+from workerjobs.ports import JobFilter, JobStore
 
 MAX_LIST = 10_000
 
@@ -27,13 +25,7 @@ def list_jobs(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """List jobs, newest first."""
-
-    async def read(url: str) -> list[Job]:
-        async with app.open_store(url) as store:
-            return await store.list(JobFilter(state=state, type=job_type, tag=tag, limit=limit))
-
-    with app.database(database_url()) as url:
-        jobs = asyncio.run(read(url))
+    jobs = on_store(lambda store: store.list(JobFilter(state=state, type=job_type, tag=tag, limit=limit)))
     if output is Format.JSON:
         print_json([job.to_dict() for job in jobs])
     elif jobs:
@@ -47,16 +39,9 @@ def show(
     job_id: Annotated[int, typer.Argument(metavar="ID", help="The job's id.")], output: FormatOption = Format.TABLE
 ) -> None:
     """Show one job with all that is known of it."""
-
-    async def read(url: str) -> Job:
-        async with app.open_store(url) as store:
-            job = await store.get(job_id)
-            if job is None:
-                raise NotFoundError(f"There is no job {job_id}")
-            return job
-
-    with app.database(database_url()) as url:
-        job = asyncio.run(read(url))
+    job = on_store(lambda store: store.get(job_id))
+    if job is None:
+        raise NotFoundError(f"There is no job {job_id}")
     if output is Format.JSON:
         print_json(job.to_dict())
         return
@@ -84,19 +69,17 @@ def cancel(
     if not job_ids and tag is None:
         raise InvalidInputError("Name the jobs to cancel by their ids, or by --tag")
 
-    async def run(url: str) -> tuple[list[Job], list[str]]:
-        async with app.open_store(url) as store:
-            cancelled = await store.cancel(job_ids or [])
-            problems = []
-            for job_id in sorted(set(job_ids or []) - {job.id for job in cancelled}):
-                job = await store.get(job_id)
-                problems.append(f"There is no job {job_id}" if job is None else f"Job {job_id} has {job.state} already")
-            if tag is not None:
-                cancelled += await store.cancel_tag(tag)
-            return cancelled, problems
+    async def run(store: JobStore) -> tuple[list[Job], list[str]]:
+        cancelled = await store.cancel(job_ids or [])
+        problems = []
+        for job_id in sorted(set(job_ids or []) - {job.id for job in cancelled}):
+            job = await store.get(job_id)
+            problems.append(f"There is no job {job_id}" if job is None else f"Job {job_id} has {job.state} already")
+        if tag is not None:
+            cancelled += await store.cancel_tag(tag)
+        return cancelled, problems
 
-    with app.database(database_url()) as url:
-        jobs, problems = asyncio.run(run(url))
+    jobs, problems = on_store(run)
     if output is Format.JSON:
         print_json([job.to_dict() for job in jobs])
     else:
@@ -120,13 +103,7 @@ def retry(
 
     As after any submit, pending jobs of their tags are cancelled.
     """
-
-    async def run(url: str) -> list[Job]:
-        async with app.open_store(url) as store:
-            return await store.retry(job_ids)
-
-    with app.database(database_url()) as url:
-        jobs = asyncio.run(run(url))
+    jobs = on_store(lambda store: store.retry(job_ids))
     if output is Format.JSON:
         print_json([job.to_dict() for job in jobs])
         return

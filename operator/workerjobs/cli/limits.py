@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from workerjobs import app
-from workerjobs.cli.output import Format, FormatOption, console, moment, print_json
+from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
+from workerjobs.cli.stores import on_store
 from workerjobs.domain.limits import LimitKind, PauseKind, parse_rate, rate_text
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports import JobStore, Pause, StoredLimit
-from workerjobs.settings import LEASE_SECONDS, database_url
+from workerjobs.ports import Pause, StoredLimit
+from workerjobs.settings import LEASE_SECONDS
 
 LEASE = timedelta(seconds=LEASE_SECONDS)
-Answer = TypeVar("Answer")
 
 limit = typer.Typer(
     help="Limit how many jobs of a type, or of a concurrency key, run at once and start in a period.",
@@ -169,27 +165,6 @@ def read_rate(text: str | None) -> tuple[int | None, int | None]:
         return parse_rate(text)
     except ValueError as error:
         raise InvalidInputError(f"--rate is {text!r}: {error}") from None
-
-
-def on_store(ask: Callable[[JobStore], Awaitable[Answer]]) -> Answer:
-    """Ask the table of jobs one thing."""
-
-    async def run(url: str) -> Answer:
-        async with app.open_store(url) as store:
-            return await ask(store)
-
-    with app.database(database_url()) as url:
-        return asyncio.run(run(url))
-
-
-def print_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print lines for people."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        table.add_column(name, overflow="fold", no_wrap=name not in (names[-1], "NAME"))
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
 
 
 def _rate_text(rate_limit: int | None, period_ms: int | None) -> str:

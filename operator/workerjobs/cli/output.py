@@ -48,9 +48,19 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print lines for people."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, overflow="fold", no_wrap=name not in (names[-1], "NAME"))
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
 def coloured_state(job: Job) -> Text:
-    """A job's state in its colour."""
-    return Text(str(job.state), style=_COLOURS[job.state])
+    """A job's state in its colour; one that is held back is suspended."""
+    return Text("suspended" if job.is_suspended else str(job.state), style=_COLOURS[job.state])
 
 
 def jobs_table(jobs: Sequence[Job], width: int, *, title: str | None = None) -> Table:

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from workerjobs import app
-from workerjobs.cli.limits import print_table
-from workerjobs.cli.output import Format, FormatOption, print_json
+from workerjobs.cli.output import Format, FormatOption, print_json, print_table
 from workerjobs.domain.scaling import MAX_PODS
 from workerjobs.errors import NotFoundError
 

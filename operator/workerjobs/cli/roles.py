@@ -25,7 +25,7 @@ from workerjobs.settings import (
 CountOption = Annotated[
     str | None,
     typer.Option(
-        "--count", "-c", envvar="WORKER_COUNT", help='Child processes: a number, or "cpus".', show_default="cpus"
+        "--count", "-c", envvar="WORKER_COUNT", help='Child processes: a number, "cpus" or "auto".', show_default="cpus"
     ),
 ]
 ModulesOption = Annotated[

@@ -222,6 +222,8 @@ class Job(msgspec.Struct, frozen=True):
     data_from_json: str | None = None
     lost_reason: str | None = None
     """How its last worker was lost; ``rescues`` counts them."""
+    is_suspended: bool = False
+    """Pending, and held back as its WorkerJob is suspended; ``due`` is when it would be due."""
 
     @property
     def data(self) -> dict[str, Any]:

@@ -18,4 +18,5 @@ j.progress::text as progress_json, j."clusterId" as cluster_id, j.namespace, j."
 j."resourceUid" as resource_uid, j."resourceGeneration" as resource_generation, j.traceparent, j."catchUp" as catch_up,
 j."concurrencyPolicy" as concurrency_policy, j."concurrencyKey" as concurrency_key,
 j."concurrencyLimit" as concurrency_limit, j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms,
-j."retryJitter" as retry_jitter, j."dataFrom"::text as data_from_json, j."lostReason" as lost_reason
+j."retryJitter" as retry_jitter, j."dataFrom"::text as data_from_json, j."lostReason" as lost_reason,
+j."heldDue" is not null and j.finished is null as is_suspended
