@@ -17,7 +17,7 @@ from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.job import Job, NewJob, check_job
 from workerjobs.domain.parsing import as_new_job
 from workerjobs.errors import NotFoundError, WorkerJobsError
-from workerjobs.settings import parse_worker_count, worker_settings
+from workerjobs.settings import COUNT_ACCEPTED, parse_worker_count, worker_settings
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.worker.supervisor import Supervisor
 
@@ -41,7 +41,7 @@ class WorkerManager:
     Args:
         database_url: As DATABASE_URL.
         database_direct_url: As DATABASE_DIRECT_URL, beside a ``database_url``.
-        worker_count: As WORKER_COUNT: a number of children, or "cpus".
+        worker_count: As WORKER_COUNT: a number of children, "cpus" or "auto".
         job_modules: As WORKER_JOB_MODULES.
 
     Raises:
@@ -65,7 +65,7 @@ class WorkerManager:
             try:
                 changes["worker_count"] = parse_worker_count(str(worker_count))
             except ValueError:
-                raise ValueError(f'worker_count is {worker_count!r}: give a number from 1 to 1000, or "cpus"') from None
+                raise ValueError(f"worker_count is {worker_count!r}: give {COUNT_ACCEPTED}") from None
         if job_modules is not None:
             changes["job_modules"] = tuple(job_modules)
         self._settings = dataclasses.replace(settings, **changes)

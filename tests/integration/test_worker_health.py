@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.loop import in_loop, until
 from tests.support.table import allow_connections, open_store
 from tests.support.workers import Told, WorkerProcess, finished, run_one, worker_process
-from workerjobs import app
+from workerjobs.app import probes
 from workerjobs.domain.job import NewJob
 from workerjobs.errors import InvalidSettingsError
 from workerjobs.storage.migrate import migrate_url
@@ -187,7 +187,7 @@ def test_health_follows_the_loop_and_readiness_the_start() -> None:
 
 
 def serve(port: int) -> HealthServer | None:
-    return app.serve_health(
+    return probes.serve_health(
         "127.0.0.1", port, seconds_since_life=lambda: 0, is_started=lambda: True, registry=CollectorRegistry()
     )
 
@@ -200,7 +200,7 @@ def test_port_that_is_taken_is_refused_where_it_was_chosen_and_replaced_where_it
         with pytest.raises(InvalidSettingsError) as raised:
             serve(port)
         assert f"WORKER_HEALTH_PORT={port} can't be used on 127.0.0.1: it is taken" in str(raised.value)
-        monkeypatch.setattr(app, "DEFAULT_HEALTH_PORT", port)
+        monkeypatch.setattr(probes, "DEFAULT_HEALTH_PORT", port)
         server = serve(port)
         assert server is not None
         try:
@@ -212,7 +212,7 @@ def test_port_that_is_taken_is_refused_where_it_was_chosen_and_replaced_where_it
 
 def test_no_port_serves_nothing() -> None:
     assert (
-        app.serve_health(
+        probes.serve_health(
             "127.0.0.1", None, seconds_since_life=lambda: 0, is_started=lambda: True, registry=CollectorRegistry()
         )
         is None

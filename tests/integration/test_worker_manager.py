@@ -231,7 +231,7 @@ def test_settings_of_the_environment_count_and_arguments_win(
 
 @pytest.mark.parametrize("count", [0, -1, "abc", 1001, 1.5])
 def test_bad_worker_count_is_refused(database_url: str, settings: None, count: Any) -> None:
-    with pytest.raises(ValueError, match='give a number from 1 to 1000, or "cpus"'):
+    with pytest.raises(ValueError, match='give a number from 1 to 1000, "cpus" or "auto"'):
         WorkerManager(database_url=database_url, worker_count=count)
 
 

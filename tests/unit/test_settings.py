@@ -49,6 +49,7 @@ def test_empty_means_not_set() -> None:
         ("WORKER_COUNT", "1", "worker_count", 1),
         ("WORKER_COUNT", "1000", "worker_count", 1000),
         ("WORKER_COUNT", "cpus", "worker_count", "cpus"),
+        ("WORKER_COUNT", "auto", "worker_count", "auto"),
         ("WORKER_LOG_LEVEL", "TRACE", "log_level", "trace"),
         ("WORKER_JOB_MODULES", "shop.jobs, /srv/jobs.py,", "job_modules", ("shop.jobs", "/srv/jobs.py")),
         ("WORKER_POOL", "heavy", "pool", "heavy"),
@@ -74,8 +75,8 @@ def test_value_is_read(name: str, text: str, field: str, value: Any) -> None:
     ("name", "text", "accepted"),
     [
         *(
-            ("WORKER_COUNT", text, 'a number from 1 to 1000, or "cpus"')
-            for text in ("0", "-1", "+1", "abc", "1.5", "1e3", "1001", "1_0", "\u0661", "auto", "CPUS")
+            ("WORKER_COUNT", text, 'a number from 1 to 1000, "cpus" or "auto"')
+            for text in ("0", "-1", "+1", "abc", "1.5", "1e3", "1001", "1_0", "\u0661", "AUTO", "CPUS")
         ),
         ("WORKER_LOG_LEVEL", "verbose", "trace, debug, info, warn, error"),
         *(

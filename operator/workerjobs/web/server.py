@@ -9,7 +9,6 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError
-from workerjobs.settings import ServerSettings
+from workerjobs.settings.servers import ServerSettings, is_loopback
 from workerjobs.web.relay import Event, Listener, Relay, TooManyListenersError
 from workerjobs.web.tickets import MAX_USER_ID, make_ticket, user_of
 
@@ -181,15 +180,6 @@ def _as_server_sent(event: Event) -> str:
 _LOOPBACK_ORIGIN = r"https?://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?"
 
 
-def _is_loopback(name: str | None) -> bool:
-    if name == "localhost":
-        return True
-    try:
-        return ip_address(name or "").is_loopback
-    except ValueError:
-        return False
-
-
 class _Guard:
     """Refuses what a page of another origin sent, and, in loopback mode, what was asked under another host's name.
 
@@ -214,12 +204,12 @@ class _Guard:
 
     def _problem(self, headers: Headers) -> str | None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self._settings.is_loopback and not _is_loopback(urlsplit(f"//{host}").hostname):
+        if self._settings.is_loopback and not is_loopback(urlsplit(f"//{host}").hostname or ""):
             return "This server listens on this machine alone: ask it under localhost or 127.0.0.1"
         if origin is None or origin in self._settings.allowed_origins:
             return None
         parts = urlsplit(origin)
-        if self._settings.is_loopback and _is_loopback(parts.hostname):
+        if self._settings.is_loopback and is_loopback(parts.hostname or ""):
             return None
         if parts.netloc and parts.netloc == host:
             return None

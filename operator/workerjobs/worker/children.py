@@ -88,10 +88,10 @@ class Listener(Protocol):
 
 
 class Children:
-    """A fixed number of children; tells its listener what they say.
+    """A number of children; tells its listener what they say.
 
     Args:
-        count: How many to keep.
+        count: How many to keep at first.
         configuration: What each is told at its start.
         listener: Who is told.
         max_jobs: About how many jobs a child runs before another one takes its place; 0: any number.
@@ -120,6 +120,21 @@ class Children:
         self._start_nursery()
         for _ in range(self.count):
             await self._fork()
+
+    async def add(self) -> None:
+        """Keep one more from now on."""
+        self.count += 1
+        await self._fork()
+
+    def remove_idle(self) -> bool:
+        """Keep one less from now on, if one is idle that can go at once."""
+        idle = (child for child in self._children.values() if child.state is ChildState.IDLE)
+        child = next((each for each in idle if each.can_take and not each.is_replaced and not each.replaces), None)
+        if child is None:
+            return False
+        self.count -= 1
+        self._retire(child)
+        return True
 
     def __iter__(self) -> Iterator[Child]:
         return iter(self._children.values())

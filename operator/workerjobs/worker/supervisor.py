@@ -49,6 +49,7 @@ from workerjobs.worker.rescue import RescueDuty
 from workerjobs.worker.resolving import NoJobData, Resolving
 from workerjobs.worker.running import RunningJob, RunningJobs, StopReason, job_facts
 from workerjobs.worker.settling import Reporting, Settling
+from workerjobs.worker.sizing import Sizing
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class SupervisorOptions:
     """How a supervisor works."""
 
     children: int
+    fewest_children: int | None = None
+    """So many while there is little to do, and more up to ``children`` as they are needed; None: always ``children``."""
     pool: str = "default"
     types: Sequence[str] = ()
     """Only jobs of these types are run; empty: of all that are known."""
@@ -118,11 +121,12 @@ class Supervisor:
         self._clock = DatabaseClock()
         self._known = KnownTypes()
         self._default_memory_mib = configuration.memory_mib
-        self._children = Children(options.children, configuration, self, options.child_max_jobs)
+        self._children = Children(options.fewest_children or options.children, configuration, self, options.child_max_jobs)
         self._dispatch = Dispatch(self._children, on_begin=self._begun, on_surplus=self._give_back)
         self._resolving = Resolving(job_data or NoJobData(), on_ready=self._resolved, on_failed=self._not_resolved)
         self._memory = MemoryWatch(self._children, limit_of=self._memory_limit_of, on_exceeded=self._stop_too_large)
         self._recycling = Recycling(self._children, options.child_max_mib)
+        self._sizing = None if options.fewest_children is None else Sizing(self._children, options.children)
         self._settling = Settling(store, self._running, self._clock, self.metrics)
         self._reporting = Reporting(store, self._running)
         self._heartbeat = Heartbeat(
@@ -186,7 +190,7 @@ class Supervisor:
 
     @property
     def child_count(self) -> int:
-        """How many children there are to be."""
+        """How many children there are to be now."""
         return self._children.count
 
     @property
@@ -231,6 +235,7 @@ class Supervisor:
             self._settling,
             self._memory,
             self._recycling,
+            *([self._sizing] if self._sizing is not None else []),
         ]
         try:
             await self._clock.synchronise(self._store)
@@ -238,7 +243,9 @@ class Supervisor:
             for duty in (*duties, self._pickup):
                 duty.start()
             self.started.set()
-            log.info("Worker %s runs %s children for pool %s", self.owner, self.child_count, self._options.pool)
+            most, fewest = self._options.children, self._options.fewest_children
+            children = str(most) if fewest is None else f"{fewest} to {most}"
+            log.info("Worker %s runs %s children for pool %s", self.owner, children, self._options.pool)
             await self._stopping.wait()
             await (self._stop_revoked() if self._is_revoked else self._drain())
         finally:

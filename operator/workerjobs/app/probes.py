@@ -1,0 +1,56 @@
+"""Probes and metrics, which every role serves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from workerjobs.errors import InvalidSettingsError
+from workerjobs.settings import DEFAULT_HEALTH_PORT
+from workerjobs.web.health import HealthServer
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+log = logging.getLogger(__name__)
+
+
+def serve_health(
+    host: str,
+    port: int | None,
+    *,
+    seconds_since_life: Callable[[], float],
+    is_started: Callable[[], bool],
+    registry: CollectorRegistry,
+    pages: Mapping[str, WSGIApplication] = MappingProxyType({}),
+) -> HealthServer | None:
+    """Serve probes and metrics; None where they are off.
+
+    Where the default port is taken, by another worker on this machine, a free one is used and said.
+    """
+
+    def serve(at: int) -> HealthServer:
+        return HealthServer(
+            host,
+            at,
+            seconds_since_life=seconds_since_life,
+            is_started=is_started,
+            registry=registry,
+            pages=pages,
+        )
+
+    if port is None:
+        return None
+    try:
+        server = serve(port)
+    except InvalidSettingsError:
+        if port != DEFAULT_HEALTH_PORT:
+            raise
+        server = serve(0)
+        log.warning("Port %s is taken: probes and metrics are at %s", port, server.url)
+    log.debug("Probes and metrics at %s", server.url)
+    return server

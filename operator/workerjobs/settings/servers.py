@@ -1,0 +1,140 @@
+"""Settings of the server."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from workerjobs.settings.reading import Reader, names_in, number, whole
+
+MIN_SECRET = 32
+"""Characters of a secret; the key of HS256 has as many bytes (RFC 7518, 3.2)."""
+DEFAULT_SERVER_PORT = 8095
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What `workerjobs server` needs to know."""
+
+    database_url: str | None
+    """DATABASE_URL; None means the embedded Postgres."""
+    database_direct_url: str | None
+    """DATABASE_DIRECT_URL: the same database past a pooler, to listen."""
+    log_level: str
+    """WORKER_LOG_LEVEL, as for workers."""
+    host: str
+    """WORKERJOBS_SERVER_HOST: the address to listen on."""
+    port: int
+    """WORKERJOBS_SERVER_PORT; 0 picks a free one."""
+    token: str | None
+    """WORKERJOBS_SERVER_TOKEN: what programs show; needed where others than this machine can connect."""
+    ticket_secret: str
+    """WORKERJOBS_TICKET_SECRET: what tickets are signed with; else it is made from the token, or by chance."""
+    ticket_seconds: float
+    """WORKERJOBS_TICKET_SECONDS: how long a ticket can be used to connect."""
+    allowed_origins: tuple[str, ...]
+    """WORKERJOBS_ALLOWED_ORIGINS: of pages on other servers that may connect."""
+    trusted_proxies: tuple[str, ...]
+    """WORKERJOBS_TRUSTED_PROXIES: addresses whose X-Forwarded headers are believed."""
+    max_listeners: int
+    """WORKERJOBS_MAX_LISTENERS: connections in all."""
+    max_user_listeners: int
+    """WORKERJOBS_MAX_USER_LISTENERS: connections of one user."""
+    health_host: str
+    """WORKER_HEALTH_HOST, as for workers."""
+    health_port: int | None
+    """WORKER_HEALTH_PORT, as for workers."""
+    database_wait_seconds: float
+    """DATABASE_WAIT_SECONDS, as for workers."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether this machine alone can connect."""
+        return is_loopback(self.host)
+
+
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is one of this machine alone."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def server_settings(environment: Mapping[str, str] | None = None) -> ServerSettings:
+    """Read the server's settings.
+
+    Raises:
+        InvalidSettingsError: With every variable that is wrong, its value (secrets are not repeated), and what is
+            accepted.
+    """
+    reader = Reader(environment)
+    host = reader.read("WORKERJOBS_SERVER_HOST", "127.0.0.1", str, "an address")
+    token = _secret(reader, "WORKERJOBS_SERVER_TOKEN")
+    secret = _secret(reader, "WORKERJOBS_TICKET_SECRET")
+    if token is None and not is_loopback(host):
+        reader.problems.append(
+            f"WORKERJOBS_SERVER_HOST={host} lets other machines connect: set WORKERJOBS_SERVER_TOKEN as well"
+        )
+    settings = ServerSettings(
+        database_url=reader.database_url(),
+        database_direct_url=reader.database_direct_url(),
+        log_level=reader.log_level(),
+        host=host,
+        port=int(reader.read("WORKERJOBS_SERVER_PORT", DEFAULT_SERVER_PORT, whole(0, 65535), "a port to 65535")),
+        token=token,
+        ticket_secret=secret or (ticket_secret_of(token) if token is not None else secrets.token_hex(MIN_SECRET)),
+        ticket_seconds=reader.read("WORKERJOBS_TICKET_SECONDS", 60.0, number(1, 86_400), "seconds from 1 to 86400"),
+        allowed_origins=reader.read("WORKERJOBS_ALLOWED_ORIGINS", (), _origins, "origins such as https://app.example"),
+        trusted_proxies=reader.read("WORKERJOBS_TRUSTED_PROXIES", (), names_in, "addresses, comma-separated"),
+        max_listeners=reader.read("WORKERJOBS_MAX_LISTENERS", 1000, whole(1, 100_000), "a number to 100000"),
+        max_user_listeners=reader.read("WORKERJOBS_MAX_USER_LISTENERS", 10, whole(1, 100_000), "a number to 100000"),
+        health_host=reader.health_host(),
+        health_port=reader.health_port(),
+        database_wait_seconds=reader.database_wait_seconds(),
+    )
+    reader.finish()
+    return settings
+
+
+def ticket_secret(environment: Mapping[str, str] | None = None) -> str:
+    """Read what tickets are signed with, for those who make them without asking the server.
+
+    Raises:
+        InvalidSettingsError: Neither WORKERJOBS_TICKET_SECRET nor WORKERJOBS_SERVER_TOKEN is set, or one is too short.
+    """
+    reader = Reader(environment)
+    secret = _secret(reader, "WORKERJOBS_TICKET_SECRET")
+    token = _secret(reader, "WORKERJOBS_SERVER_TOKEN")
+    if secret is None and token is None and not reader.problems:
+        reader.problems.append("Set WORKERJOBS_TICKET_SECRET, or WORKERJOBS_SERVER_TOKEN, to the server's")
+    reader.finish()
+    return secret or ticket_secret_of(token or "")
+
+
+def ticket_secret_of(token: str) -> str:
+    """Make the secret of tickets from the server's token, so that one secret is enough."""
+    return hmac.new(token.encode(), b"workerjobs tickets", hashlib.sha256).hexdigest()
+
+
+def _secret(reader: Reader, name: str) -> str | None:
+    text = reader.given.get(name, "").strip()
+    if text and len(text) < MIN_SECRET:
+        reader.problems.append(f"{name} is too short: give at least {MIN_SECRET} characters, made by chance")
+    return text or None
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = names_in(text)
+    for origin in origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+            raise ValueError(origin)
+    return origins
