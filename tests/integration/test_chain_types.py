@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 from tests.support.loop import in_loop
 from tests.support.table import open_store, sql
@@ -14,7 +15,11 @@ from tests.support.workers import run_jobs, worker_process
 from workerjobs.domain.job import JobState, NewJob
 
 CHAIN_TYPES = {"chainWebhook", "deployMulticall3", "watchChain"}
-CHAIN = {"WEB3_SUPPORTED_CHAINS": "anvil", "WEB3_ANVIL_RPC": "http://127.0.0.1:9", "HOOK_SECRET": "of this worker alone"}
+CHAIN: dict[str, Any] = {
+    "WEB3_SUPPORTED_CHAINS": "anvil",
+    "WEB3_ANVIL_RPC": "http://127.0.0.1:9",
+    "HOOK_SECRET": "of this worker alone",
+}
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def test_job_that_is_held_back_is_listed_as_suspended(database_url: str) -> None
     sql(
         database_url,
         """insert into "workerJobs" (type, due, "heldDue", started, finished, success)
-        values ('report', 'infinity', '2040-01-01', null, null, null), ('old', 'infinity', now(), null, now(), false)""",
+        values ('held', 'infinity', '2040-01-01', null, null, null), ('old', 'infinity', now(), null, now(), false)""",
     )
     old, held = workerjobs_json("list", database_url=database_url)
     assert (held["state"], held["isSuspended"], held["due"]) == ("pending", True, "2040-01-01T00:00:00+00:00")

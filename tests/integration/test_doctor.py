@@ -216,7 +216,9 @@ def test_vacuum_and_bloat(database_url: str) -> None:
 def test_account_that_may_only_read(database_url: str) -> None:
     url = f"{database_url}?options=-crole%3Dpg_read_all_data"
     checks = doctor(url, exit_code=1)
-    tables = sql(database_url, "select count(*) from pg_tables where tablename ~ '^worker' and tablename !~ 'Migrations'")
+    tables = sql(
+        database_url, "select count(*) from pg_tables where tablename ~ '^worker' and tablename !~ 'Migrations'"
+    )
     expected = f"insert, update, delete on workerJobs, workerJobResources, workerJobWorkers and {tables[0][0] - 3} more"
     assert expected in checks["privileges"]["seen"]
     assert checks["due rows"]["status"] == "ok"

@@ -262,8 +262,8 @@ def test_jobs_fit_the_memory_of_their_pod(spec: dict[str, Any], slots: int) -> N
 
 def test_jobs_that_may_take_more_memory_than_their_pod_are_refused_with_a_sentence() -> None:
     assert memory_problem(with_memory("1123Mi", "512"), "worker", 2) == (
-        "2 jobs at once of 512 MiB each (WORKER_JOB_MEMORY_MIB) and 100 MiB for their supervisor need 1124 MiB, and the "
-        "pod's memory limit is 1123 MiB: raise it, or lower slots or WORKER_JOB_MEMORY_MIB"
+        "2 jobs at once of 512 MiB each (WORKER_JOB_MEMORY_MIB) and 100 MiB for their supervisor need 1124 MiB, and "
+        "the pod's memory limit is 1123 MiB: raise it, or lower slots or WORKER_JOB_MEMORY_MIB"
     )
     one = memory_problem(with_memory("512M", "512"), "worker", 1)
     assert one is not None

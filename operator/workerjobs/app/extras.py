@@ -22,6 +22,4 @@ def extra(name: str, who_needs: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise InvalidSettingsError(
-            f'{who_needs} more packages: pip install "workerjobs[{name}]" ({error})'
-        ) from error
+        raise InvalidSettingsError(f'{who_needs} more packages: pip install "workerjobs[{name}]" ({error})') from error

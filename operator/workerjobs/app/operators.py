@@ -98,7 +98,9 @@ async def run_operator(
                     election.count_from(latest.transitions)
 
         mirror = Mirror(store, cluster, cluster_id, settings.namespaces, on_pass=metrics.passed)
-        pods = WorkerPods(store, cluster, cluster_id, settings.pod_namespaces, timedelta(seconds=LEASE_SECONDS), metrics)
+        pods = WorkerPods(
+            store, cluster, cluster_id, settings.pod_namespaces, timedelta(seconds=LEASE_SECONDS), metrics
+        )
         defaults = WorkerDefaults(
             cluster_id=cluster_id,
             image=settings.worker_image or f"workerjobs:{version('workerjobs')}",

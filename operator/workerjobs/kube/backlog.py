@@ -11,9 +11,9 @@ async def pool_backlog(cluster: PoolCluster, store: PoolStore, namespace: str, n
     """Count the jobs that a WorkerPool's workers take.
 
     Returns:
-        ``backlog`` are due and not started, ``running`` are started; ``desired`` are the pods that these, and those that
-        soon become due, ask for, within minWorkers and maxWorkers: as workerCount auto counts, without its memory of
-        earlier looks. None where there is no such WorkerPool.
+        ``backlog`` are due and not started, ``running`` are started; ``desired`` are the pods that these, and those
+        that soon become due, ask for, within minWorkers and maxWorkers: as workerCount auto counts, without its memory
+        of earlier looks. None where there is no such WorkerPool.
 
     Raises:
         WorkerJobsError: The cluster or the database does not answer, or the WorkerPool breaks a rule.

@@ -19,6 +19,7 @@ from workerjobs.errors import (
     WorkerJobsError,
 )
 from workerjobs.kube.default_pool import DefaultPool
+from workerjobs.kube.podspec import memory_problem
 from workerjobs.kube.poolplan import (
     COST_ANNOTATION,
     MEMORY_TOO_LOW,
@@ -31,7 +32,6 @@ from workerjobs.kube.poolplan import (
     Refusal,
     plan_pool,
 )
-from workerjobs.kube.podspec import memory_problem
 from workerjobs.kube.poolspec import CONTAINER, WorkerDefaults, deployment, digest, pod_selector, pod_template
 from workerjobs.kube.workerpool import WorkerPool, parse_workerpool
 from workerjobs.ports import (

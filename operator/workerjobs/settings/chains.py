@@ -50,8 +50,6 @@ class ChainSettings:
         )
 
 
-
-
 def chain_settings(environment: Mapping[str, str] | None = None) -> ChainSettings:
     """Read which chains are watched.
 
@@ -84,11 +82,7 @@ def chain_settings(environment: Mapping[str, str] | None = None) -> ChainSetting
     return settings
 
 
-
-
-def _read_chain(
-    reader: Reader, name: str, confirmations: Confirmations, from_block: int | None
-) -> Chain:
+def _read_chain(reader: Reader, name: str, confirmations: Confirmations, from_block: int | None) -> Chain:
     prefix = f"WEB3_{name.upper().replace('-', '_')}_"
     known_id: int | None = CHAIN_IDS.get(name)
     chain_id = reader.read(f"{prefix}CHAIN_ID", known_id, _block_number, "a chain id") or 0

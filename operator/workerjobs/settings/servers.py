@@ -58,8 +58,6 @@ class ServerSettings:
         return is_loopback(self.host)
 
 
-
-
 def is_loopback(host: str) -> bool:
     """Whether an address is one of this machine alone."""
     try:

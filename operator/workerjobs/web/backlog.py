@@ -71,7 +71,9 @@ class BacklogPage:
             numbers = asked.result(ANSWER_SECONDS)
         except (TimeoutError, WorkerJobsError) as error:
             asked.cancel()
-            return _refusal("503 Service Unavailable", str(error) or "The cluster or the database did not answer in time")
+            return _refusal(
+                "503 Service Unavailable", str(error) or "The cluster or the database did not answer in time"
+            )
         except Exception:
             log.exception("A backlog could not be told")
             return _refusal("503 Service Unavailable", "The backlog can't be counted now")

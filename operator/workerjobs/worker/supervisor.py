@@ -67,7 +67,7 @@ class SupervisorOptions:
 
     children: int
     fewest_children: int | None = None
-    """So many while there is little to do, and more up to ``children`` as they are needed; None: always ``children``."""
+    """So many while there is little to do, and up to ``children`` as they are needed; None: always ``children``."""
     pool: str = "default"
     types: Sequence[str] = ()
     """Only jobs of these types are run; empty: of all that are known."""
@@ -121,7 +121,9 @@ class Supervisor:
         self._clock = DatabaseClock()
         self._known = KnownTypes()
         self._default_memory_mib = configuration.memory_mib
-        self._children = Children(options.fewest_children or options.children, configuration, self, options.child_max_jobs)
+        self._children = Children(
+            options.fewest_children or options.children, configuration, self, options.child_max_jobs
+        )
         self._dispatch = Dispatch(self._children, on_begin=self._begun, on_surplus=self._give_back)
         self._resolving = Resolving(job_data or NoJobData(), on_ready=self._resolved, on_failed=self._not_resolved)
         self._memory = MemoryWatch(self._children, limit_of=self._memory_limit_of, on_exceeded=self._stop_too_large)
