@@ -66,7 +66,7 @@ async def test_backlog_of_a_pool_is_told_as_json_to_who_knows_the_token(
         status, text = get(page, TOKEN)
         assert (status, json.loads(text)) == (200, {"backlog": 2, "running": 1, "desired": 1})
         # As many as the work asks for, within the pool's bounds, and whatever was asked for so far.
-        pools.patch("gpu", scaling={"targetSeconds": 1}, replicas=1)
+        pools.patch("gpu", replicas=1)
         sql(database_url, """update "workerJobs" set started = now() - interval '1 hour' where started is not null""")
         assert json.loads(get(page, TOKEN)[1])["desired"] == 2
         # Paused jobs ask for no workers.
