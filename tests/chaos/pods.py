@@ -118,9 +118,7 @@ class Chaos:
     def _violations(self) -> list[str]:
         found = sql(self.pool.database_url, _VIOLATIONS, *[self.pool.name] * 5)
         wrong = [f"job {job_id} {what}" for job_id, what in found]
-        ((rows,),) = sql(
-            self.pool.database_url, 'select count(*) from "workerJobs" where pool = %s', self.pool.name
-        )
+        ((rows,),) = sql(self.pool.database_url, 'select count(*) from "workerJobs" where pool = %s', self.pool.name)
         if rows != self.submitted:
             wrong.append(f"{self.submitted} jobs were submitted, and there are {rows} rows")
         return wrong
@@ -145,9 +143,7 @@ def main() -> int:
     print(f"{arguments.rounds} disturbances, jobs of 2 to {arguments.longest:g} s, seed {arguments.seed}", flush=True)
     began = time.monotonic()
     drain = int(arguments.longest) + GRACE_MARGIN_SECONDS
-    with pod_pool(
-        cluster, url, workerCount=3, slots=SLOTS, drainSeconds=drain, jobsConfigMap="chaos-jobs"
-    ) as pool:
+    with pod_pool(cluster, url, workerCount=3, slots=SLOTS, drainSeconds=drain, jobsConfigMap="chaos-jobs") as pool:
         pool.wait(ready=3)
         chaos = Chaos(pool, 2, arguments.longest, random.Random(arguments.seed))
         wrong = chaos.run(arguments.rounds)

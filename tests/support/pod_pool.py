@@ -89,7 +89,7 @@ class PodPool:
 
     def wait_for_run(self, job_id: int, number: int = 1) -> Trace:
         """Wait until a run of a job has begun: the first, the second, …"""
-        runs = eventually(lambda: (found if len(found := self.traces(job_id)) >= number else None), every=0.1)
+        runs = eventually(lambda: found if len(found := self.traces(job_id)) >= number else None, every=0.1)
         assert runs is not None
         return runs[number - 1]
 

@@ -79,7 +79,9 @@ def wait_until_ready(cluster: Cluster, workers: int = WORKER_COUNT) -> None:
 
     def is_ready() -> bool:
         deployments = {item["metadata"]["name"]: item for item in _items(cluster, "deployments", NAMESPACE)}
-        return _is_rolled_out(deployments.get(OPERATOR), OPERATORS) and _is_rolled_out(deployments.get(WORKERS), workers)
+        return _is_rolled_out(deployments.get(OPERATOR), OPERATORS) and _is_rolled_out(
+            deployments.get(WORKERS), workers
+        )
 
     if not _wait_until(is_ready, _READY_SECONDS):
         pods = cluster.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=wide").stdout
