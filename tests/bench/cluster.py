@@ -2,7 +2,7 @@
 
 Both are applied at once by kubectl, on one node, and do next to nothing. What counts is how long it takes from the
 start of `kubectl apply` until a watcher has seen the last of them succeed, and how long that is after apply returned.
-The WorkerJobs go to a pool with as many pods as an installation has; Jobs are pods of the same image, which the node has.
+WorkerJobs go to a pool of an installation's usual size; Jobs are pods of the same image, which the node has.
 Aims (design): at least ten times as fast, the last one at most 0.5 s after apply returned.
 """
 
