@@ -45,7 +45,7 @@ from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.kube.carrying import carry_out
 from workerjobs.kube.job_data import ServiceAccountJobData
 from workerjobs.kube.reconcile import Resource, reconcile
-from workerjobs.ports import Leadership, PoolCluster
+from workerjobs.ports import Leadership, PoolCluster, TokenStore
 from workerjobs.settings import (
     DEFAULT_HEALTH_PORT,
     HEALTH_URL_VARIABLE,
@@ -56,6 +56,7 @@ from workerjobs.settings import (
     chain_settings,
 )
 from workerjobs.storage import quickdapp
+from workerjobs.storage.api import PostgresApiStore
 from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.storage.connection import address_of
 from workerjobs.storage.doctor import gather
@@ -83,6 +84,8 @@ T = TypeVar("T")
 
 STORAGE_FOR_JOBS = "workerjobs.storage.for_jobs"
 """What a job's process imports when, and only when, the job works on its database."""
+API_CONNECTIONS = 4
+"""Requests to the HTTP API that the database works on at once."""
 OPERATOR_NAME = "workerjobs operator"
 OPERATOR_POLL_SECONDS = 10.0
 """How often the operator looks at its rows behind a pooler without DATABASE_DIRECT_URL."""
@@ -125,6 +128,16 @@ def name_of(url: str) -> str:
 async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIterator[PostgresJobStore]:
     """Open the table of jobs and close it at the end."""
     store = await PostgresJobStore.open(url, application_name)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def open_token_store(url: str) -> AsyncIterator[TokenStore]:
+    """Open the tokens of the HTTP API and close them at the end."""
+    store = await PostgresApiStore.open(url, "workerjobs")
     try:
         yield store
     finally:
@@ -552,6 +565,8 @@ async def run_server(
     """
     # Here and not above: fastapi is an extra, and no worker loads it.
     try:
+        from workerjobs.web.api.changes import Changes
+        from workerjobs.web.api.stores import Stores
         from workerjobs.web.relay import Relay
         from workerjobs.web.server import WebServer, make_app
     except ImportError as error:
@@ -568,7 +583,9 @@ async def run_server(
         channel=NOTIFICATIONS,
     )
     relay = Relay(store, notices, limit=settings.max_listeners, limit_per_user=settings.max_user_listeners)
-    server = WebServer(make_app(settings, relay), settings)
+    stores = Stores([PostgresApiStore(url, "workerjobs server API") for _ in range(API_CONNECTIONS)])
+    changes = Changes(stores, listener(url, settings.database_direct_url), limit=settings.max_listeners)
+    server = WebServer(make_app(settings, relay, stores, changes), settings)
     pulse = Pulse()
     registry = CollectorRegistry()
     Gauge("workerjobs_listeners", "Connections that are sent notifications.", registry=registry).set_function(
@@ -600,6 +617,7 @@ async def run_server(
                 task.result()
     finally:
         relay.close()
+        changes.close()
         server.should_exit = True
         await asyncio.wait({serving})
         ending: list[asyncio.Task[Any]] = [passing_on, stopping, beating]
@@ -608,6 +626,7 @@ async def run_server(
         await asyncio.gather(*ending, return_exceptions=True)
         if health is not None:
             await asyncio.to_thread(health.close)
+        await stores.close()
         await store.close()
 
 

@@ -1505,6 +1505,10 @@ class ApiStore(JobStore, Protocol):
         """Read jobs, newest first, at a cost that does not grow with the table."""
         ...
 
+    async def summary(self, job_id: int) -> JobSummary | None:
+        """Read a job as `page` shows it."""
+        ...
+
     async def history(self, job_id: int, most: int) -> list[JobSummary]:
         """Read the runs that led to a job, itself, and those that followed it; up to so many in each direction."""
         ...

@@ -73,6 +73,10 @@ class PostgresApiStore(PostgresJobStore):
         values["floor"] = -BEYOND if floor is None else floor
         return _page(await self._rows(f"api/page{kind}", values, class_row(JobSummary)), which, floor)
 
+    async def summary(self, job_id: int) -> JobSummary | None:
+        """See `ApiStore.summary`."""
+        return next(iter(await self._rows("api/summary", {"id": job_id}, class_row(JobSummary))), None)
+
     async def history(self, job_id: int, most: int) -> list[JobSummary]:
         """See `ApiStore.history`."""
         return await self._rows("api/history", {"id": job_id, "most": most}, class_row(JobSummary))

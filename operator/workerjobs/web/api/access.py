@@ -1,0 +1,82 @@
+"""Who may ask: a bearer token with the scope that the request needs, and not too often."""
+
+from __future__ import annotations
+
+import hmac
+import math
+import time
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from workerjobs.domain.tokens import Scope as TokenScope
+from workerjobs.domain.tokens import hash_token
+from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError, SchemaError
+from workerjobs.ports import Caller
+from workerjobs.settings import ServerSettings
+from workerjobs.web.api.problems import RETRY_AFTER, problem
+from workerjobs.web.api.rates import Rates
+from workerjobs.web.api.stores import Stores
+
+OWN_CHECKS = ("/api/tickets", "/api/notifications/")
+"""What looks at tokens or tickets by itself. Everything else is looked at here, whatever it is."""
+SAFE_METHODS = ("GET", "HEAD")
+FAILURES_PER_SECOND = 5.0
+"""Wrong tokens from one address; more are not even looked at."""
+ADMIN = "server"
+NOBODY = Caller("loopback", TokenScope.WRITE)
+"""Who asks a server on a loopback address that has no token of its own."""
+SHOW_ONE = "Show a token: Authorization: Bearer … (workerjobs token create)"
+
+
+class Access:
+    """Lets requests through to an application from those who may send them; says who that is in ``state.caller``."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, stores: Stores) -> None:
+        self._app = app
+        self._settings = settings
+        self._stores = stores
+        self._rates = Rates(settings.api_rate)
+        self._failures = Rates(FAILURES_PER_SECOND)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(OWN_CHECKS):
+            return await self._app(scope, receive, send)
+        address = (scope["client"] or ("unknown",))[0]
+        now = time.monotonic()
+        if self._failures.wait_seconds(address, now=now, is_counted=False):
+            return await problem(429, "Too many wrong tokens: wait a little", headers=RETRY_AFTER)(scope, receive, send)
+        try:
+            caller = await self._caller(Headers(scope=scope).get("authorization"))
+        except (DatabaseUnavailableError, DatabaseRefusedError, SchemaError):
+            answer = problem(503, "Tokens can't be checked now, as the database can't be asked", headers=RETRY_AFTER)
+            return await answer(scope, receive, send)
+        if caller is None:
+            self._failures.wait_seconds(address, now=now)
+            answer = problem(401, SHOW_ONE, headers={"WWW-Authenticate": "Bearer"})
+            return await answer(scope, receive, send)
+        if caller.scope != TokenScope.WRITE and scope["method"] not in SAFE_METHODS:
+            answer = problem(
+                403,
+                "This token may look and not change anything: use one with the scope write",
+                headers={"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="write"'},
+            )
+            return await answer(scope, receive, send)
+        if wait := self._rates.wait_seconds(caller.actor, now=now):
+            answer = problem(429, "Too many requests: wait", headers={"Retry-After": str(math.ceil(wait))})
+            return await answer(scope, receive, send)
+        scope.setdefault("state", {})["caller"] = caller
+        return await self._app(scope, receive, send)
+
+    async def _caller(self, authorization: str | None) -> Caller | None:
+        own = self._settings.token
+        if authorization is None:
+            return NOBODY if own is None and self._settings.is_loopback else None
+        kind, _, token = authorization.partition(" ")
+        token = token.strip()
+        if kind.lower() != "bearer" or not token:
+            return None
+        if own is not None and hmac.compare_digest(token.encode(), own.encode()):
+            return Caller(ADMIN, TokenScope.WRITE)
+        async with self._stores.borrow() as store:
+            return await store.use_token(hash_token(token))
