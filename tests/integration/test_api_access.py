@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -65,8 +64,6 @@ async def test_nothing_is_told_without_a_token_where_others_can_connect(database
         for method, path in EVERYTHING:
             answer = await nobody.ask(method, path, {} if method in ("POST", "PUT") else None)
             assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), path
-            # Wrong ones are counted, a few each second.
-            await asyncio.sleep(0.21)
         assert sql(database_url, 'select count(*) from "workerJobPauses"') == [(0,)]
 
 
@@ -105,7 +102,6 @@ async def test_token_is_over_when_it_is_revoked_or_expired(database_url: str, tm
         assert create(database_url, "deploy") != token
         for wrong in ("", "x", token[:-1], f"{token}x", "é"):
             headers = {"Authorization": f"Bearer {wrong}"}
-            await asyncio.sleep(0.21)
             assert (await client.with_token(None).ask("GET", "/jobs", **headers)).status == 401, wrong
 
 
@@ -206,7 +202,6 @@ async def test_secrets_are_in_no_answer_and_no_log(database_url: str, tmp_path: 
                 body = {"type": 7, "priority": planted, "data": planted} if method == "POST" else None
                 answer = await other.ask(method, path, body)
                 texts.append(answer.text + str(answer.headers))
-            await asyncio.sleep(0.5)
         shown = await client.get("/jobs/1")
         assert shown["dataFrom"] == reference
         said = client.server.log.read_text()

@@ -69,7 +69,7 @@ async def test_pages_together_are_what_a_filter_finds(database_url: str, monkeyp
 
 CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "floor": ("api/floor", {"window": 20_000}, 400),
-    "page": ("api/page", {"floor": ROWS - 20_000}, 4_000),
+    "page": ("api/page", {"floor": ROWS - 20_000, "type": "rare"}, 3_000),
     "failed of none": ("api/page_unsuccessful", {"floor": -BEYOND, "state": "failed"}, 50),
     "floor of failed": ("api/floor_unsuccessful", {"window": 20_000}, 50),
     "history": ("api/history", {"id": 50_000, "most": 50}, 50),

@@ -46,13 +46,15 @@ class Access:
         now = time.monotonic()
         if self._failures.wait_seconds(address, now=now, is_counted=False):
             return await problem(429, "Too many wrong tokens: wait a little", headers=RETRY_AFTER)(scope, receive, send)
+        authorization = Headers(scope=scope).get("authorization")
         try:
-            caller = await self._caller(Headers(scope=scope).get("authorization"))
+            caller = await self._caller(authorization)
         except (DatabaseUnavailableError, DatabaseRefusedError, SchemaError):
             answer = problem(503, "Tokens can't be checked now, as the database can't be asked", headers=RETRY_AFTER)
             return await answer(scope, receive, send)
         if caller is None:
-            self._failures.wait_seconds(address, now=now)
+            if authorization is not None:
+                self._failures.wait_seconds(address, now=now)
             answer = problem(401, SHOW_ONE, headers={"WWW-Authenticate": "Bearer"})
             return await answer(scope, receive, send)
         if caller.scope != TokenScope.WRITE and scope["method"] not in SAFE_METHODS:

@@ -48,7 +48,7 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-@router.get("/events", summary="Changes as they happen", response_class=EventStream, responses=STREAM)
+@router.get("/events", summary="Changes as they happen", response_class=StreamingResponse, responses=STREAM)
 async def events(request: Request) -> EventStream:
     """Tell of changes: `job` with a job as `GET /jobs` shows it; `pauses`, `workers`, `resources` without more.
 
@@ -67,7 +67,7 @@ async def events(request: Request) -> EventStream:
     return EventStream(place, send())
 
 
-@router.get("/jobs/{jobId}/events", summary="Follow a job", response_class=EventStream, responses=STREAM)
+@router.get("/jobs/{jobId}/events", summary="Follow a job", response_class=StreamingResponse, responses=STREAM)
 async def follow(job_id: JobId, request: Request) -> EventStream:
     """Tell of each change of a job, `job` each time with the job as `GET /jobs` shows it, until it is finished."""
     stores: Stores = request.app.state.stores

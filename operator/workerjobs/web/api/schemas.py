@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from workerjobs.domain import job as domain
@@ -20,6 +20,7 @@ Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_MILLISECONDS)]
 PositiveMilliseconds = Annotated[int, Field(ge=1, le=MAX_MILLISECONDS)]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
+Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
 
 
@@ -164,9 +165,9 @@ class JobSummary(Output):
     pool: str
     priority: int
     attempt: int = Field(description="1 is the first.")
-    due: datetime
-    started: datetime | None
-    finished: datetime | None
+    due: Moment
+    started: Moment | None
+    finished: Moment | None
     cancel_requested: bool
     progress: Any = Field(None, description="`current`, `total` and `message`, as far as the job tells them.")
     error: str | None = Field(description="Of a job that failed or was cancelled; its first 500 characters.")
@@ -175,8 +176,8 @@ class JobSummary(Output):
     rescheduled_from_job: int | None = Field(description="The run before this one.")
     namespace: str | None
     resource_name: str | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
 
 
 class JobList(Output):
@@ -200,9 +201,9 @@ class Job(Output):
     tag: str | None
     pool: str
     priority: int
-    due: datetime
-    started: datetime | None
-    finished: datetime | None
+    due: Moment
+    started: Moment | None
+    finished: Moment | None
     success: bool | None
     result: Any = Field(description='What it returned; after a failure `{"error": …}`.')
     progress: Any
@@ -211,7 +212,7 @@ class Job(Output):
     lost_reason: str | None = Field(description="How, the last time.")
     cancel_requested: bool
     persistent: bool
-    remove_at: datetime | None
+    remove_at: Moment | None
     remove_delay: int
     auto_reschedule_on_failure: bool
     auto_reschedule_on_failure_delay: int
@@ -224,7 +225,7 @@ class Job(Output):
     timeout_ms: int | None
     cron_schedule: str | None
     cron_key: str | None
-    tick: datetime | None
+    tick: Moment | None
     time_zone: str | None
     catch_up: str | None
     concurrency_policy: str | None
@@ -233,7 +234,7 @@ class Job(Output):
     rate_limit: int | None
     rate_period: int | None
     lease_owner: str | None = Field(description="The worker that runs it.")
-    lease_deadline: datetime | None
+    lease_deadline: Moment | None
     fencing_token: int | None = Field(description="Of its run: a number that grows with each run of any job.")
     cluster_id: str | None
     namespace: str | None
@@ -242,8 +243,8 @@ class Job(Output):
     resource_generation: int | None
     data_from: Any = Field(description="Which keys of Secrets and ConfigMaps its data is completed from; never values.")
     traceparent: str | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
 
 
 class JobWithHistory(Job):
@@ -272,9 +273,9 @@ class CronJob(JobSummary):
     time_zone: str | None
     catch_up: str | None
     concurrency_policy: str | None
-    tick: datetime | None = Field(description="The tick that this run is for.")
+    tick: Moment | None = Field(description="The tick that this run is for.")
     is_suspended: bool
-    next_ticks: list[datetime] = Field(description="Coming ticks; of a suspended job none.")
+    next_ticks: list[Moment] = Field(description="Coming ticks; of a suspended job none.")
     last_states: list[str] = Field(description="How its last runs ended, newest first, at most ten.")
 
 
@@ -304,8 +305,8 @@ class Worker(Output):
     namespace: str | None
     pod_name: str | None
     pod_uid: str | None
-    started: datetime
-    seen: datetime
+    started: Moment
+    seen: Moment
 
 
 class WorkerList(Output):
@@ -326,7 +327,7 @@ class Pause(Output):
     kind: str
     name: str
     reason: str | None
-    paused_at: datetime
+    paused_at: Moment
 
 
 class PauseList(Output):
@@ -394,7 +395,7 @@ class RecentRuns(Output):
     failed: int = Field(description="Of these, as well those that were cancelled while they ran.")
     mean_seconds: float
     p95_seconds: float
-    last_finished: datetime
+    last_finished: Moment
 
 
 class Statistics(Output):
@@ -421,7 +422,7 @@ class AuditEntry(Output):
     """Something that somebody did through this API."""
 
     id: int
-    at: datetime
+    at: Moment
     actor: str = Field(description="The token's name; server: WORKERJOBS_SERVER_TOKEN; loopback: no token was needed.")
     token_id: int | None
     address: str | None

@@ -27,6 +27,7 @@ from "workerJobs" as j
 where j.id in (
     select before.id from before
     union all
-    (select after.id from after order by after.step, after.id limit %(most)s + 1)
+    -- Generation by generation, and no further than needed.
+    (select after.id from after limit %(most)s + 1)
 )
 order by j.id
