@@ -626,7 +626,9 @@ def server_settings(environment: Mapping[str, str] | None = None) -> ServerSetti
         trusted_proxies=reader.read("WORKERJOBS_TRUSTED_PROXIES", (), _names, "addresses, comma-separated"),
         max_listeners=reader.read("WORKERJOBS_MAX_LISTENERS", 1000, _whole(1, 100_000), "a number to 100000"),
         max_user_listeners=reader.read("WORKERJOBS_MAX_USER_LISTENERS", 10, _whole(1, 100_000), "a number to 100000"),
-        api_rate=reader.read("WORKERJOBS_API_RATE", 100.0, _number(0, 1_000_000), "requests a second, or 0 for any number"),
+        api_rate=reader.read(
+            "WORKERJOBS_API_RATE", 100.0, _number(0, 1_000_000), "requests a second, or 0 for any number"
+        ),
         max_body_bytes=int(reader.read("WORKERJOBS_MAX_BODY_MIB", 16.0, _number(0.001, 1024), "MiB to 1024") * 2**20),
         health_host=reader.read("WORKER_HEALTH_HOST", "127.0.0.1", str, "an address"),
         health_port=reader.read("WORKER_HEALTH_PORT", _DEFAULT_PORT, _port, 'a port from 0 to 65535, or "off"'),

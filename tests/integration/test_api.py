@@ -132,17 +132,27 @@ async def test_bad_input_is_answered_with_all_its_problems(database_url: str, tm
             "no type": ({}, ["type: field required"]),
             "two problems": (
                 {"type": "a", "priority": 99_999, "persistent": "yes"},
-                ["persistent: input should be a valid boolean", "priority: input should be less than or equal to 32767"],
+                [
+                    "persistent: input should be a valid boolean",
+                    "priority: input should be less than or equal to 32767",
+                ],
             ),
             "schedule": ({"type": "a", "timeZone": "Europe/Berlin"}, ["timeZone needs a cronSchedule"]),
-            "NUL": ({"type": "a", "data": {"x": "\0"}}, ["data can't be stored: a string holds a NUL character, "
-                                                         "which Postgres can't store"]),
+            "NUL": (
+                {"type": "a", "data": {"x": "\0"}},
+                ["data can't be stored: a string holds a NUL character, which Postgres can't store"],
+            ),
         }
         for body, problems in cases.values():
             answer = await client.ask("POST", "/jobs", body)
             assert (answer.status, sorted(answer.body["errors"])) == (422, problems), answer.text
         assert await client.refused("POST", "/jobs", b"{") == (422, "The body is not JSON")
-        (known, *_) = (await client.get("/types"))["types"]
+
+        async def known_types() -> list[Any]:
+            found: list[Any] = (await client.get("/types"))["types"]
+            return found
+
+        (known, *_) = await until(known_types)
         assert await client.get(f"/types/{known['type']}") == known
         required = next(each for each in (await client.get("/types"))["types"] if each["schema"].get("required"))
         status, why = await client.refused("POST", "/jobs", {"type": required["type"], "data": {}})
@@ -201,6 +211,7 @@ async def test_cron_jobs_are_listed_with_their_ticks(database_url: str, tmp_path
         assert [job["id"] for job in page["cron"]] == [daily["id"]]
         assert [job["id"] for job in (await client.get(f"/cron?after={page['next']}"))["cron"]] == [often["id"]]
         async with worker(database_url):
+
             async def ran() -> bool:
                 jobs = (await client.get("/cron"))["cron"]
                 return any(job["lastStates"][:1] == ["succeeded"] for job in jobs if job["cronKey"] == "often")
@@ -216,10 +227,14 @@ async def test_pools_and_types_are_paused_and_resumed(database_url: str, tmp_pat
         job = await client.post("/jobs", {"type": "echo"})
         await client.post("/jobs", {"type": "echo", "pool": "other", "concurrencyKey": "k", "priority": 3})
         await client.post("/jobs", {"type": "tell", "pool": "other", "due": TOMORROW})
+
+        async def is_shown() -> bool:
+            return "echo" in (await client.get("/pools"))["pools"][0]["types"]
+
+        await until(is_shown)
         default, other = (await client.get("/pools"))["pools"]
         assert (default["name"], default["workers"], default["children"], default["waiting"]) == ("default", 1, 2, 1)
         assert default["pause"]["reason"] == "upgrade"
-        assert "echo" in default["types"]
         assert (other["name"], other["workers"], other["waiting"], other["later"]) == ("other", 0, 1, 1)
         figures = await client.get("/statistics")
         assert (figures["waiting"], figures["later"], figures["running"], figures["workers"]) == (2, 1, 0, 1)

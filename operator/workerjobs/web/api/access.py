@@ -22,7 +22,7 @@ OWN_CHECKS = ("/api/tickets", "/api/notifications/")
 """What looks at tokens or tickets by itself. Everything else is looked at here, whatever it is."""
 SAFE_METHODS = ("GET", "HEAD")
 FAILURES_PER_SECOND = 5.0
-"""Wrong tokens from one address; more are not even looked at."""
+"""Wrong tokens from one address; of more, only those are looked at that were valid before."""
 ADMIN = "server"
 NOBODY = Caller("loopback", TokenScope.WRITE)
 """Who asks a server on a loopback address that has no token of its own."""
@@ -38,22 +38,25 @@ class Access:
         self._stores = stores
         self._rates = Rates(settings.api_rate)
         self._failures = Rates(FAILURES_PER_SECOND)
+        self._known: set[str] = set()
+        """Hashes of tokens that were valid when they were last looked at."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(OWN_CHECKS):
             return await self._app(scope, receive, send)
         address = (scope["client"] or ("unknown",))[0]
         now = time.monotonic()
-        if self._failures.wait_seconds(address, now=now, is_counted=False):
+        token = Headers(scope=scope).get("authorization")
+        is_guessing = self._failures.wait_seconds(address, now=now, is_counted=False) > 0
+        if token is not None and is_guessing and not self._is_known(token):
             return await problem(429, "Too many wrong tokens: wait a little", headers=RETRY_AFTER)(scope, receive, send)
-        authorization = Headers(scope=scope).get("authorization")
         try:
-            caller = await self._caller(authorization)
+            caller = await self._caller(token)
         except (DatabaseUnavailableError, DatabaseRefusedError, SchemaError):
             answer = problem(503, "Tokens can't be checked now, as the database can't be asked", headers=RETRY_AFTER)
             return await answer(scope, receive, send)
         if caller is None:
-            if authorization is not None:
+            if token is not None:
                 self._failures.wait_seconds(address, now=now)
             answer = problem(401, SHOW_ONE, headers={"WWW-Authenticate": "Bearer"})
             return await answer(scope, receive, send)
@@ -70,15 +73,32 @@ class Access:
         scope.setdefault("state", {})["caller"] = caller
         return await self._app(scope, receive, send)
 
-    async def _caller(self, authorization: str | None) -> Caller | None:
+    def _is_known(self, authorization: str) -> bool:
+        token = _bearer(authorization)
+        return token is not None and (self._is_own(token) or hash_token(token) in self._known)
+
+    def _is_own(self, token: str) -> bool:
         own = self._settings.token
+        return own is not None and hmac.compare_digest(token.encode(), own.encode())
+
+    async def _caller(self, authorization: str | None) -> Caller | None:
         if authorization is None:
-            return NOBODY if own is None and self._settings.is_loopback else None
-        kind, _, token = authorization.partition(" ")
-        token = token.strip()
-        if kind.lower() != "bearer" or not token:
+            return NOBODY if self._settings.token is None and self._settings.is_loopback else None
+        token = _bearer(authorization)
+        if token is None:
             return None
-        if own is not None and hmac.compare_digest(token.encode(), own.encode()):
+        if self._is_own(token):
             return Caller(ADMIN, TokenScope.WRITE)
+        hashed = hash_token(token)
         async with self._stores.borrow() as store:
-            return await store.use_token(hash_token(token))
+            caller = await store.use_token(hashed)
+        if caller is None:
+            self._known.discard(hashed)
+        else:
+            self._known.add(hashed)
+        return caller
+
+
+def _bearer(authorization: str) -> str | None:
+    kind, _, token = authorization.partition(" ")
+    return token.strip() or None if kind.lower() == "bearer" else None

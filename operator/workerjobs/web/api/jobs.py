@@ -118,9 +118,7 @@ async def cancel(
 
 
 @router.post("/{jobId}/retry", status_code=201, summary="Try a job again")
-async def retry(
-    job_id: JobId, change: ChangeOfRequest, response: Response
-) -> schemas.Job:
+async def retry(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
     """Run a job again, now, that failed or was cancelled: as a new job. 409 where it succeeded or is not finished."""
     job = await _existing(change.store, job_id)
     if job.state is JobState.SUCCEEDED:
@@ -129,9 +127,7 @@ async def retry(
 
 
 @router.post("/{jobId}/rerun", status_code=201, summary="Run a job again")
-async def rerun(
-    job_id: JobId, change: ChangeOfRequest, response: Response
-) -> schemas.Job:
+async def rerun(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
     """Run a finished job again, now, however it ended: as a new job. 409 where it is not finished."""
     return await _again(await _existing(change.store, job_id), "jobs.rerun", change, response)
 

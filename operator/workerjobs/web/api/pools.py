@@ -79,9 +79,7 @@ async def resume_type(job_type: TypeName, change: ChangeOfRequest) -> None:
     await _resume(PauseKind.TYPE, job_type, change)
 
 
-def pools(
-    workers: Sequence[WorkerStatus], queues: Sequence[QueueCount], pauses: Sequence[Pause]
-) -> list[schemas.Pool]:
+def pools(workers: Sequence[WorkerStatus], queues: Sequence[QueueCount], pauses: Sequence[Pause]) -> list[schemas.Pool]:
     """Put together what is known of each pool, by name."""
     paused = {each.name: each for each in pauses if each.kind == PauseKind.POOL}
     names = {each.pool for each in workers} | {each.pool for each in queues} | paused.keys()

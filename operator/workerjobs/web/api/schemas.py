@@ -75,7 +75,9 @@ class NewJob(Input):
         json_schema_extra={"format": "date-time"},
     )
     cron_schedule: str | None = Field(
-        None, max_length=200, description="Run again and again: five or six fields, seconds first with six; or @hourly, …"
+        None,
+        max_length=200,
+        description="Run again and again: five or six fields, seconds first with six; or @hourly, …",
     )
     time_zone: str | None = Field(None, max_length=100, description="IANA name; UTC if not given.")
     catch_up: domain.CatchUp | None = Field(None, strict=False, description="Which missed ticks of a schedule are run.")
