@@ -1537,7 +1537,7 @@ class ApiStore(JobStore, Protocol):
         """Read some known jobs, the running ones, and those made after one; the latter two up to 1,000 each."""
         ...
 
-    async def use_token(self, hash: str) -> Caller | None:
+    async def use_token(self, token_hash: str) -> Caller | None:
         """Find who shows a token, by its hash; None where it is not valid."""
         ...
 
@@ -1549,7 +1549,7 @@ class ApiStore(JobStore, Protocol):
 class TokenStore(Protocol):
     """Tokens of the HTTP API; errors as in `JobStore`."""
 
-    async def create_token(self, name: str, scope: str, hash: str, lasts: timedelta | None) -> ApiToken:
+    async def create_token(self, name: str, scope: str, token_hash: str, lasts: timedelta | None) -> ApiToken:
         """Store a token by its hash.
 
         Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,7 @@ async def test_cron_jobs_are_listed_with_their_ticks(database_url: str, tmp_path
         assert (daily["cronSchedule"], daily["timeZone"], daily["isSuspended"]) == ("0 8 * * *", "Europe/Berlin", False)
         assert daily["nextTicks"][0] == daily["due"]
         ticks = [datetime.fromisoformat(tick) for tick in often["nextTicks"]]
-        assert [later - earlier for earlier, later in zip(ticks, ticks[1:], strict=False)] == [timedelta(seconds=5)] * 2
+        assert [later - earlier for earlier, later in pairwise(ticks)] == [timedelta(seconds=5)] * 2
         assert ticks[0] > datetime.now(UTC) - timedelta(seconds=6)
         page = await client.get("/cron?limit=1")
         assert [job["id"] for job in page["cron"]] == [daily["id"]]

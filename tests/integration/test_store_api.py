@@ -23,8 +23,8 @@ def fill(url: str, count: int, columns: str, values: str) -> None:
     """Insert rows."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute('alter table "workerJobs" disable trigger user')
-        statement = f"insert into \"workerJobs\" (type, {columns}) select 'report', {values} from generate_series(1, {count}) as n"
-        connection.execute(statement.encode())
+        rows = f"select 'report', {values} from generate_series(1, {count}) as n"
+        connection.execute(f'insert into "workerJobs" (type, {columns}) {rows}'.encode())
         connection.execute('analyze "workerJobs"')
 
 

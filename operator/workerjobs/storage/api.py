@@ -107,9 +107,9 @@ class PostgresApiStore(PostgresJobStore):
         values = {"known": [*known], "last": last, "most": MOST_SEEN}
         return await self._rows("api/seen", values, class_row(JobSummary))
 
-    async def use_token(self, hash: str) -> Caller | None:  # noqa: A002  # the column's name
+    async def use_token(self, token_hash: str) -> Caller | None:
         """See `ApiStore.use_token`."""
-        return next(iter(await self._rows("api/use_token", {"hash": hash}, class_row(Caller))), None)
+        return next(iter(await self._rows("api/use_token", {"hash": token_hash}, class_row(Caller))), None)
 
     async def audit(self, before: int | None, limit: int) -> list[AuditEntry]:
         """See `ApiStore.audit`."""
@@ -117,15 +117,9 @@ class PostgresApiStore(PostgresJobStore):
 
     # --- tokens
 
-    async def create_token(
-        self,
-        name: str,
-        scope: str,
-        hash: str,  # noqa: A002  # the column's name
-        lasts: timedelta | None,
-    ) -> ApiToken:
+    async def create_token(self, name: str, scope: str, token_hash: str, lasts: timedelta | None) -> ApiToken:
         """See `TokenStore.create_token`."""
-        values = {"name": name, "scope": str(scope), "hash": hash, "lasts": lasts}
+        values = {"name": name, "scope": str(scope), "hash": token_hash, "lasts": lasts}
         made = await self._rows("api/create_token", values, class_row(ApiToken))
         if not made:
             raise InvalidInputError(f"There is a token {name} already: revoke it, or give another name")

@@ -1,4 +1,4 @@
-"""`workerjobs server`: what browsers and programs are served over HTTP: the API, notifications, and tickets for them."""
+"""`workerjobs server`: what browsers and programs are served: the API, notifications, and tickets for them."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ class Access:
         """Hashes of tokens that were valid when they were last looked at."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or refuse it."""
         if scope["type"] != "http" or scope["path"].startswith(OWN_CHECKS):
             return await self._app(scope, receive, send)
         address = (scope["client"] or ("unknown",))[0]

@@ -19,8 +19,8 @@ PREFIX = "/api/v1"
 DESCRIPTION = """\
 Jobs in a Postgres table, run by workers. Every request shows a token, `Authorization: Bearer …`
 (`workerjobs token create NAME --scope read|write`), unless the server listens on a loopback address and has no
-`WORKERJOBS_SERVER_TOKEN`. A token of scope `read` may look, one of scope `write` may also change things; what is changed is
-noted (`GET /api/v1/audit`).
+`WORKERJOBS_SERVER_TOKEN`. A token of scope `read` may look, one of scope `write` may also change things; what is
+changed is noted (`GET /api/v1/audit`).
 
 Lists are read page by page: give `next` of a page as `before` (or `after`) of the next one. Durations without a unit in
 their name are milliseconds, as in the table. Errors are problem details (RFC 9457).

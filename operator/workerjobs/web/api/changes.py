@@ -1,7 +1,7 @@
 """Changes of the queue, as they are told to those who listen.
 
-The database announces new jobs, cancelling, pauses and workers' orders; how runs begin and end it does not, as that would
-cost every run something. While somebody listens, the table is therefore looked at after each announcement, and once a
+The database announces new jobs, cancelling, pauses and workers' orders; how runs begin and end it does not, as that
+would cost every run something. While somebody listens, the table is therefore looked at after each announcement, and once a
 second: running jobs, new ones, and those that were seen unfinished. All listeners share these looks.
 """
 

@@ -44,6 +44,7 @@ class EventStream(StreamingResponse):
         self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and give the place back."""
         with self._place:
             await super().__call__(scope, receive, send)
 

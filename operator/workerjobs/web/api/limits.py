@@ -17,6 +17,7 @@ class SizeLimit:
         self._sentence = f"The body is too large: at most {limit_bytes:,} bytes are taken"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, as far as it is not too large."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         said = Headers(scope=scope).get("content-length", "")

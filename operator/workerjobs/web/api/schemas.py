@@ -1,4 +1,4 @@
-"""What goes in and out, as JSON: the table's words in camelCase. Durations without a unit in their name are milliseconds."""
+"""What goes in and out, as JSON: the table's words in camelCase. Durations that name no unit are milliseconds."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class NewJob(Input):
     type: Name = Field(description="Which function runs.")
     data: dict[str, Any] = Field(
         {},
-        description="Its arguments. Where live workers know the type, they are checked against its schema (GET /types).",
+        description="Its arguments. Where live workers know the type, these are checked by its schema (GET /types).",
     )
     user_id: int = Field(0, ge=0, le=2**31 - 1, description="The user that it is for; 0 is the system.")
     tag: Name | None = Field(None, description="Cancels every pending job of the same tag.")
@@ -187,8 +187,8 @@ class JobList(Output):
 
     jobs: list[JobSummary]
     next: int | None = Field(
-        description="Give it as `before` to get the next page; null: there is none. Of rare jobs a page may have few, or "
-        "none, and a next one all the same: one look goes through 20,000 rows."
+        description="Give it as `before` to get the next page; null: there is none. Of rare jobs a page may have few, "
+        "or none, and a next one all the same: one look goes through 20,000 rows."
     )
 
 
