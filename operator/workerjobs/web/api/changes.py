@@ -1,8 +1,8 @@
 """Changes of the queue, as they are told to those who listen.
 
-The database announces new jobs, cancelling, pauses and workers' orders; how runs begin and end it does not, as that
-would cost every run something. While somebody listens, the table is therefore looked at after each announcement, and once a
-second: running jobs, new ones, and those that were seen unfinished. All listeners share these looks.
+The database announces new jobs, cancelling, pauses and workers' orders. How runs begin and end it does not announce, as
+that would cost every run something: while somebody listens, the table is looked at after each announcement and once a
+second, for running jobs, new ones, and those that were seen unfinished. All listeners share these looks.
 """
 
 from __future__ import annotations
