@@ -160,10 +160,13 @@ async def test_bad_input_is_answered_with_all_its_problems(database_url: str, tm
         assert status == 422
         assert f"data.{required['schema']['required'][0]} is missing" in why
         assert (await client.refused("GET", "/types/nobody"))[0] == 404
-        for path in ("/jobs?sate=failed", "/jobs?limit=0", "/jobs?type=%00", "/jobs/0", "/jobs/x", "/jobs?state=lost"):
+        for path in ("/jobs?sate=failed", "/jobs?limit=0", "/jobs?type=%00", "/jobs/0", "/jobs?state=lost"):
             assert (await client.refused("GET", path))[0] == 422, path
         assert (await client.refused("GET", "/nothing"))[0] == 404
-        assert (await client.refused("DELETE", "/jobs"))[0] == 405
+        assert (await client.refused("GET", "/jobs/x"))[0] == 404
+        for path, allowed in {"/jobs": "GET, POST", "/jobs/bulk": "POST", "/pools/a/pause": "DELETE, PUT"}.items():
+            answer = await client.ask("PATCH", path)
+            assert (answer.status, answer.headers["Allow"]) == (405, allowed)
 
 
 @in_loop

@@ -80,7 +80,8 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             if path.startswith(PREFIX):
                 operation["security"] = [{"token": []}]
-            expected = dict(PROBLEMS)
+            own = {status: each["description"] for status, each in operation["responses"].items() if status >= "400"}
+            expected = own | PROBLEMS
             if "parameters" in operation or "requestBody" in operation:
                 expected |= PROBLEMS_OF_INPUT
             if "requestBody" in operation:

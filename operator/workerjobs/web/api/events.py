@@ -68,7 +68,7 @@ async def events(request: Request) -> EventStream:
     return EventStream(place, send())
 
 
-@router.get("/jobs/{jobId}/events", summary="Follow a job", response_class=StreamingResponse, responses=STREAM)
+@router.get("/jobs/{jobId:int}/events", summary="Follow a job", response_class=StreamingResponse, responses=STREAM)
 async def follow(job_id: JobId, request: Request) -> EventStream:
     """Tell of each change of a job, `job` each time with the job as `GET /jobs` shows it, until it is finished."""
     stores: Stores = request.app.state.stores

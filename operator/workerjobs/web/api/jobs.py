@@ -81,7 +81,9 @@ async def cancel_some(which: schemas.CancelJobs, change: ChangeOfRequest) -> sch
     )
 
 
-@router.post("/retry", status_code=201, summary="Run some jobs again")
+@router.post(
+    "/retry", status_code=201, summary="Run some jobs again", responses={404: {"description": "There is no such job."}}
+)
 async def retry_some(which: schemas.SomeJobs, change: ChangeOfRequest) -> schemas.JobIds:
     """Run finished jobs again, now, each as a new job; all of them or none."""
     details: dict[str, object] = {"ids": which.ids}
@@ -91,7 +93,7 @@ async def retry_some(which: schemas.SomeJobs, change: ChangeOfRequest) -> schema
     return schemas.JobIds(ids=[new[each] for each in dict.fromkeys(which.ids)])
 
 
-@router.get("/{jobId}", summary="Show a job")
+@router.get("/{jobId:int}", summary="Show a job")
 async def show(job_id: JobId, store: StoreOfRequest) -> schemas.JobWithHistory:
     """Show a job with its data, its result, and the runs that it belongs to."""
     job = await _existing(store, job_id)
@@ -101,7 +103,7 @@ async def show(job_id: JobId, store: StoreOfRequest) -> schemas.JobWithHistory:
     )
 
 
-@router.post("/{jobId}/cancel", summary="Cancel a job")
+@router.post("/{jobId:int}/cancel", summary="Cancel a job")
 async def cancel(
     job_id: JobId,
     change: ChangeOfRequest,
@@ -117,7 +119,7 @@ async def cancel(
     return _full(found[0])
 
 
-@router.post("/{jobId}/retry", status_code=201, summary="Try a job again")
+@router.post("/{jobId:int}/retry", status_code=201, summary="Try a job again")
 async def retry(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
     """Run a job again, now, that failed or was cancelled: as a new job. 409 where it succeeded or is not finished."""
     job = await _existing(change.store, job_id)
@@ -126,7 +128,7 @@ async def retry(job_id: JobId, change: ChangeOfRequest, response: Response) -> s
     return await _again(job, "jobs.retry", change, response)
 
 
-@router.post("/{jobId}/rerun", status_code=201, summary="Run a job again")
+@router.post("/{jobId:int}/rerun", status_code=201, summary="Run a job again")
 async def rerun(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
     """Run a finished job again, now, however it ended: as a new job. 409 where it is not finished."""
     return await _again(await _existing(change.store, job_id), "jobs.rerun", change, response)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -65,7 +66,10 @@ def handle_problems(app: FastAPI) -> None:
     """Have an application answer errors as problems."""
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> Response:
+    async def refused(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            allowed = _methods(app.openapi()["paths"], request.url.path)
+            return problem(405, f"Only {allowed} is accepted here", headers={"Allow": allowed})
         return problem(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -96,6 +100,14 @@ def handle_problems(app: FastAPI) -> None:
     async def failed(_: Request, error: Exception) -> Response:
         # The server logs it with its traceback, as it is raised again after this.
         return problem(500, "Something went wrong here: the server's log says what")
+
+
+def _methods(paths: Mapping[str, Mapping[str, Any]], path: str) -> str:
+    """Name the methods of a path; Starlette (1.10) names those of the first route that fits."""
+    found = paths.get(path) or next(
+        (each for name, each in paths.items() if re.fullmatch(re.sub(r"{\w+}", "[^/]+", name), path)), {}
+    )
+    return ", ".join(sorted(method.upper() for method in found))
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
