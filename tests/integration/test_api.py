@@ -26,7 +26,7 @@ async def ended(client: Api, job_id: int) -> dict[str, Any]:
         job: dict[str, Any] = await client.get(f"/jobs/{job_id}")
         return job if job["finished"] else None
 
-    found = await until(look)
+    found: dict[str, Any] | None = await until(look)
     assert found is not None
     return found
 

@@ -87,5 +87,5 @@ async def event(stream: Stream, kind: str, **wanted: Any) -> dict[str, Any]:
 @asynccontextmanager
 async def api(url: str, folder: Path, **variables: str) -> AsyncIterator[Api]:
     """Run a server; afterwards nothing of it is left."""
-    async with server(url, folder, **variables) as running:
+    async with server(url, folder, port=0, name="server", **variables) as running:
         yield Api(running)

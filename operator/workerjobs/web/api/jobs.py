@@ -68,7 +68,7 @@ async def cancel_some(which: schemas.CancelJobs, change: ChangeOfRequest) -> sch
     """
     if (which.ids is None) == (which.tag is None):
         raise InvalidInputError("ids or tag: give one of them")
-    details: dict[str, object] = {"reason": which.reason} | ({"tag": which.tag} if which.tag else {})
+    details: dict[str, object] = {"reason": which.reason, "tag": which.tag}
     async with change.transaction("jobs.cancel", details) as inside:
         if which.tag is not None:
             found = await inside.cancel_tag(which.tag, which.reason)
@@ -111,7 +111,7 @@ async def cancel(
 ) -> schemas.Job:
     """Cancel a pending job, or ask a running one to stop (`cancelRequested`); 409 where it is finished."""
     await _existing(change.store, job_id)
-    reason = schemas.CancelJob().reason if why is None else why.reason
+    reason = schemas.USUAL_REASON if why is None else why.reason
     async with change.transaction("jobs.cancel", {"ids": [job_id], "reason": reason}) as inside:
         found = await inside.cancel([job_id], reason)
         if not found:

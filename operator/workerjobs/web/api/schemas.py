@@ -14,6 +14,7 @@ from workerjobs.domain.job import MAX_LIMIT, MAX_MILLISECONDS, MAX_NAME, JobStat
 MAX_ID = 2**63 - 1
 MAX_PAGE = 500
 MAX_BULK = 5_000
+USUAL_REASON = "Job cancelled"
 
 Name = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
@@ -126,13 +127,13 @@ class CancelJobs(Input):
 
     ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_BULK)
     tag: Name | None = None
-    reason: Reason = "Job cancelled"
+    reason: Reason = USUAL_REASON
 
 
 class CancelJob(Input):
     """Why a job is cancelled."""
 
-    reason: Reason = Field("Job cancelled", description="Becomes the error of a job that was still pending.")
+    reason: Reason = Field(USUAL_REASON, description="Becomes the error of a job that was still pending.")
 
 
 class Cancelled(Output):
