@@ -266,9 +266,8 @@ async def test_changes_are_told_as_they_happen(database_url: str, tmp_path: Path
     async with api(database_url, tmp_path) as client, worker(database_url), client.stream("/events") as stream:
         assert (await stream.next())[0] == "reset"
         job = await client.post("/jobs", {"type": "hold", "data": told.data()})
-        assert (await event(stream, "job", id=job["id"]))["type"] == "hold"
         await told.run(job["id"])
-        await event(stream, "job", id=job["id"], state="running")
+        assert (await event(stream, "job", id=job["id"], state="running"))["type"] == "hold"
         async with client.stream(f"/jobs/{job['id']}/events") as one:
             assert (await one.next())[1]["state"] == "running"
             await client.ask("PUT", "/types/other/pause")
