@@ -18,6 +18,8 @@ TABLES = """
     order by 1
 """
 IN_PUBLIC = [
+    "public.workerApiTokens",
+    "public.workerAudit",
     "public.workerBroadcasts",
     "public.workerChainAddresses",
     "public.workerChainBlocks",

@@ -21,7 +21,7 @@ from workerjobs.app.databases import (
 from workerjobs.app.manifests import Applied, apply_locally
 from workerjobs.app.operators import run_operator
 from workerjobs.app.pools import change_pool, list_pools, read_pool
-from workerjobs.app.servers import make_ticket, run_server
+from workerjobs.app.servers import make_ticket, open_token_store, run_server
 from workerjobs.app.workers import STORAGE_FOR_JOBS, run_worker
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "name_of",
     "open_chain_store",
     "open_store",
+    "open_token_store",
     "read_pool",
     "rewind_chain",
     "run_operator",

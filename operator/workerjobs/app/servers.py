@@ -1,10 +1,11 @@
-"""The server: passes notifications on to browsers."""
+"""The server: the HTTP API, and notifications for browsers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,12 +14,27 @@ from prometheus_client import CollectorRegistry, Gauge
 from workerjobs.app.databases import listener, wait_for_store
 from workerjobs.app.extras import extra
 from workerjobs.app.probes import serve_health
+from workerjobs.ports import TokenStore
 from workerjobs.settings import ServerSettings
+from workerjobs.storage.api import PostgresApiStore
 from workerjobs.storage.listen import NOTIFICATIONS
 from workerjobs.storage.messages import PostgresMessageStore
 from workerjobs.web.health import Pulse
 
 log = logging.getLogger(__name__)
+
+API_CONNECTIONS = 4
+"""Requests to the HTTP API that the database works on at once."""
+
+
+@asynccontextmanager
+async def open_token_store(url: str) -> AsyncIterator[TokenStore]:
+    """Open the tokens of the HTTP API and close them at the end."""
+    store = await PostgresApiStore.open(url, "workerjobs")
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def make_ticket(user_id: int, secret: str, seconds: float) -> str:
@@ -40,6 +56,8 @@ async def run_server(
     """
     # Here and not above: fastapi is an extra, and no worker loads it.
     with extra("server", "The server needs"):
+        from workerjobs.web.api.changes import Changes
+        from workerjobs.web.api.stores import Stores
         from workerjobs.web.relay import Relay
         from workerjobs.web.server import WebServer, make_app
 
@@ -47,7 +65,9 @@ async def run_server(
     store = await PostgresMessageStore.open(url, "workerjobs server")
     notices = listener(url, settings.database_direct_url, "workerjobs server listener", channel=NOTIFICATIONS)
     relay = Relay(store, notices, limit=settings.max_listeners, limit_per_user=settings.max_user_listeners)
-    server = WebServer(make_app(settings, relay), settings)
+    stores = Stores([PostgresApiStore(url, "workerjobs server API") for _ in range(API_CONNECTIONS)])
+    changes = Changes(stores, listener(url, settings.database_direct_url), limit=settings.max_listeners)
+    server = WebServer(make_app(settings, relay, stores, changes), settings)
     pulse = Pulse()
     registry = CollectorRegistry()
     Gauge("workerjobs_listeners", "Connections that are sent notifications.", registry=registry).set_function(
@@ -79,6 +99,7 @@ async def run_server(
                 task.result()
     finally:
         relay.close()
+        changes.close()
         server.should_exit = True
         await asyncio.wait({serving})
         ending: list[asyncio.Task[Any]] = [passing_on, stopping, beating]
@@ -87,4 +108,5 @@ async def run_server(
         await asyncio.gather(*ending, return_exceptions=True)
         if health is not None:
             await asyncio.to_thread(health.close)
+        await stores.close()
         await store.close()

@@ -18,6 +18,7 @@ from workerjobs.cli.limits import limit, pause, pauses, resume, workers
 from workerjobs.cli.pool import pool
 from workerjobs.cli.roles import migrate, operate, serve, ticket, worker
 from workerjobs.cli.submit import submit
+from workerjobs.cli.tokens import token
 
 commands = typer.Typer(
     name="workerjobs",
@@ -66,3 +67,4 @@ commands.command("pauses")(pauses)
 commands.add_typer(limit, name="limit")
 commands.add_typer(pool, name="pool")
 commands.add_typer(chain, name="chain")
+commands.add_typer(token, name="token")

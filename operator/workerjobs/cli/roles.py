@@ -58,7 +58,7 @@ def operate() -> None:
 
 
 def serve() -> None:
-    """Serve notifications to browsers, over server-sent events and web sockets."""
+    """Serve the HTTP API, and notifications to browsers over server-sent events and web sockets."""
     settings = server_settings()
     logs.configure(settings.log_level)
 

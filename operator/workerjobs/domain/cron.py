@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from workerjobs.domain.job import CatchUp, Job
 from workerjobs.domain.schedule import CronSchedule
@@ -16,7 +17,31 @@ LONGEST_CATCH_UP = timedelta(days=3650)
 _CAUGHT_UP = {CatchUp.LATEST: 1, CatchUp.ALL: MAX_CATCH_UP}
 
 
-def cron_key_of(job: Job) -> str:
+class RunOfLine(Protocol):
+    """What tells which line a cron job's row belongs to."""
+
+    @property
+    def id(self) -> int:
+        """The row's id."""
+        ...
+
+    @property
+    def tag(self) -> str | None:
+        """Its tag."""
+        ...
+
+    @property
+    def cron_key(self) -> str | None:
+        """Its line, where it names one."""
+        ...
+
+    @property
+    def cron_schedule(self) -> str | None:
+        """Its schedule."""
+        ...
+
+
+def cron_key_of(job: RunOfLine) -> str:
     """The identity of a cron job's line, also for rows that other programs wrote without one."""
     if job.cron_key is not None:
         return job.cron_key

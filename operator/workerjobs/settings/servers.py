@@ -45,6 +45,10 @@ class ServerSettings:
     """WORKERJOBS_MAX_LISTENERS: connections in all."""
     max_user_listeners: int
     """WORKERJOBS_MAX_USER_LISTENERS: connections of one user."""
+    api_rate: float
+    """WORKERJOBS_API_RATE: requests a second that a token allows in the long run; 0: any number."""
+    max_body_bytes: int
+    """WORKERJOBS_MAX_BODY_MIB: how large a request may be."""
     health_host: str
     """WORKER_HEALTH_HOST, as for workers."""
     health_port: int | None
@@ -94,6 +98,10 @@ def server_settings(environment: Mapping[str, str] | None = None) -> ServerSetti
         trusted_proxies=reader.read("WORKERJOBS_TRUSTED_PROXIES", (), names_in, "addresses, comma-separated"),
         max_listeners=reader.read("WORKERJOBS_MAX_LISTENERS", 1000, whole(1, 100_000), "a number to 100000"),
         max_user_listeners=reader.read("WORKERJOBS_MAX_USER_LISTENERS", 10, whole(1, 100_000), "a number to 100000"),
+        api_rate=reader.read(
+            "WORKERJOBS_API_RATE", 100.0, number(0, 1_000_000), "requests a second, or 0 for any number"
+        ),
+        max_body_bytes=int(reader.read("WORKERJOBS_MAX_BODY_MIB", 16.0, number(0.001, 1024), "MiB to 1024") * 2**20),
         health_host=reader.health_host(),
         health_port=reader.health_port(),
         database_wait_seconds=reader.database_wait_seconds(),

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.rows import BaseRowFactory, class_row, dict_row, scalar_row
@@ -78,7 +78,7 @@ class PostgresJobStore(OneConnection):
         self._namespaces = text_array(namespaces) if namespaces else None
 
     @classmethod
-    async def open(cls, url: str, application_name: str, namespaces: Sequence[str] = ()) -> PostgresJobStore:
+    async def open(cls, url: str, application_name: str, namespaces: Sequence[str] = ()) -> Self:
         """Connect and see that the schema fits this release.
 
         Args:

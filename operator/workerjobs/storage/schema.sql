@@ -912,6 +912,46 @@ CREATE FUNCTION workerjobs.unschedule(key text) RETURNS integer
     select count(*)::integer from workerjobs.end_line(key, 'Job cancelled')
 $$;
 
+CREATE TABLE public."workerApiTokens" (
+    id bigint NOT NULL,
+    name text NOT NULL,
+    scope text NOT NULL,
+    hash text NOT NULL,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL,
+    "expiresAt" timestamp with time zone,
+    "lastUsedAt" timestamp with time zone,
+    "revokedAt" timestamp with time zone,
+    CONSTRAINT "workerApiTokens_scope_check" CHECK ((scope = ANY (ARRAY['read'::text, 'write'::text])))
+);
+
+ALTER TABLE public."workerApiTokens" ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public."workerApiTokens_id_seq"
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public."workerAudit" (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    actor text NOT NULL,
+    "tokenId" bigint,
+    address text,
+    action text NOT NULL,
+    details jsonb DEFAULT '{}'::jsonb NOT NULL
+);
+
+ALTER TABLE public."workerAudit" ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public."workerAudit_id_seq"
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public."workerBroadcasts" (
     id bigint NOT NULL,
     data json NOT NULL,
@@ -1141,6 +1181,15 @@ CREATE SEQUENCE workerjobs.fencing_token
     NO MAXVALUE
     CACHE 1;
 
+ALTER TABLE ONLY public."workerApiTokens"
+    ADD CONSTRAINT "workerApiTokens_hash_key" UNIQUE (hash);
+
+ALTER TABLE ONLY public."workerApiTokens"
+    ADD CONSTRAINT "workerApiTokens_pkey" PRIMARY KEY (id);
+
+ALTER TABLE ONLY public."workerAudit"
+    ADD CONSTRAINT "workerAudit_pkey" PRIMARY KEY (id);
+
 ALTER TABLE ONLY public."workerBroadcasts"
     ADD CONSTRAINT "workerBroadcasts_pkey" PRIMARY KEY (id);
 
@@ -1195,11 +1244,17 @@ ALTER TABLE ONLY public."workerJobsMigrations"
 ALTER TABLE ONLY public."workerJobs"
     ADD CONSTRAINT "workerJobs_pkey" PRIMARY KEY (id);
 
+CREATE UNIQUE INDEX "workerApiTokens_name" ON public."workerApiTokens" USING btree (name) WHERE ("revokedAt" IS NULL);
+
+CREATE INDEX "workerAudit_at" ON public."workerAudit" USING btree (at);
+
 CREATE INDEX "workerJobEnds_resource" ON public."workerJobEnds" USING btree ("clusterId", "resourceUid");
 
 CREATE INDEX "workerJobWorkers_pod" ON public."workerJobWorkers" USING btree ("podUid") WHERE ("podUid" IS NOT NULL);
 
 CREATE INDEX "workerJobs_claimable" ON public."workerJobs" USING btree (pool, type, priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NULL));
+
+CREATE INDEX "workerJobs_follower" ON public."workerJobs" USING btree ("rescheduledFromJob") WHERE ("rescheduledFromJob" IS NOT NULL);
 
 CREATE INDEX "workerJobs_keyed" ON public."workerJobs" USING btree (pool, type, "concurrencyKey", priority DESC, due, id) WHERE ((started IS NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
 
@@ -1211,6 +1266,8 @@ CREATE INDEX "workerJobs_running" ON public."workerJobs" USING btree ("leaseDead
 
 CREATE INDEX "workerJobs_running_key" ON public."workerJobs" USING btree ("concurrencyKey", "leaseDeadline") WHERE ((started IS NOT NULL) AND (finished IS NULL) AND ("concurrencyKey" IS NOT NULL));
 
+CREATE INDEX "workerJobs_scheduled" ON public."workerJobs" USING btree (id) WHERE (("cronSchedule" IS NOT NULL) AND (finished IS NULL));
+
 CREATE UNIQUE INDEX "workerJobs_tick" ON public."workerJobs" USING btree ("cronKey", tick) WHERE (("cronKey" IS NOT NULL) AND (NOT ((finished IS NOT NULL) AND (success = false) AND ((started IS NULL) OR "cancelRequested"))));
 
 CREATE INDEX "workerJobs_unfinished_cron" ON public."workerJobs" USING btree ("cronKey") WHERE (("cronKey" IS NOT NULL) AND (finished IS NULL));
@@ -1218,6 +1275,8 @@ CREATE INDEX "workerJobs_unfinished_cron" ON public."workerJobs" USING btree ("c
 CREATE INDEX "workerJobs_unfinished_tag" ON public."workerJobs" USING btree (tag) WHERE ((tag IS NOT NULL) AND (finished IS NULL));
 
 CREATE INDEX "workerJobs_unplanned" ON public."workerJobs" USING btree ("cronKey", id) WHERE ((due = 'infinity'::timestamp with time zone) AND (tick IS NULL) AND ("cronKey" IS NOT NULL) AND (started IS NULL) AND (finished IS NULL));
+
+CREATE INDEX "workerJobs_unsuccessful" ON public."workerJobs" USING btree (id) WHERE (success = false);
 
 CREATE INDEX "workerJobs_waiting_key" ON public."workerJobs" USING btree ("concurrencyKey", pool) WHERE ((started IS NULL) AND (finished IS NULL) AND ("leaseDeadline" IS NULL) AND ("concurrencyKey" IS NOT NULL));
 

@@ -1,4 +1,4 @@
-"""`workerjobs server`: what browsers and programs are served over HTTP; so far notifications, and tickets for them."""
+"""`workerjobs server`: what browsers and programs are served: the API, notifications, and tickets for them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
@@ -22,6 +23,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError
 from workerjobs.settings.servers import ServerSettings, is_loopback
+from workerjobs.web.api.application import add_api
+from workerjobs.web.api.changes import Changes
+from workerjobs.web.api.problems import problem as refusal
+from workerjobs.web.api.stores import Stores
 from workerjobs.web.relay import Event, Listener, Relay, TooManyListenersError
 from workerjobs.web.tickets import MAX_USER_ID, make_ticket, user_of
 
@@ -43,9 +48,9 @@ class TicketRequest(BaseModel):
     user_id: int = Field(alias="userId", ge=1, le=MAX_USER_ID)
 
 
-def make_app(settings: ServerSettings, relay: Relay) -> FastAPI:
+def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Changes) -> FastAPI:
     """Put the application together."""
-    app = FastAPI(title="WorkerJobs", docs_url=None, redoc_url=None)
+    app = FastAPI(title="WorkerJobs", version=version("workerjobs"), docs_url=None, redoc_url=None)
 
     @app.post("/api/tickets", status_code=201)
     async def ticket(wanted: TicketRequest, authorization: Annotated[str, Header()] = "") -> dict[str, str]:
@@ -105,11 +110,12 @@ def make_app(settings: ServerSettings, relay: Relay) -> FastAPI:
             return None
         return None
 
+    add_api(app, settings, stores, changes)
     app.add_middleware(
         CORSMiddleware,  # the guard outside of it refuses; this tells browsers what it lets pass
         allow_origins=settings.allowed_origins,
         allow_origin_regex=_LOOPBACK_ORIGIN if settings.is_loopback else None,
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
     )
     app.add_middleware(_Guard, settings=settings)
@@ -197,7 +203,7 @@ class _Guard:
         problem = self._problem(Headers(scope=scope))
         if problem is None:
             return await self._app(scope, receive, send)
-        response = JSONResponse({"detail": problem}, 403)
+        response = refusal(403, problem)
         if scope["type"] == "websocket":
             return await WebSocket(scope, receive, send).send_denial_response(response)
         return await response(scope, receive, send)

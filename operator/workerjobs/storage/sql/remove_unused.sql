@@ -1,10 +1,15 @@
--- Forget workers that vanished a day ago, broadcasts of that age, and keys that no unfinished row has and nobody gave a
--- limit.
+-- Forget workers that vanished a day ago, broadcasts of that age, entries of the audit after 90 days, some thousands at a
+-- time, and keys that no unfinished row has and nobody gave a limit.
 with gone as (
     delete from "workerJobWorkers" where "seenAt" < now() - interval '1 day'
 ),
 heard as (
     delete from "workerBroadcasts" where "createdAt" < now() - interval '1 day'
+),
+told as (
+    delete from "workerAudit" where id in (
+        select old.id from "workerAudit" as old where old.at < now() - interval '90 days' order by old.at limit 10000
+    )
 )
 delete from "workerJobLimits" as unused
 using (

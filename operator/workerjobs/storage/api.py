@@ -1,0 +1,169 @@
+"""What the HTTP API reads and writes beside the table of jobs: `ApiStore` and `TokenStore`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row, scalar_row
+
+from workerjobs.domain.job import JobState
+from workerjobs.errors import InvalidInputError, NotFoundError
+from workerjobs.ports import (
+    ApiToken,
+    AuditEntry,
+    Caller,
+    CronLine,
+    JobPage,
+    JobQuery,
+    JobSummary,
+    KnownType,
+    QueueCount,
+    RecentRuns,
+)
+from workerjobs.storage.connection import connection_errors
+from workerjobs.storage.postgres import PostgresJobStore
+from workerjobs.storage.queries import query
+
+BEYOND = 2**63 - 1
+WINDOW = 20_000
+"""Rows that one look for a page goes through."""
+FEW = 10_000
+"""So many unfinished rows are looked at all; of more, a window of the newest rows has enough."""
+MOST_COUNTED = 100_000
+RUNS_MEASURED = 2_000
+MOST_SEEN = 1_000
+
+
+class PostgresApiStore(PostgresJobStore):
+    """The table of jobs with what the HTTP API needs beside it."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[TransactionStore]:
+        """See `ApiStore.transaction`."""
+        async with self._transaction() as connection:
+            yield TransactionStore(self._url, self._application_name, connection)
+
+    async def page(self, which: JobQuery) -> JobPage:
+        """See `ApiStore.page`."""
+        values: dict[str, Any] = {
+            "state": None if which.state is None else str(which.state),
+            "type": which.type,
+            "tag": which.tag,
+            "pool": which.pool,
+            "user_id": which.user_id,
+            "namespace": which.namespace,
+            "cron_key": which.cron_key,
+            "before": which.before or BEYOND,
+            "limit": which.limit,
+            "window": WINDOW,
+            "most": FEW + 1,
+        }
+        if which.state in (JobState.PENDING, JobState.RUNNING):
+            ids = await self._rows(f"api/few_{which.state}", values, scalar_row)
+            if len(ids) <= FEW:
+                return _page(await self._rows("api/page_of", values | {"ids": ids}, class_row(JobSummary)), which, None)
+        kind = "_unsuccessful" if which.state in (JobState.FAILED, JobState.CANCELLED) else ""
+        floors = await self._rows(f"api/floor{kind}", values, scalar_row)
+        floor = floors[0] if floors else None
+        values["floor"] = -BEYOND if floor is None else floor
+        return _page(await self._rows(f"api/page{kind}", values, class_row(JobSummary)), which, floor)
+
+    async def summary(self, job_id: int) -> JobSummary | None:
+        """See `ApiStore.summary`."""
+        return next(iter(await self._rows("api/summary", {"id": job_id}, class_row(JobSummary))), None)
+
+    async def history(self, job_id: int, most: int) -> list[JobSummary]:
+        """See `ApiStore.history`."""
+        return await self._rows("api/history", {"id": job_id, "most": most}, class_row(JobSummary))
+
+    async def cron_lines(self, after: int, limit: int) -> list[CronLine]:
+        """See `ApiStore.cron_lines`."""
+        return await self._rows("api/cron_lines", {"after": after, "limit": limit}, class_row(CronLine))
+
+    async def job_types(self, lease: timedelta, job_type: str | None = None) -> list[KnownType]:
+        """See `ApiStore.job_types`."""
+        return await self._rows("api/job_types", {"lease": lease, "type": job_type}, class_row(KnownType))
+
+    async def queues(self) -> list[QueueCount]:
+        """See `ApiStore.queues`."""
+        return await self._rows("api/queues", {"most": MOST_COUNTED}, class_row(QueueCount))
+
+    async def recent_runs(self) -> list[RecentRuns]:
+        """See `ApiStore.recent_runs`."""
+        return await self._rows("api/recent_runs", {"sample": RUNS_MEASURED}, class_row(RecentRuns))
+
+    async def newest_id(self) -> int:
+        """See `ApiStore.newest_id`."""
+        newest: int = (await self._rows("api/newest", {}, scalar_row))[0]
+        return newest
+
+    async def seen(self, known: Sequence[int], last: int) -> list[JobSummary]:
+        """See `ApiStore.seen`."""
+        values = {"known": [*known], "last": last, "most": MOST_SEEN}
+        return await self._rows("api/seen", values, class_row(JobSummary))
+
+    async def use_token(self, token_hash: str) -> Caller | None:
+        """See `ApiStore.use_token`."""
+        return next(iter(await self._rows("api/use_token", {"hash": token_hash}, class_row(Caller))), None)
+
+    async def audit(self, before: int | None, limit: int) -> list[AuditEntry]:
+        """See `ApiStore.audit`."""
+        return await self._rows("api/audit", {"before": before or BEYOND, "limit": limit}, class_row(AuditEntry))
+
+    # --- tokens
+
+    async def create_token(self, name: str, scope: str, token_hash: str, lasts: timedelta | None) -> ApiToken:
+        """See `TokenStore.create_token`."""
+        values = {"name": name, "scope": str(scope), "hash": token_hash, "lasts": lasts}
+        made = await self._rows("api/create_token", values, class_row(ApiToken))
+        if not made:
+            raise InvalidInputError(f"There is a token {name} already: revoke it, or give another name")
+        return made[0]
+
+    async def tokens(self) -> list[ApiToken]:
+        """See `TokenStore.tokens`."""
+        return await self._rows("api/tokens", {}, class_row(ApiToken))
+
+    async def revoke_token(self, name: str) -> ApiToken:
+        """See `TokenStore.revoke_token`."""
+        revoked = await self._rows("api/revoke_token", {"name": name}, class_row(ApiToken))
+        if not revoked:
+            raise NotFoundError(f"There is no token {name}")
+        return revoked[0]
+
+
+class TransactionStore(PostgresJobStore):
+    """The table of jobs on a connection whose transaction was begun; each of its own is a savepoint in that."""
+
+    def __init__(self, url: str, application_name: str, connection: psycopg.AsyncConnection[Any]) -> None:
+        super().__init__(url, application_name)
+        self._connection = connection
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        assert self._connection is not None
+        # Never opened anew: another connection would not be in the transaction.
+        with connection_errors(self._url):
+            yield self._connection
+
+    async def record(self, caller: Caller, address: str | None, action: str, details: Mapping[str, Any]) -> None:
+        """See `RecordingStore.record`."""
+        values = {
+            "actor": caller.actor,
+            "token_id": caller.token_id,
+            "address": address,
+            "action": action,
+            "details": json.dumps(details),
+        }
+        async with self._connected() as connection:
+            await connection.execute(query("api/record"), values)
+
+
+def _page(jobs: Sequence[JobSummary], which: JobQuery, floor: int | None) -> JobPage:
+    """Say where the next page begins: after the last job of a full one, else where the look ended."""
+    return JobPage(jobs, jobs[-1].id if len(jobs) == which.limit else floor)

@@ -1,0 +1,1 @@
+select {token_columns} from "workerApiTokens" order by id

@@ -1,0 +1,180 @@
+"""Jobs: submitting, looking, cancelling, running again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path, Query, Response
+
+from workerjobs.domain.data_schema import Schema, check_data
+from workerjobs.domain.job import Job, JobState, NewJob, check_job
+from workerjobs.domain.parsing import parse_job
+from workerjobs.errors import InvalidInputError, NotFoundError
+from workerjobs.ports import ApiStore, JobQuery
+from workerjobs.settings import LEASE_SECONDS
+from workerjobs.web.api import schemas
+from workerjobs.web.api.problems import ProblemError
+from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+LEASE = timedelta(seconds=LEASE_SECONDS)
+HISTORY = 50
+MAX_PROBLEMS = 20
+
+JobId = Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID, description="The job's id.")]
+
+
+@router.get("", summary="List jobs")
+async def list_jobs(query: Annotated[schemas.JobListQuery, Query()], store: StoreOfRequest) -> schemas.JobList:
+    """List jobs, newest first, without their data and results."""
+    page = await store.page(JobQuery(**query.model_dump()))
+    return schemas.JobList(jobs=[schemas.JobSummary.model_validate(job) for job in page.jobs], next=page.before)
+
+
+@router.post("", status_code=201, summary="Submit a job")
+async def submit(job: schemas.NewJob, change: ChangeOfRequest, response: Response) -> schemas.Job:
+    """Store a job; a worker starts it as soon as it is due.
+
+    Pending jobs of its tag are cancelled. Its data is checked where live workers know the type.
+    """
+    (new,) = await _checked(change.store, [job])
+    details: dict[str, object] = {"type": new.type, "pool": new.pool}
+    async with change.transaction("jobs.submit", details) as inside:
+        (stored,) = await inside.submit([new])
+        details["id"] = stored.id
+    response.headers["Location"] = f"jobs/{stored.id}"
+    return _full(stored)
+
+
+@router.post("/bulk", status_code=201, summary="Submit many jobs")
+async def submit_bulk(jobs: schemas.NewJobs, change: ChangeOfRequest) -> schemas.JobIds:
+    """Store up to 5,000 jobs, all or none. Problems name each job by its place, from 0."""
+    new = await _checked(change.store, jobs.jobs, is_bulk=True)
+    details: dict[str, object] = {"count": len(new), "types": sorted({job.type for job in new})}
+    async with change.transaction("jobs.submit", details) as inside:
+        ids = [job.id for job in await inside.submit(new)]
+        details |= {"first": min(ids), "last": max(ids)}
+    return schemas.JobIds(ids=ids)
+
+
+@router.post("/cancel", summary="Cancel some jobs")
+async def cancel_some(which: schemas.CancelJobs, change: ChangeOfRequest) -> schemas.Cancelled:
+    """Cancel jobs by their ids or by a tag: pending ones at once, running ones are stopped by their worker.
+
+    Cancelling the pending run of a cron job ends the cron job.
+    """
+    if (which.ids is None) == (which.tag is None):
+        raise InvalidInputError("ids or tag: give one of them")
+    details: dict[str, object] = {"reason": which.reason, "tag": which.tag}
+    async with change.transaction("jobs.cancel", details) as inside:
+        if which.tag is not None:
+            found = await inside.cancel_tag(which.tag, which.reason)
+        else:
+            found = await inside.cancel(which.ids or [], which.reason)
+        details["ids"] = [job.id for job in found]
+    return schemas.Cancelled(
+        cancelled=[job.id for job in found if job.state.is_final],
+        stopping=[job.id for job in found if not job.state.is_final],
+    )
+
+
+@router.post(
+    "/retry", status_code=201, summary="Run some jobs again", responses={404: {"description": "There is no such job."}}
+)
+async def retry_some(which: schemas.SomeJobs, change: ChangeOfRequest) -> schemas.JobIds:
+    """Run finished jobs again, now, each as a new job; all of them or none."""
+    details: dict[str, object] = {"ids": which.ids}
+    async with change.transaction("jobs.retry", details) as inside:
+        new = {job.rescheduled_from_job: job.id for job in await inside.retry(which.ids)}
+        details["new"] = list(new.values())
+    return schemas.JobIds(ids=[new[each] for each in dict.fromkeys(which.ids)])
+
+
+@router.get("/{jobId:int}", summary="Show a job")
+async def show(job_id: JobId, store: StoreOfRequest) -> schemas.JobWithHistory:
+    """Show a job with its data, its result, and the runs that it belongs to."""
+    job = await _existing(store, job_id)
+    history = await store.history(job_id, HISTORY)
+    return schemas.JobWithHistory(
+        **job.to_dict(), history=[schemas.JobSummary.model_validate(each) for each in history]
+    )
+
+
+@router.post("/{jobId:int}/cancel", summary="Cancel a job")
+async def cancel(
+    job_id: JobId,
+    change: ChangeOfRequest,
+    why: Annotated[schemas.CancelJob | None, Body()] = None,
+) -> schemas.Job:
+    """Cancel a pending job, or ask a running one to stop (`cancelRequested`); 409 where it is finished."""
+    await _existing(change.store, job_id)
+    reason = schemas.USUAL_REASON if why is None else why.reason
+    async with change.transaction("jobs.cancel", {"ids": [job_id], "reason": reason}) as inside:
+        found = await inside.cancel([job_id], reason)
+        if not found:
+            raise ProblemError(409, f"Job {job_id} is finished")
+    return _full(found[0])
+
+
+@router.post("/{jobId:int}/retry", status_code=201, summary="Try a job again")
+async def retry(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
+    """Run a job again, now, that failed or was cancelled: as a new job. 409 where it succeeded or is not finished."""
+    job = await _existing(change.store, job_id)
+    if job.state is JobState.SUCCEEDED:
+        raise ProblemError(409, f"Job {job_id} has succeeded: rerun runs it again all the same")
+    return await _again(job, "jobs.retry", change, response)
+
+
+@router.post("/{jobId:int}/rerun", status_code=201, summary="Run a job again")
+async def rerun(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
+    """Run a finished job again, now, however it ended: as a new job. 409 where it is not finished."""
+    return await _again(await _existing(change.store, job_id), "jobs.rerun", change, response)
+
+
+async def _again(job: Job, action: str, change: ChangeOfRequest, response: Response) -> schemas.Job:
+    if not job.state.is_final:
+        raise ProblemError(409, f"Job {job.id} is {job.state}: cancel it first")
+    details: dict[str, object] = {"ids": [job.id]}
+    async with change.transaction(action, details) as inside:
+        (new,) = await inside.retry([job.id])
+        details["new"] = [new.id]
+    response.headers["Location"] = f"../{new.id}"
+    return _full(new)
+
+
+async def _existing(store: ApiStore, job_id: int) -> Job:
+    job = await store.get(job_id)
+    if job is None:
+        raise NotFoundError(f"There is no job {job_id}")
+    return job
+
+
+async def _checked(store: ApiStore, given: Sequence[schemas.NewJob], *, is_bulk: bool = False) -> list[NewJob]:
+    """Check jobs, also against what workers know of their types."""
+    now = datetime.now(UTC)
+    known: dict[tuple[str, str], list[Schema]] = {}
+    jobs: list[NewJob] = []
+    problems: list[str] = []
+    for index, each in enumerate(given):
+        try:
+            job = parse_job(each.model_dump(by_alias=True, exclude_unset=True))
+            check_job(job, now=now)
+            key = (job.pool, job.type)
+            if key not in known:
+                known[key] = await store.schemas_of(job.pool, job.type, LEASE)
+            check_data(job.data, known[key])
+            jobs.append(job)
+        except InvalidInputError as error:
+            problems += [f"jobs[{index}]: {problem}" if is_bulk else problem for problem in error.problems]
+            if len(problems) >= MAX_PROBLEMS:
+                break
+    if problems:
+        raise InvalidInputError(problems[:MAX_PROBLEMS])
+    return jobs
+
+
+def _full(job: Job) -> schemas.Job:
+    return schemas.Job(**job.to_dict())

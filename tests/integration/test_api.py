@@ -1,0 +1,314 @@
+"""The HTTP API: what programs ask of jobs, cron jobs, pools and types, over real connections and with a real worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tests.support.api import Api, api, event
+from tests.support.loop import in_loop, until
+from tests.support.table import count_rows, open_store, sql
+from tests.support.workers import JOBS, Told, worker
+from workerjobs.domain.job import NewJob
+
+TYPED = str(Path(JOBS).with_name("typed_jobs.py"))
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+
+
+async def ended(client: Api, job_id: int) -> dict[str, Any]:
+    """Wait until a job is finished."""
+
+    async def look() -> dict[str, Any] | None:
+        job: dict[str, Any] = await client.get(f"/jobs/{job_id}")
+        return job if job["finished"] else None
+
+    found: dict[str, Any] | None = await until(look)
+    assert found is not None
+    return found
+
+
+@in_loop
+async def test_job_is_submitted_run_and_shown_with_its_history(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client, worker(database_url):
+        answer = await client.ask("POST", "/jobs", {"type": "echo", "data": {"z": 1, "a": "é"}, "priority": 5})
+        assert answer.status == 201
+        assert answer.headers["Location"] == f"jobs/{answer.body['id']}"
+        job = await ended(client, answer.body["id"])
+        assert (job["state"], job["priority"], job["attempt"]) == ("succeeded", 5, 1)
+        assert list(job["data"].items()) == [("z", 1), ("a", "é")]
+        assert job["result"] == {"a": "é", "z": 1}
+        assert [run["id"] for run in job["history"]] == [job["id"]]
+
+        failing = {"type": "no such function", "retry": {"limit": 1, "initialDelay": 0}}
+        first = await client.post("/jobs", failing)
+        failed = await ended(client, first["id"])
+        assert failed["result"] == {"error": "Unknown job type: no such function"}
+
+        async def retried() -> list[Any] | None:
+            history = (await client.get(f"/jobs/{first['id']}"))["history"]
+            return history if len(history) == 2 and history[1]["finished"] else None
+
+        history = await until(retried)
+        assert history is not None
+        assert [(run["attempt"], run["state"], run["error"]) for run in history] == [
+            (number, "failed", "Unknown job type: no such function") for number in (1, 2)
+        ]
+        assert [run["rescheduledFromJob"] for run in history] == [None, first["id"]]
+
+
+@in_loop
+async def test_finished_jobs_run_again_and_others_do_not(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        async with worker(database_url):
+            good = await ended(client, (await client.post("/jobs", {"type": "echo"}))["id"])
+            bad = await ended(client, (await client.post("/jobs", {"type": "unknown"}))["id"])
+        assert await client.refused("POST", f"/jobs/{good['id']}/retry") == (
+            409,
+            f"Job {good['id']} has succeeded: rerun runs it again all the same",
+        )
+        again = await client.post(f"/jobs/{good['id']}/rerun")
+        assert (again["state"], again["rescheduledFromJob"]) == ("pending", good["id"])
+        assert (await client.refused("POST", f"/jobs/{again['id']}/rerun"))[0] == 409
+        retried = await client.post(f"/jobs/{bad['id']}/retry")
+        assert [run["id"] for run in (await client.get(f"/jobs/{retried['id']}"))["history"]] == [
+            bad["id"],
+            retried["id"],
+        ]
+        both = await client.post("/jobs/retry", {"ids": [bad["id"], good["id"]]})
+        assert len(both["ids"]) == 2
+        assert (await client.get(f"/jobs/{both['ids'][0]}"))["rescheduledFromJob"] == bad["id"]
+        assert await client.refused("POST", "/jobs/4711/retry") == (404, "There is no job 4711")
+        before = count_rows(database_url)
+        assert (await client.refused("POST", "/jobs/retry", {"ids": [bad["id"], 4711]}))[0] == 404
+        assert count_rows(database_url) == before
+
+
+@in_loop
+async def test_jobs_are_cancelled_by_id_and_by_tag(database_url: str, tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    async with api(database_url, tmp_path) as client, worker(database_url, grace=5):
+        waiting = await client.post("/jobs", {"type": "echo", "due": TOMORROW})
+        cancelled = await client.post(f"/jobs/{waiting['id']}/cancel", {"reason": "not needed"}, status=200)
+        assert (cancelled["state"], cancelled["result"]) == ("cancelled", {"error": "not needed"})
+        assert await client.refused("POST", f"/jobs/{waiting['id']}/cancel") == (
+            409,
+            f"Job {waiting['id']} is finished",
+        )
+        running = await client.post("/jobs", {"type": "hold", "tag": "held", "data": told.data()})
+        await told.run(running["id"])
+        later = await client.post("/jobs", {"type": "echo", "due": TOMORROW, "tag": "held"})
+        assert await client.post("/jobs/cancel", {"tag": "held"}, status=200) == {
+            "cancelled": [later["id"]],
+            "stopping": [running["id"]],
+        }
+        assert (await ended(client, running["id"]))["state"] == "cancelled"
+        assert (await client.refused("POST", "/jobs/cancel", {"ids": [1], "tag": "x"}))[0] == 422
+
+
+@in_loop
+async def test_bulk_is_stored_whole_or_not_at_all(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        jobs = [{"type": "echo", "data": {"n": number}, "pool": "bulk"} for number in range(1000)]
+        ids = (await client.post("/jobs/bulk", {"jobs": jobs}))["ids"]
+        assert ids == sorted(ids)
+        assert (await client.get(f"/jobs/{ids[7]}"))["data"] == {"n": 7}
+        before = count_rows(database_url)
+        status, why = await client.refused(
+            "POST", "/jobs/bulk", {"jobs": [{"type": "a"}, {"type": "b", "cronSchedule": "61 * * * *"}]}
+        )
+        assert status == 422
+        assert why.startswith("jobs[1]: ")
+        assert count_rows(database_url) == before
+
+
+@in_loop
+async def test_bad_input_is_answered_with_all_its_problems(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client, worker(database_url, modules=(TYPED,)):
+        cases: dict[str, tuple[Any, list[str]]] = {
+            "unknown field": ({"type": "a", "prio": 1}, ["prio is unknown"]),
+            "no type": ({}, ["type: field required"]),
+            "two problems": (
+                {"type": "a", "priority": 99_999, "persistent": "yes"},
+                [
+                    "persistent: input should be a valid boolean",
+                    "priority: input should be less than or equal to 32767",
+                ],
+            ),
+            "schedule": ({"type": "a", "timeZone": "Europe/Berlin"}, ["timeZone needs a cronSchedule"]),
+            "NUL": (
+                {"type": "a", "data": {"x": "\0"}},
+                ["data can't be stored: a string holds a NUL character, which Postgres can't store"],
+            ),
+        }
+        for body, problems in cases.values():
+            answer = await client.ask("POST", "/jobs", body)
+            assert (answer.status, sorted(answer.body["errors"])) == (422, problems), answer.text
+        assert await client.refused("POST", "/jobs", b"{") == (422, "The body is not JSON")
+
+        async def known_types() -> list[Any]:
+            found: list[Any] = (await client.get("/types"))["types"]
+            return found
+
+        (known, *_) = await until(known_types)
+        assert await client.get(f"/types/{known['type']}") == known
+        required = next(each for each in (await client.get("/types"))["types"] if each["schema"].get("required"))
+        status, why = await client.refused("POST", "/jobs", {"type": required["type"], "data": {}})
+        assert status == 422
+        assert f"data.{required['schema']['required'][0]} is missing" in why
+        assert (await client.refused("GET", "/types/nobody"))[0] == 404
+        for path in ("/jobs?sate=failed", "/jobs?limit=0", "/jobs?type=%00", "/jobs/0", "/jobs?state=lost"):
+            assert (await client.refused("GET", path))[0] == 422, path
+        assert (await client.refused("GET", "/nothing"))[0] == 404
+        assert (await client.refused("GET", "/jobs/x"))[0] == 404
+        for path, allowed in {"/jobs": "GET, POST", "/jobs/bulk": "POST", "/pools/a/pause": "DELETE, PUT"}.items():
+            answer = await client.ask("PATCH", path)
+            assert (answer.status, answer.headers["Allow"]) == (405, allowed)
+
+
+@in_loop
+async def test_list_is_filtered_and_read_page_by_page(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        async with open_store(database_url) as store:
+            for number in range(25):
+                await store.submit([NewJob(type=f"t{number % 2}", pool="p", tag=f"tag {number}", user_id=number)])
+        found: list[int] = []
+        path = "/jobs?type=t1&limit=5"
+        while True:
+            page = await client.get(path)
+            found += [job["id"] for job in page["jobs"]]
+            if page["next"] is None:
+                break
+            path = f"/jobs?type=t1&limit=5&before={page['next']}"
+        assert found == sorted(found, reverse=True)
+        assert len(found) == 12
+        for query, count in {
+            "tag=tag%203": 1,
+            "userId=4": 1,
+            "pool=p": 25,
+            "pool=q": 0,
+            "state=pending": 25,
+            "state=running": 0,
+            "state=failed": 0,
+            "state=pending&type=t0": 13,
+        }.items():
+            assert len((await client.get(f"/jobs?{query}"))["jobs"]) == count, query
+        assert "data" not in (await client.get("/jobs"))["jobs"][0]
+
+
+@in_loop
+async def test_cron_jobs_are_listed_with_their_ticks(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        await client.post("/jobs", {"type": "echo", "cronSchedule": "0 8 * * *", "timeZone": "Europe/Berlin"})
+        with_sql = "select workerjobs.schedule('echo', '*/5 * * * * *', key => 'often')"
+        sql(database_url, with_sql)
+        daily, often = (await client.get("/cron?ticks=3"))["cron"]
+        assert (daily["cronSchedule"], daily["timeZone"], daily["isSuspended"]) == ("0 8 * * *", "Europe/Berlin", False)
+        assert daily["nextTicks"][0] == daily["due"]
+        ticks = [datetime.fromisoformat(tick) for tick in often["nextTicks"]]
+        assert [later - earlier for earlier, later in pairwise(ticks)] == [timedelta(seconds=5)] * 2
+        assert ticks[0] > datetime.now(UTC) - timedelta(seconds=6)
+        page = await client.get("/cron?limit=1")
+        assert [job["id"] for job in page["cron"]] == [daily["id"]]
+        assert [job["id"] for job in (await client.get(f"/cron?after={page['next']}"))["cron"]] == [often["id"]]
+        async with worker(database_url):
+
+            async def ran() -> bool:
+                jobs = (await client.get("/cron"))["cron"]
+                return any(job["lastStates"][:1] == ["succeeded"] for job in jobs if job["cronKey"] == "often")
+
+            await until(ran)
+
+
+@in_loop
+async def test_pools_and_types_are_paused_and_resumed(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client, worker(database_url, children=2):
+        paused = await client.ask("PUT", "/pools/default/pause", {"reason": "upgrade"})
+        assert (paused.status, paused.body["kind"], paused.body["reason"]) == (200, "pool", "upgrade")
+        job = await client.post("/jobs", {"type": "echo"})
+        await client.post("/jobs", {"type": "echo", "pool": "other", "concurrencyKey": "k", "priority": 3})
+        await client.post("/jobs", {"type": "tell", "pool": "other", "due": TOMORROW})
+
+        async def is_shown() -> bool:
+            return "echo" in (await client.get("/pools"))["pools"][0]["types"]
+
+        await until(is_shown)
+        default, other = (await client.get("/pools"))["pools"]
+        assert (default["name"], default["workers"], default["children"], default["waiting"]) == ("default", 1, 2, 1)
+        assert default["pause"]["reason"] == "upgrade"
+        assert (other["name"], other["workers"], other["waiting"], other["later"]) == ("other", 0, 1, 1)
+        figures = await client.get("/statistics")
+        assert (figures["waiting"], figures["later"], figures["running"], figures["workers"]) == (2, 1, 0, 1)
+        assert [(each["pool"], each["type"]) for each in figures["queues"]] == [
+            ("default", "echo"),
+            ("other", "echo"),
+            ("other", "tell"),
+        ]
+        (shown,) = (await client.get("/workers"))["workers"]
+        assert (shown["pool"], shown["children"], shown["isDraining"]) == ("default", 2, False)
+        assert [each["name"] for each in (await client.get("/pauses"))["pauses"]] == ["default"]
+        assert (await client.ask("DELETE", "/pools/default/pause")).status == 204
+        assert await client.refused("DELETE", "/pools/default/pause") == (404, "The pool default is not paused")
+        assert (await ended(client, job["id"]))["state"] == "succeeded"
+        assert (await client.ask("PUT", "/types/echo/pause")).status == 200
+        assert (await client.get("/types/echo"))["isPaused"] is True
+        assert (await client.ask("DELETE", "/types/echo/pause")).status == 204
+        recent = {each["type"]: each for each in (await client.get("/statistics"))["recent"]}
+        assert (recent["echo"]["runs"], recent["echo"]["failed"]) == (1, 0)
+
+
+@in_loop
+async def test_changes_are_told_as_they_happen(database_url: str, tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    async with api(database_url, tmp_path) as client, worker(database_url), client.stream("/events") as stream:
+        assert (await stream.next())[0] == "reset"
+        job = await client.post("/jobs", {"type": "hold", "data": told.data()})
+        await told.run(job["id"])
+        assert (await event(stream, "job", id=job["id"], state="running"))["type"] == "hold"
+        async with client.stream(f"/jobs/{job['id']}/events") as one:
+            assert (await one.next())[1]["state"] == "running"
+            await client.ask("PUT", "/types/other/pause")
+            await event(stream, "pauses")
+            told.go()
+            await event(stream, "job", id=job["id"], state="succeeded")
+            assert (await event(one, "job", state="succeeded"))["id"] == job["id"]
+            assert (await asyncio.wait_for(one.answer.content.read(), 10)).strip() == b""
+        assert (await client.refused("GET", "/jobs/4711/events"))[0] == 404
+
+
+@in_loop
+async def test_server_ends_at_once_while_changes_are_listened_to(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        job = await client.post("/jobs", {"type": "echo", "due": TOMORROW})
+        async with client.stream("/events") as stream, client.stream(f"/jobs/{job['id']}/events") as one:
+            await stream.next()
+            await one.next()
+            client.server.process.terminate()
+            assert await asyncio.wait_for(asyncio.to_thread(client.server.process.wait), 10) == 0
+        assert "Traceback" not in client.server.log.read_text()
+
+
+@in_loop
+async def test_description_names_every_operation_and_how_it_is_refused(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        described = (await client.ask("GET", "/openapi.json")).body
+    operations = {
+        f"{method.upper()} {path}": operation
+        for path, methods in described["paths"].items()
+        if path.startswith("/api/v1/")
+        for method, operation in methods.items()
+    }
+    assert len(operations) >= 20
+    for name, operation in operations.items():
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert {"401", "403", "429", "503"} <= operation["responses"].keys(), name
+        assert operation["security"] == [{"token": []}], name
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    for name in operations:
+        assert f"`{name.replace('/api/v1', '')}`" in page, f"docs/api.md does not tell of {name}"
+    text = json.dumps(described)
+    assert "HTTPValidationError" not in text

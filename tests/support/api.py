@@ -1,0 +1,91 @@
+"""The HTTP API of a server that runs, as a program uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.support.web import TOKEN, Server, Stream, server
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    body: Any
+    headers: Any
+    text: str
+
+
+@dataclass
+class Api:
+    """A client with a token."""
+
+    server: Server
+    token: str | None = TOKEN
+
+    def with_token(self, token: str | None) -> Api:
+        """The same server, asked by someone else."""
+        return Api(self.server, token)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """Send a request to a path below /api/v1, or to a whole one."""
+        url = f"{self.server.url}{path if path.startswith('/openapi') else f'/api/v1{path}'}"
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        more = {"Content-Type": "application/json"} | self._headers | headers
+        async with self.server.http.request(method, url, data=data, headers=more) as answer:
+            text = await answer.text()
+            return Answer(answer.status, json.loads(text) if text else None, answer.headers, text)
+
+    async def get(self, path: str) -> Any:
+        """Read something that is there."""
+        answer = await self.ask("GET", path)
+        assert answer.status == 200, answer.text
+        return answer.body
+
+    async def post(self, path: str, body: Any = None, *, status: int = 201) -> Any:
+        """Change something."""
+        answer = await self.ask("POST", path, body)
+        assert answer.status == status, answer.text
+        return answer.body
+
+    async def refused(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
+        """Send a request that is refused; returns the status and why."""
+        answer = await self.ask(method, path, body)
+        assert answer.headers["Content-Type"] == "application/problem+json", answer.text
+        assert answer.body["status"] == answer.status
+        assert answer.body["title"]
+        return answer.status, answer.body["detail"]
+
+    @asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[Stream]:
+        """Listen to server-sent events."""
+        async with self.server.http.get(f"{self.server.url}/api/v1{path}", headers=self._headers) as answer:
+            assert answer.status == 200, await answer.text()
+            yield Stream(answer)
+
+
+async def event(stream: Stream, kind: str, **wanted: Any) -> dict[str, Any]:
+    """Wait for an event whose data has some values."""
+    async with asyncio.timeout(20):
+        while True:
+            name, data = await stream.next()
+            if name == kind and wanted.items() <= data.items():
+                found: dict[str, Any] = data
+                return found
+
+
+@asynccontextmanager
+async def api(url: str, folder: Path, **variables: str) -> AsyncIterator[Api]:
+    """Run a server; afterwards nothing of it is left."""
+    async with server(url, folder, port=0, name="server", **variables) as running:
+        yield Api(running)
