@@ -1424,7 +1424,7 @@ class JobPage:
     jobs: Sequence[JobSummary]
     before: int | None
     """Where the next page begins; None: there is none. A page may have few jobs, or none, and a next one all the same:
-    one look goes through some ten thousand rows at most."""
+    one look goes through a hundred thousand rows at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ from workerjobs.storage.queries import query
 BEYOND = 2**63 - 1
 WINDOW = 20_000
 """Rows that one look for a page goes through."""
+WINDOWS = 5
+"""Looks for a page that has found nothing yet."""
 FEW = 10_000
 """So many unfinished rows are looked at all; of more, a window of the newest rows has enough."""
 MOST_COUNTED = 100_000
@@ -68,10 +70,14 @@ class PostgresApiStore(PostgresJobStore):
             if len(ids) <= FEW:
                 return _page(await self._rows("api/page_of", values | {"ids": ids}, class_row(JobSummary)), which, None)
         kind = "_unsuccessful" if which.state in (JobState.FAILED, JobState.CANCELLED) else ""
-        floors = await self._rows(f"api/floor{kind}", values, scalar_row)
-        floor = floors[0] if floors else None
-        values["floor"] = -BEYOND if floor is None else floor
-        return _page(await self._rows(f"api/page{kind}", values, class_row(JobSummary)), which, floor)
+        for _ in range(WINDOWS):
+            floor: int | None = next(iter(await self._rows(f"api/floor{kind}", values, scalar_row)), None)
+            values["floor"] = -BEYOND if floor is None else floor
+            jobs = await self._rows(f"api/page{kind}", values, class_row(JobSummary))
+            if jobs or floor is None:
+                break
+            values["before"] = floor
+        return _page(jobs, which, floor)
 
     async def summary(self, job_id: int) -> JobSummary | None:
         """See `ApiStore.summary`."""

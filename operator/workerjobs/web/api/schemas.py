@@ -189,7 +189,7 @@ class JobList(Output):
     jobs: list[JobSummary]
     next: int | None = Field(
         description="Give it as `before` to get the next page; null: there is none. Of rare jobs a page may have few, "
-        "or none, and a next one all the same: one look goes through 20,000 rows."
+        "or none, and a next one all the same: one look goes through 100,000 rows at most."
     )
 
 
