@@ -73,6 +73,10 @@ class ChainError(WorkerJobsError):
     """A chain can't be processed until somebody changes something."""
 
 
+class ChainHandlerError(WorkerJobsError):
+    """The function of a chain filter raised; nothing of the step was committed."""
+
+
 class ChainUnavailableError(WorkerJobsError):
     """No endpoint of a chain answers now; trying again later may work."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -957,8 +958,10 @@ class ChainCursor:
     start_number: int
     """The first block that was, or would have been, processed."""
     condition: str | None
-    """Why processing stands still until somebody decides."""
+    """Why processing stands still."""
     message: str | None
+    condition_seconds: float | None
+    """For how long it has."""
 
     @property
     def ref(self) -> BlockRef:
@@ -1036,6 +1039,15 @@ class ChainReader(Protocol):
         """Tell how the endpoints did since this was last asked."""
         ...
 
+    async def pause(self, known: int, seconds: float) -> None:
+        """Wait until it makes sense to ask for the newest block again.
+
+        Args:
+            known: The newest block that was shown.
+            seconds: It takes no longer.
+        """
+        ...
+
     async def close(self) -> None:
         """Close all connections."""
         ...
@@ -1059,6 +1071,14 @@ class ChainTransaction(Protocol):
 
     def enqueue(self, log: DecodedLog, job: NewJob) -> None:
         """Submit a job, once for this log."""
+        ...
+
+    def give_up(self, log: DecodedLog, reason: str) -> None:
+        """Keep a log in the dead letters."""
+        ...
+
+    def part(self) -> AbstractAsyncContextManager[None]:
+        """Begin what is undone alone where it raises: statements, notifications and jobs."""
         ...
 
 
@@ -1151,7 +1171,7 @@ class ChainStore(Protocol):
         ...
 
     async def dead_letters(self, chain: str, limit: int) -> list[Mapping[str, Any]]:
-        """Read logs that could not be decoded, newest first."""
+        """Read logs that could not be decoded or handled, newest first."""
         ...
 
     async def close(self) -> None:

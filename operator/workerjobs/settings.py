@@ -521,19 +521,29 @@ def _read_chain(
         known = ", ".join(CHAIN_IDS)
         reader.problems.append(f"{prefix}CHAIN_ID is missing: {name} is none of the known chains ({known})")
     urls = [part.strip() for part in given.get(f"{prefix}RPC", "").split(",") if part.strip()]
+    head_urls = tuple(url for url in urls if urlsplit(url).scheme in ("ws", "wss"))
+    rpc_urls = tuple(url for url in urls if url not in head_urls)
     if not urls:
         reader.problems.append(f"{prefix}RPC is missing: give the URLs of {name}'s endpoints, comma-separated")
+    elif not rpc_urls:
+        reader.problems.append(
+            f"{prefix}RPC has no endpoint to ask: give an http or https URL beside those of WebSocket, which only tell "
+            "of new blocks"
+        )
     for place, url in enumerate(urls, 1):
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            reader.problems.append(f"{prefix}RPC, endpoint {place}, is not accepted: give an http or https URL")
+        if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+            reader.problems.append(
+                f"{prefix}RPC, endpoint {place}, is not accepted: give an http, https, ws or wss URL"
+            )
     if len(set(urls)) != len(urls):
         reader.problems.append(f"{prefix}RPC names an endpoint twice")
     rate = reader.read(f"{prefix}RPC_RATE", 0.0, _number(0, 1_000_000), "requests a second, or 0 for any number")
     return Chain(
         name,
         chain_id,
-        tuple(urls),
+        rpc_urls,
+        head_urls=head_urls,
         confirmations=reader.read(f"{prefix}CONFIRMATIONS", confirmations, Confirmations.parse, _CONFIRMATIONS),
         from_block=reader.read(f"{prefix}FROM_BLOCK", from_block, _block_number, _BLOCK),
         finality_blocks=reader.read(f"{prefix}FINALITY_BLOCKS", 64, _whole(1, 1_000_000), "blocks from 0 to 1000000"),

@@ -172,7 +172,8 @@ def main() -> None:
         # Of these so many that it does not take minutes.
         some = min(last_event, 2 + SIMPLE_EVENTS // EVENTS_A_BLOCK)
         simple = measure(lambda url: simple_way(chain, url, 0, some), "simple")
-        show("web3 get_logs + process_log, one insert each", (some - 2) * EVENTS_A_BLOCK / simple, "events/s")
+        some_events = (some - 2) * EVENTS_A_BLOCK
+        show(f"web3 get_logs + process_log, one insert each, of {some_events}", some_events / simple, "events/s")
         viems = statistics.median([viem(chain, 0, last_event) for _ in range(given.runs)])
         show("viem getLogs + parseEventLogs, nothing committed", given.events / viems, "events/s")
         with anvil() as empty:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
@@ -19,7 +20,8 @@ from tests.support.table import sql
 from workerjobs.chain.decoding import topic_of
 from workerjobs.domain.declared_filters import read_filter
 from workerjobs.domain.events import DecodedLog, parse_event
-from workerjobs.errors import InvalidInputError
+from workerjobs.domain.job import NewJob
+from workerjobs.errors import ChainHandlerError, InvalidInputError
 from workerjobs.jobs.chain_filters import ChainFilter, chain_filter, from_declaration, registered_filters
 from workerjobs.jobs.chain_webhook import WebhookError, deliver, sign
 from workerjobs.jobs.context import JobContext
@@ -39,7 +41,7 @@ def chain() -> Iterator[Anvil]:
 
 
 def declared(**document: Any) -> ChainFilter:
-    return from_declaration(read_filter({"name": "mine", "event": TRANSFER, **document}))
+    return from_declaration(read_filter({"name": "mine", "event": TRANSFER} | document))
 
 
 def jobs(database_url: str) -> list[tuple[str, dict[str, Any], str]]:
@@ -167,12 +169,63 @@ async def test_a_plug_in_writes_in_the_transaction_that_moves_the_cursor(chain: 
     token = TokenFactory.deploy(chain).create(supply=100)
     token.transfer(ACCOUNTS[1], 1, times=3)
     async with watching(database_url, chain.url, [plug_in]) as watch:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ChainHandlerError, match=r"filter sums failed for blocks .* RuntimeError: the first"):
             await watch.step()
         assert sql(database_url, "select count(*) from sums") == [(0,)]
+        assert sql(database_url, 'select condition from "workerChains"') == [("HandlerFailing",)]
         await catch_up(watch)
+    assert sql(database_url, 'select condition from "workerChains"') == [(None,)]
     assert batches == [4, 4]
     assert sql(database_url, "select sum(value) from sums") == [(103,)]
+
+
+@in_loop
+async def test_logs_that_a_function_always_raises_for_are_given_up_one_by_one(chain: Anvil, database_url: str) -> None:
+    user_id = await make_user(database_url)
+    sql(database_url, "create table seen (value numeric)")
+
+    async def picky(logs: Sequence[DecodedLog], transaction: ChainTransaction) -> None:
+        for log in logs:
+            await transaction.connection.execute("insert into seen values (%s)", [log.arguments["value"]])
+            transaction.notify(log, user_id, {"value": str(log.arguments["value"])})
+            transaction.enqueue(log, NewJob(type="count"))
+            if log.arguments["value"] == 3:
+                raise RuntimeError("not this one")
+            if log.arguments["value"] == 5:
+                # Refused by the database when it is stored.
+                transaction.notify(log, user_id + 1, {})
+
+    good = declared(name="good", action="enqueue", options={"type": "good"})
+    mine = ChainFilter(replace(good.query, name="picky"), picky)
+    token = TokenFactory.deploy(chain).create(supply=100)
+    for value in range(1, 8):
+        token.transfer(ACCOUNTS[1], value)
+    async with watching(database_url, chain.url, [mine, good]) as watch:
+        with pytest.raises(ChainHandlerError, match="not this one"):
+            await watch.step()
+        with pytest.raises(ChainHandlerError, match="not this one"):
+            await watch.step()
+        assert sql(database_url, "select count(*) from seen") == [(0,)]
+        sql(database_url, """update "workerChains" set "conditionSince" = now() - interval '61 s'""")
+        await catch_up(watch)
+    kept = ["100", "1", "2", "4", "6", "7"]
+    assert [str(value) for (value,) in sql(database_url, "select value from seen")] == kept
+    assert [each["value"] for each in notifications(database_url)] == kept
+    assert [kind for kind, _, _ in jobs(database_url)].count("count") == len(kept)
+    assert [kind for kind, _, _ in jobs(database_url)].count("good") == 8
+    letters = sql(
+        database_url, 'select filter, data, array_length(topics, 1), reason from "workerChainDeadLetters" order by id'
+    )
+    (first, second) = letters
+    assert first == (
+        "picky",
+        "0x" + encode(["uint256"], [3]).hex(),
+        3,
+        "its handler failed: RuntimeError: not this one",
+    )
+    assert second[1] == "0x" + encode(["uint256"], [5]).hex()
+    assert "violates foreign key constraint" in second[3]
+    assert sql(database_url, 'select undecodable, condition from "workerChains"') == [(2, None)]
 
 
 @in_loop

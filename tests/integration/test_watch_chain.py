@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests.support.anvil import ACCOUNTS, Anvil, anvil
 from tests.support.chains import active_effects, catch_up, events_of, make_chain, make_user, notifications, watching
 from tests.support.contracts import TokenFactory
-from tests.support.loop import in_loop
+from tests.support.loop import in_loop, until
 from tests.support.table import sql
+from workerjobs.chain import new_heads
+from workerjobs.chain import reader as reader_module
 from workerjobs.chain.decoding import topic_of
 from workerjobs.jobs.token_filters import NEW_TOKEN, TOKEN_TRANSFERRED, token_filters
 
@@ -101,3 +106,31 @@ async def test_new_tokens_of_other_factories_are_left_out(chain: Anvil, database
         await catch_up(watch)
     assert [each["tokenSymbol"] for each in notifications(database_url)] == ["GLD"]
     assert active_effects(database_url, "createToken") == events_of(chain, topic_of(NEW_TOKEN))[:1]
+
+
+def has_notifications(database_url: str, count: int) -> bool:
+    return len(notifications(database_url)) == count
+
+
+@in_loop
+async def test_an_endpoint_of_websocket_tells_of_blocks_that_nobody_asks_for(
+    chain: Anvil, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_user(database_url)
+    token = TokenFactory.deploy(chain).create("Gold", "GLD", decimals=18, supply=10**24)
+    # Asking alone would find nothing in time.
+    monkeypatch.setattr(reader_module, "LISTENING_POLL_SECONDS", 60.0)
+    urls = ("ws://127.0.0.1:1/", chain.ws_url)
+    monkeypatch.setattr(new_heads, "RETRY_SECONDS", 0.01)
+    async with watching(database_url, make_chain(chain.url, head_urls=urls)) as watch:
+        await catch_up(watch)
+        listener = watch.reader._listener  # type: ignore[attr-defined]
+        await until(lambda: listener.is_listening)
+        follows = asyncio.create_task(watch.follow(time.monotonic() + 60))
+        try:
+            for value in (1, 2):
+                await asyncio.to_thread(token.transfer, ACCOUNTS[1], value)
+                await until(partial(has_notifications, database_url, 1 + value))
+        finally:
+            follows.cancel()
+            await asyncio.gather(follows, return_exceptions=True)

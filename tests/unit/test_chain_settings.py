@@ -86,3 +86,11 @@ def test_two_names_of_one_chain_are_refused() -> None:
                 "WEB3_ETHEREUM_RPC": "https://node.example",
             }
         )
+
+
+def test_endpoints_of_websocket_tell_of_new_blocks_beside_those_that_are_asked() -> None:
+    given = {"WEB3_SUPPORTED_CHAINS": "base", "WEB3_BASE_RPC": "wss://one.example/key, https://two.example"}
+    (chain,) = chain_settings(given).chains
+    assert (chain.rpc_urls, chain.head_urls) == (("https://two.example",), ("wss://one.example/key",))
+    with pytest.raises(InvalidSettingsError, match="WEB3_BASE_RPC has no endpoint to ask: give an http or https URL"):
+        chain_settings(given | {"WEB3_BASE_RPC": "wss://one.example/key"})

@@ -17,7 +17,7 @@ MAX_ADDRESSES = 500
 """Addresses in one request; endpoints refuse more than a thousand or so."""
 
 
-class WireLog(msgspec.Struct):
+class WireLog(msgspec.Struct, gc=False):
     """A log as JSON-RPC has it."""
 
     address: str
@@ -153,6 +153,8 @@ class Matcher:
                         log.transactionHash,
                         int(log.logIndex, 16),
                         arguments,
+                        log.topics,
+                        log.data,
                     )
                 )
         return decoded, undecodable

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import lt
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +24,7 @@ from workerjobs.chain.endpoint import (
     refusal_of,
 )
 from workerjobs.chain.matching import Matcher, WireLog
+from workerjobs.chain.new_heads import HeadListener
 from workerjobs.chain.refusals import Kind, Refusal, smaller
 from workerjobs.domain.blocks import BlockRef, ChainChangedError, Header, Heads, contiguous, may_contain
 from workerjobs.domain.chains import Chain
@@ -31,6 +34,8 @@ from workerjobs.ports import ChainRange, EndpointHealth
 
 log = logging.getLogger(__name__)
 
+POLL_SECONDS, LISTENING_POLL_SECONDS = 0.25, 2.0
+"""How often it is asked for the newest block; seldom where an endpoint tells of new ones."""
 BEHIND_PAUSE_SECONDS = 1.0
 """How long an endpoint is left alone that does not know blocks that others know."""
 TAGS_SECONDS = 2.0
@@ -75,10 +80,22 @@ class RpcChainReader:
         self._latest: Header | None = None
         self._distrusts_bloom = False
         self._tags: tuple[float, int | None, int | None] | None = None
+        self._listener = HeadListener(self._session, chain.head_urls, chain.chain_id) if chain.head_urls else None
 
     async def close(self) -> None:
         """See `ChainReader.close`."""
+        if self._listener is not None:
+            await self._listener.close()
         await self._session.close()
+
+    async def pause(self, known: int, seconds: float) -> None:
+        """See `ChainReader.pause`."""
+        listener = self._listener
+        if listener is None or not listener.is_listening or listener.newest > known:
+            # Nobody tells, or the endpoint that is asked does not know yet what another one told.
+            await asyncio.sleep(min(seconds, POLL_SECONDS))
+        else:
+            await listener.wait(min(seconds, LISTENING_POLL_SECONDS))
 
     def health(self) -> list[EndpointHealth]:
         """See `ChainReader.health`."""
@@ -291,30 +308,34 @@ class RpcChainReader:
                     task.cancel()
                 await asyncio.gather(reading, asking, return_exceptions=True)
         last = headers[-1].number
-        logs = [each for each in logs if int(each.blockNumber, 16) <= last]
+        if last < first + span - 1:
+            logs = [each for each in logs if int(each.blockNumber, 16) <= last]
         by_number = {header.number: header for header in headers}
-        with_logs = set()
-        for each in logs:
-            number = int(each.blockNumber, 16)
+        counts: dict[int, int] = {}
+        for (text, block_hash), count in Counter((each.blockNumber, each.blockHash) for each in logs).items():
+            number = int(text, 16)
             header = by_number.get(number)
-            if each.removed or header is None or header.hash != each.blockHash:
+            if header is None or header.hash != block_hash:
                 raise ChainChangedError(f"block {number} of {self._chain.name} changed while its logs were read")
-            with_logs.add(number)
+            counts[number] = count
+        if any(each.removed for each in logs):
+            raise ChainChangedError(f"blocks of {self._chain.name} were dropped while their logs were read")
         if span > 1:
-            await self._check_missing(endpoint, matcher, by_number, with_logs, logs)
+            await self._check_missing(endpoint, matcher, by_number, counts)
         return headers, logs
 
     async def _check_missing(
-        self,
-        endpoint: Endpoint,
-        matcher: Matcher,
-        headers: Mapping[int, Header],
-        with_logs: set[int],
-        logs: Sequence[WireLog],
+        self, endpoint: Endpoint, matcher: Matcher, headers: Mapping[int, Header], counts: Mapping[int, int]
     ) -> None:
         """Ask again, one by one, for blocks whose bloom filter does not exclude logs and that came without.
 
         And for the last one that came with logs: a cut off answer may end in the middle of it.
+
+        Args:
+            endpoint: What answered.
+            matcher: What was asked for.
+            headers: Of the range, by number.
+            counts: Logs that came, by number of block; those without are missing.
         """
         suspects = (
             []
@@ -322,22 +343,17 @@ class RpcChainReader:
             else [
                 header
                 for number, header in headers.items()
-                if number not in with_logs and may_contain(int(header.logs_bloom, 16), matcher.bloom)
+                if number not in counts and may_contain(int(header.logs_bloom, 16), matcher.bloom)
             ]
         )
-        if with_logs and any(
-            not may_contain(int(headers[number].logs_bloom, 16), matcher.bloom) for number in with_logs
-        ):
+        if any(not may_contain(int(headers[number].logs_bloom, 16), matcher.bloom) for number in counts):
             # Some chains leave the filter empty.
             self._distrusts_bloom, suspects = True, []
-        if with_logs:
-            suspects.append(headers[max(with_logs)])
-        counts: dict[str, int] = {}
-        for each in logs:
-            counts[each.blockHash] = counts.get(each.blockHash, 0) + 1
+        if counts:
+            suspects.append(headers[max(counts)])
         found = await self._logs_by_hash(endpoint, matcher, suspects)
         for header, some in zip(suspects, found, strict=True):
-            if len(some) != counts.get(header.hash, 0):
+            if len(some) != counts.get(header.number, 0):
                 message = f"its logs of blocks {min(headers)} to {max(headers)} lack some of block {header.number}"
                 endpoint.state.failed("truncated", message, 0.0)
                 raise _TruncatedError("truncated", message)
@@ -384,8 +400,11 @@ class RpcChainReader:
                 found += _logs.decode(answer.result)
             except msgspec.DecodeError:
                 self._fail(endpoint, "invalid", "it answers something else than logs")
+        keys = [(int(each.blockNumber, 16), int(each.logIndex, 16), each.blockHash) for each in found]
+        if all(map(lt, keys, keys[1:])):
+            return found
         # Two requests never overlap, but an endpoint may answer the same log twice.
-        unique = {(int(each.blockNumber, 16), int(each.logIndex, 16), each.blockHash): each for each in found}
+        unique = dict(zip(keys, found, strict=True))
         return [unique[key] for key in sorted(unique)]
 
     def _behind(self, endpoint: Endpoint, message: str) -> None:

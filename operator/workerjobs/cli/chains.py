@@ -106,7 +106,7 @@ def dead_letters(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at most.")] = 50,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """List logs that have a filter's topic and not its form, newest first."""
+    """List logs that could not be decoded or handled, newest first."""
     found = on_chains(lambda store: store.dead_letters(name, limit))
     if output is Format.JSON:
         print_json([_json(each) for each in found])

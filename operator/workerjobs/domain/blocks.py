@@ -16,7 +16,7 @@ class ChainChangedError(WorkerJobsError):
     """Answers of one pass belong to different versions of the chain; reading it anew gives consistent ones."""
 
 
-class BlockRef(Struct, frozen=True):
+class BlockRef(Struct, frozen=True, gc=False):
     """A block by its place and its identity."""
 
     number: int
@@ -24,7 +24,7 @@ class BlockRef(Struct, frozen=True):
     """0x and 64 lower-case hexadecimal digits, as all hashes here."""
 
 
-class Header(Struct, frozen=True):
+class Header(Struct, frozen=True, gc=False):
     """What is read of a block."""
 
     number: int

@@ -20,7 +20,7 @@ class Chain:
     name: str
     chain_id: int
     rpc_urls: tuple[str, ...]
-    """Endpoints, the preferred one first; they may hold keys and are never shown."""
+    """Endpoints (http or https), the preferred one first; they may hold keys and are never shown."""
     confirmations: Confirmations = field(default_factory=Confirmations)
     from_block: int | None = None
     """The first block to process where the chain was never watched; None: the current one."""
@@ -30,6 +30,8 @@ class Chain:
     """What each endpoint is asked at most; None: any number."""
     timeout_seconds: float = 10.0
     """How long one request may take."""
+    head_urls: tuple[str, ...] = ()
+    """Endpoints (ws or wss) that tell of new blocks."""
 
     @property
     def is_development(self) -> bool:

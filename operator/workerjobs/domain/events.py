@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -38,7 +39,7 @@ class EventSignature:
         return f"{self.name}({','.join(parameter.type for parameter in self.parameters)})"
 
 
-class DecodedLog(Struct, frozen=True):
+class DecodedLog(Struct, frozen=True, gc=False):
     """A log as handlers see it."""
 
     chain: str
@@ -55,10 +56,13 @@ class DecodedLog(Struct, frozen=True):
     log_index: int
     arguments: dict[str, object]
     """By the parameters' names: int, str (addresses, strings), bool, bytes, lists of these."""
+    topics: Sequence[str] = ()
+    data: str = "0x"
+    """As the node has them, hexadecimal with 0x."""
 
 
-class UndecodableLog(Struct, frozen=True):
-    """A log that has a filter's topic and not its form."""
+class UndecodableLog(Struct, frozen=True, gc=False):
+    """A log that has a filter's topic and not its form, or that its handler can't handle."""
 
     filter: str
     address: str
@@ -66,7 +70,7 @@ class UndecodableLog(Struct, frozen=True):
     block_hash: str
     transaction_hash: str
     log_index: int
-    topics: list[str]
+    topics: Sequence[str]
     data: str
     reason: str
 

@@ -8,7 +8,6 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import TYPE_CHECKING
 
 from workerjobs.domain.events import DecodedLog, LogQuery, parse_event
@@ -25,8 +24,6 @@ TOKEN_TRANSFERRED = parse_event(
     "TokenTransferred(address indexed from, address indexed to, uint256 value, string name, string symbol,"
     " uint8 decimals)"
 )
-# 2**256 has 78 digits, and two more stand behind the point.
-_EXACT = Context(prec=100, rounding=ROUND_HALF_UP)
 
 
 def token_filters(factory_address: str | None) -> list[ChainFilter]:
@@ -102,6 +99,10 @@ def amount_text(value: int, decimals: int) -> str:
 
     >>> amount_text(12_340_000, 6)
     '12.34'
+    >>> amount_text(5, 3), amount_text(4, 3), amount_text(7, 0)
+    ('0.01', '0.00', '7.00')
     """
-    amount = Decimal(value).scaleb(-decimals, _EXACT)
-    return str(amount.quantize(Decimal("0.01"), context=_EXACT))
+    # In whole hundredths, rounded half up. (Exact decimals of 78 digits took four times as long.)
+    unit = 10 ** max(0, decimals - 2)
+    hundredths = (value * 10 ** max(0, 2 - decimals) + unit // 2) // unit
+    return f"{hundredths // 100}.{hundredths % 100:02}"

@@ -20,7 +20,7 @@ from workerjobs.domain.chains import Chain
 from workerjobs.domain.declared_filters import DeclaredFilter
 from workerjobs.domain.events import DecodedLog
 from workerjobs.domain.schedule import CronSchedule
-from workerjobs.errors import ChainError, ChainUnavailableError, InvalidInputError
+from workerjobs.errors import ChainError, ChainHandlerError, ChainUnavailableError, InvalidInputError
 from workerjobs.jobs.chain_filters import ChainFilter, from_declaration, read_filters, registered_filters
 from workerjobs.jobs.context import JobContext
 from workerjobs.jobs.token_filters import token_filters
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 READER_FOR_JOBS = "workerjobs.chain.for_jobs"
 """What opens a chain; imported when the first job watches one (`workerjobs.ports.OpenChainReader`)."""
-POLL_SECONDS, MIN_PAUSE_SECONDS = 0.25, 0.05
+MIN_PAUSE_SECONDS = 0.05
 BACKFILL_SECONDS = 30.0
 """A run that still catches up ends then, and the next one goes on."""
 END_SECONDS = 0.2
@@ -49,6 +49,10 @@ SEARCH_BLOCKS = 200
 """Blocks that are compared at once to find where a reorganisation began."""
 REORG_BEYOND_FINALITY = "ReorgBeyondFinality"
 """The chain dropped a block that it had called final."""
+HANDLER_FAILING = "HandlerFailing"
+"""The function of a filter raises; its logs are tried again for a while."""
+HANDLER_PATIENCE_SECONDS = 60.0
+"""After that, those logs that it raises for are given up, one by one, and the chain goes on."""
 
 
 async def watch_chain(data: dict[str, Any], context: JobContext) -> dict[str, Any]:
@@ -167,7 +171,8 @@ class ChainWatch:
                     return
                 await self._show()
                 if not has_moved:
-                    await asyncio.sleep(max(MIN_PAUSE_SECONDS, min(POLL_SECONDS, ends - now)))
+                    assert self.heads is not None
+                    await self.reader.pause(self.heads.latest.number, max(MIN_PAUSE_SECONDS, ends - now))
         finally:
             await self._show(now_or_never=True)
 
@@ -264,7 +269,12 @@ class ChainWatch:
                 self.heads.final(self.chain.finality_blocks),
                 self.heads.latest,
             )
-            if not await self.store.commit(step, self._handling(logs)):
+            try:
+                has_committed = await self.store.commit(step, self._handling(logs))
+            except ChainHandlerError as error:
+                await self.store.set_condition(self.chain.name, HANDLER_FAILING, str(error))
+                raise
+            if not has_committed:
                 return False
             parent = headers[-1].ref
             self.counts.blocks += len(headers)
@@ -276,13 +286,51 @@ class ChainWatch:
         by_filter: dict[str, list[DecodedLog]] = {}
         for each in logs:
             by_filter.setdefault(each.filter, []).append(each)
+        handle_some = self._handle_apart if self._has_lost_patience() else self._handle_together
 
         async def handle(transaction: ChainTransaction) -> None:
             for each in self.filters:
                 if found := by_filter.get(each.query.name):
-                    await each.handle(found, transaction)
+                    await handle_some(each, found, transaction)
 
         return handle
+
+    def _has_lost_patience(self) -> bool:
+        cursor = self.cursor
+        return (
+            cursor is not None
+            and cursor.condition == HANDLER_FAILING
+            and (cursor.condition_seconds or 0.0) >= HANDLER_PATIENCE_SECONDS
+        )
+
+    async def _handle_together(
+        self, watched: ChainFilter, logs: Sequence[DecodedLog], transaction: ChainTransaction
+    ) -> None:
+        try:
+            async with transaction.part():
+                await watched.handle(logs, transaction)
+        except Exception as error:
+            raise ChainHandlerError(
+                f"The chain filter {watched.query.name} failed for blocks {logs[0].block_number} to "
+                f"{logs[-1].block_number}, and is tried again for {HANDLER_PATIENCE_SECONDS:g} s before logs are given "
+                f"up: {_reason(error)}"
+            ) from error
+
+    async def _handle_apart(
+        self, watched: ChainFilter, logs: Sequence[DecodedLog], transaction: ChainTransaction
+    ) -> None:
+        """Halve what the function raises for, until only those logs are left out that it can't handle."""
+        try:
+            async with transaction.part():
+                await watched.handle(logs, transaction)
+        except Exception as error:  # noqa: BLE001  # whatever a function may raise
+            if len(logs) == 1:
+                log.error("%s: the chain filter %s gave up a log: %s", self.chain.name, watched.query.name, error)
+                transaction.give_up(logs[0], f"its handler failed: {_reason(error)}")
+                return
+            middle = len(logs) // 2
+            await self._handle_apart(watched, logs[:middle], transaction)
+            await self._handle_apart(watched, logs[middle:], transaction)
 
     # --- beginning
 
@@ -386,3 +434,7 @@ class ChainWatch:
             to = found.ref
         log.warning("%s began anew: it is processed from block %s on", self.chain.name, to.number + 1)
         return await self._rewind(cursor, to)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

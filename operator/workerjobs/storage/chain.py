@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import psycopg
+from msgspec import Struct
 from psycopg.rows import class_row, dict_row
 
 from workerjobs.domain.blocks import BlockRef, Header
 from workerjobs.domain.declared_filters import DeclaredFilter
-from workerjobs.domain.events import DecodedLog
+from workerjobs.domain.events import DecodedLog, UndecodableLog
 from workerjobs.domain.job import NewJob, check_job
 from workerjobs.errors import SchemaError
 from workerjobs.ports import ChainCursor, ChainStep, ChainTransaction, EndpointHealth
@@ -168,7 +171,8 @@ class PostgresChainStore:
             if step.logs:
                 await handle(transaction)
                 await transaction.save()
-            await _save_undecodable(connection, step)
+            letters = [*step.undecodable, *transaction.given_up]
+            await _save_dead_letters(connection, step.chain, letters)
             if step.addresses:
                 found = {
                     "chain": step.chain,
@@ -190,7 +194,7 @@ class PostgresChainStore:
                 "head_time": step.head.timestamp,
                 "blocks": len(step.headers),
                 "logs": step.logs,
-                "undecodable": len(step.undecodable),
+                "undecodable": len(letters),
             }
             await connection.execute(query("chain/move_cursor"), values)
             await _save_setting(connection, step.chain, last.number)
@@ -293,19 +297,53 @@ class PostgresChainStore:
             await connection.execute(query(f"chain/{name}"), values)
 
 
+class _Effect(Struct, frozen=True, gc=False):
+    """What one log led to."""
+
+    log: DecodedLog
+    place: int
+    """Which one it is of those that its handler did for the log."""
+    user_id: int | None = None
+    data_json: str | None = None
+    job: NewJob | None = None
+
+    @property
+    def key(self) -> tuple[str, int, str, int]:
+        """Which one it is in its chain."""
+        return (self.log.block_hash, self.log.log_index, self.log.filter, self.place)
+
+
 class _Transaction:
     """Collects what handlers do for logs; see `ChainTransaction`."""
 
     def __init__(self, chain: str, connection: psycopg.AsyncConnection[Any]) -> None:
         self._chain = chain
         self._connection = connection
-        self._effects: list[tuple[DecodedLog, int, int | None, str | None, NewJob | None]] = []
-        self._places: dict[tuple[str, str, int], int] = {}
+        self._effects: list[_Effect] = []
+        self._saved = 0
+        """So many of them are stored."""
+        self._places: Counter[tuple[str, int, str]] = Counter()
+        self.given_up: list[UndecodableLog] = []
 
     @property
     def connection(self) -> psycopg.AsyncConnection[Any]:
         """See `ChainTransaction.connection`."""
         return self._connection
+
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[None]:
+        """See `ChainTransaction.part`."""
+        effects, given_up = len(self._effects), len(self.given_up)
+        try:
+            async with self._connection.transaction():
+                yield
+                await self.save()
+        except BaseException:
+            for effect in self._effects[effects:]:
+                self._places[effect.key[:3]] -= 1
+            del self._effects[effects:], self.given_up[given_up:]
+            self._saved = min(self._saved, effects)
+            raise
 
     async def users_of_wallets(self, wallets: Iterable[str]) -> dict[str, int]:
         """See `ChainTransaction.users_of_wallets`."""
@@ -316,43 +354,86 @@ class _Transaction:
     def notify(self, log: DecodedLog, user_id: int, data: Mapping[str, Any]) -> None:
         """See `ChainTransaction.notify`."""
         # Postgres can't read NUL in JSON, and whoever deploys a contract may put it into a name.
-        text = json.dumps(data, ensure_ascii=False).replace("\\u0000", "\\ufffd")
-        self._effects.append((log, self._place(log), user_id, text, None))
+        text = _json(data).replace("\\u0000", "\\ufffd")
+        self._effects.append(_Effect(log, self._place(log), user_id, text))
 
     def enqueue(self, log: DecodedLog, job: NewJob) -> None:
         """See `ChainTransaction.enqueue`."""
         check_job(job, now=datetime.now(UTC))
-        self._effects.append((log, self._place(log), None, None, job))
+        self._effects.append(_Effect(log, self._place(log), job=job))
+
+    def give_up(self, log: DecodedLog, reason: str) -> None:
+        """See `ChainTransaction.give_up`."""
+        self.given_up.append(
+            UndecodableLog(
+                log.filter,
+                log.address,
+                log.block_number,
+                log.block_hash,
+                log.transaction_hash,
+                log.log_index,
+                log.topics,
+                log.data,
+                reason,
+            )
+        )
 
     def _place(self, log: DecodedLog) -> int:
-        key = (log.filter, log.block_hash, log.log_index)
-        place = self._places.get(key, 0)
+        key = (log.block_hash, log.log_index, log.filter)
+        place = self._places[key]
         self._places[key] = place + 1
         return place
 
     async def save(self) -> None:
         """Store the effects that are not stored yet, and submit their jobs."""
         # In the order of the chain, whatever the order of the handlers: so are the ids of notifications.
-        effects = sorted(self._effects, key=lambda effect: (effect[0].block_number, effect[0].log_index))
+        effects = sorted(
+            self._effects[self._saved :], key=lambda effect: (effect.log.block_number, effect.log.log_index)
+        )
         if not effects:
             return
         values = {
             "chain": self._chain,
-            "block_numbers": number_array(log.block_number for log, *_ in effects),
-            "block_hashes": text_array(log.block_hash for log, *_ in effects),
-            "log_indexes": number_array(log.log_index for log, *_ in effects),
-            "filters": text_array(log.filter for log, *_ in effects),
-            "places": number_array(effect[1] for effect in effects),
-            "transaction_hashes": text_array(log.transaction_hash for log, *_ in effects),
-            "user_ids": number_array(effect[2] for effect in effects),
-            "data": text_array(effect[3] for effect in effects),
+            "first": effects[0].log.block_number,
+            "last": effects[-1].log.block_number,
         }
-        rows = await _fetch(self._connection, "save_effects", values)
-        jobs = [(row["id"], job) for row in rows if (job := effects[row["ordinal"] - 1][4]) is not None]
-        if jobs:
-            stored = await perform(self._connection, submitting([job for _, job in jobs]))
-            ids = {"ids": number_array(id_ for id_, _ in jobs), "job_ids": number_array(job.id for job in stored)}
-            await self._connection.execute(query("chain/save_job_ids"), ids)
+        known = {
+            (row["block_hash"], row["log_index"], row["filter"], row["place"]): row["holds"]
+            for row in await _fetch(self._connection, "known_effects", values)
+        }
+        if known:
+            await self._store("restore_effects", [effect for effect in effects if known.get(effect.key) is False])
+            effects = [effect for effect in effects if effect.key not in known]
+        await self._store("save_effects", effects)
+        self._saved = len(self._effects)
+
+    async def _store(self, statement: str, effects: Sequence[_Effect]) -> None:
+        if not effects:
+            return
+        jobs = [effect.job for effect in effects if effect.job is not None]
+        stored = iter(await perform(self._connection, submitting(jobs)) if jobs else [])
+        logs = [effect.log for effect in effects]
+        values = {
+            "chain": self._chain,
+            "block_numbers": number_array([log.block_number for log in logs]),
+            "block_hashes": text_array([log.block_hash for log in logs]),
+            "log_indexes": number_array([log.log_index for log in logs]),
+            "filters": text_array([log.filter for log in logs]),
+            "places": number_array([effect.place for effect in effects]),
+            "transaction_hashes": text_array([log.transaction_hash for log in logs]),
+            "user_ids": number_array([effect.user_id for effect in effects]),
+            "data": text_array([effect.data_json for effect in effects]),
+            "job_ids": number_array([None if effect.job is None else next(stored).id for effect in effects]),
+        }
+        await _fetch(self._connection, statement, values)
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    try:
+        return msgspec.json.encode(data).decode()
+    except OverflowError:
+        # msgspec (0.22) writes no numbers of more than 64 bits, and those of chains have 256.
+        return json.dumps(data, ensure_ascii=False)
 
 
 async def _fetch(
@@ -368,11 +449,12 @@ async def _save_setting(connection: psycopg.AsyncConnection[Any], chain: str, nu
     await connection.execute(query("chain/save_setting"), values)
 
 
-async def _save_undecodable(connection: psycopg.AsyncConnection[Any], step: ChainStep) -> None:
-    letters = step.undecodable
+async def _save_dead_letters(
+    connection: psycopg.AsyncConnection[Any], chain: str, letters: Sequence[UndecodableLog]
+) -> None:
     if letters:
         values = {
-            "chain": step.chain,
+            "chain": chain,
             "filters": text_array(each.filter for each in letters),
             "block_numbers": number_array(each.block_number for each in letters),
             "block_hashes": text_array(each.block_hash for each in letters),

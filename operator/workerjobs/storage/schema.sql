@@ -965,7 +965,6 @@ ALTER TABLE public."workerChainDeadLetters" ALTER COLUMN id ADD GENERATED ALWAYS
 );
 
 CREATE TABLE public."workerChainEffects" (
-    id bigint NOT NULL,
     chain text NOT NULL,
     "blockNumber" bigint NOT NULL,
     "blockHash" text NOT NULL,
@@ -977,15 +976,6 @@ CREATE TABLE public."workerChainEffects" (
     "jobId" bigint,
     "revokedAt" timestamp with time zone,
     "createdAt" timestamp with time zone DEFAULT now() NOT NULL
-);
-
-ALTER TABLE public."workerChainEffects" ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME public."workerChainEffects_id_seq"
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
 );
 
 CREATE TABLE public."workerChainEndpoints" (
@@ -1167,10 +1157,7 @@ ALTER TABLE ONLY public."workerChainDeadLetters"
     ADD CONSTRAINT "workerChainDeadLetters_pkey" PRIMARY KEY (id);
 
 ALTER TABLE ONLY public."workerChainEffects"
-    ADD CONSTRAINT "workerChainEffects_once" UNIQUE (chain, "blockHash", "logIndex", filter, place);
-
-ALTER TABLE ONLY public."workerChainEffects"
-    ADD CONSTRAINT "workerChainEffects_pkey" PRIMARY KEY (id);
+    ADD CONSTRAINT "workerChainEffects_pkey" PRIMARY KEY (chain, "blockNumber", "blockHash", "logIndex", filter, place);
 
 ALTER TABLE ONLY public."workerChainEndpoints"
     ADD CONSTRAINT "workerChainEndpoints_pkey" PRIMARY KEY (chain, endpoint);
@@ -1207,8 +1194,6 @@ ALTER TABLE ONLY public."workerJobsMigrations"
 
 ALTER TABLE ONLY public."workerJobs"
     ADD CONSTRAINT "workerJobs_pkey" PRIMARY KEY (id);
-
-CREATE INDEX "workerChainEffects_active" ON public."workerChainEffects" USING btree (chain, "blockNumber") WHERE ("revokedAt" IS NULL);
 
 CREATE INDEX "workerJobEnds_resource" ON public."workerJobEnds" USING btree ("clusterId", "resourceUid");
 

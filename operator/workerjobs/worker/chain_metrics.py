@@ -24,7 +24,7 @@ _GAUGES = {
 _COUNTERS = {
     "blocks": ("blocks", "Blocks processed."),
     "logs": ("logs", "Logs processed."),
-    "logs_undecodable": ("undecodable", "Logs that could not be decoded."),
+    "logs_undecodable": ("undecodable", "Logs that could not be decoded or handled."),
     "reorgs": ("reorgs", "Reorganisations undone."),
     "effects_revoked": ("revoked", "Effects of logs that reorganisations undid."),
 }

@@ -37,9 +37,9 @@ create table "workerChainBlocks" (
     primary key (chain, number)
 );
 
--- What logs led to. The key makes it happen once for each log of each block, however often that is read.
+-- What logs led to. The key makes it happen once for each log of each block, however often that is read; it begins with the
+-- block, so that new ones are put at its end, and finds what a reorganisation undoes.
 create table "workerChainEffects" (
-    id bigint generated always as identity primary key,
     chain text not null,
     "blockNumber" bigint not null,
     "blockHash" text not null,
@@ -53,9 +53,8 @@ create table "workerChainEffects" (
     -- When a reorganisation undid it; null: it holds.
     "revokedAt" timestamptz,
     "createdAt" timestamptz not null default now(),
-    constraint "workerChainEffects_once" unique (chain, "blockHash", "logIndex", filter, place)
+    primary key (chain, "blockNumber", "blockHash", "logIndex", filter, place)
 );
-create index "workerChainEffects_active" on "workerChainEffects" (chain, "blockNumber") where "revokedAt" is null;
 
 -- Contracts that factories made, for filters that watch those.
 create table "workerChainAddresses" (
@@ -66,7 +65,7 @@ create table "workerChainAddresses" (
     primary key (chain, filter, address)
 );
 
--- Logs that have a filter's topic and not its form.
+-- Logs that have a filter's topic and not its form, or whose handler raises each time.
 create table "workerChainDeadLetters" (
     id bigint generated always as identity primary key,
     chain text not null,

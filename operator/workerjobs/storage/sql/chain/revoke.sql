@@ -3,7 +3,7 @@ with revoked as (
     update "workerChainEffects"
     set "revokedAt" = now()
     where chain = %(chain)s and "blockNumber" > %(number)s and "revokedAt" is null
-    returning id, "notificationId" as notification_id, "jobId" as job_id
+    returning "notificationId" as notification_id, "jobId" as job_id
 ),
 marked as (
     -- The text and not the value is changed: clients see their keys in the order they know.

@@ -1,0 +1,4 @@
+-- What is known already of blocks of a step: a reorganisation undid it, and another one brought its block back.
+select "blockHash" as block_hash, "logIndex" as log_index, filter, place, "revokedAt" is null as holds
+from "workerChainEffects"
+where chain = %(chain)s and "blockNumber" between %(first)s and %(last)s
