@@ -176,7 +176,8 @@ def main() -> None:
         show(f"web3 get_logs + process_log, one insert each, of {some_events}", some_events / simple, "events/s")
         viems = statistics.median([viem(chain, 0, last_event) for _ in range(given.runs)])
         show("viem getLogs + parseEventLogs, nothing committed", given.events / viems, "events/s")
-        with anvil() as empty:
+        # Without old states, which anvil would write to disk, at some milliseconds a block.
+        with anvil("--prune-history", "100") as empty:
             for _ in range(given.blocks // 1000):
                 empty.mine(1000)
             blocks = measure(lambda url: ours(empty, url, MAX_SPAN), "blocks")
