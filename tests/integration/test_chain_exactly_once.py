@@ -94,7 +94,7 @@ def is_near(database_url: str, number: int) -> bool:
 async def test_active_notifications_are_exactly_the_events_of_the_chain(database_url: str) -> None:
     chance = random.Random(20251125)
     await make_user(database_url)
-    # All states in memory: after a thousand blocks anvil would take the one below a reorganisation from disk, without code.
+    # All states in memory: else anvil, after a thousand blocks, may go back to one without the code of contracts.
     with anvil("--prune-history", "100000") as chain, rpc_proxy(chain.url) as proxy:
         token = TokenFactory.deploy(chain).create()
         misbehave(proxy, random.Random(1))
