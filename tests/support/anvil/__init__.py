@@ -5,6 +5,8 @@
 - Multicall3 is not at genesis.
 - ``anvil_reorg`` keeps the height and sends no ``removed`` logs: only hashes tell of it. ``anvil_rollback`` shortens
   the chain.
+- After a thousand blocks or so ``anvil_reorg`` may go back to a state without the code of contracts, and calls to them
+  then succeed and do nothing; not with ``--prune-history 100000``, which keeps all states in memory.
 - ``--slots-in-an-epoch 1`` brings safe and finalized near the head.
 - ``evm_setIntervalMining(0)`` switches automatic mining off for good.
 - Its accounts are unlocked: it signs for them.
