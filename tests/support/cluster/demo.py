@@ -30,7 +30,7 @@ def directory() -> Path:
 
 
 def up(report: Report = report_to_stderr) -> None:
-    """Bring up a cluster, install WorkerJobs, run the samples, and show pods and jobs."""
+    """Bring up a cluster, install WorkerJobs, run the samples, and show pods, pools and jobs."""
     started = time.monotonic()
     named = os.environ.get(KUBECONFIG_VARIABLE) or os.environ.get("KUBECONFIG")
     own = str(directory() / "kubeconfig")
@@ -60,6 +60,7 @@ def up(report: Report = report_to_stderr) -> None:
     installation.run_samples(cluster)
     for title, arguments in (
         ("Pods", ("get", "pods", f"--namespace={installation.NAMESPACE}", "--output=wide")),
+        ("Pools", ("get", "workerpools", f"--namespace={installation.NAMESPACE}", "--output=wide")),
         ("Jobs", ("get", "workerjobs", "--output=wide")),
     ):
         print(f"\n{title}\n{cluster.kubectl(*arguments).stdout}", end="")

@@ -20,11 +20,18 @@ from tests.support.cluster.binaries import API_PROGRAMS, BinariesError, find_bin
 from tests.support.cluster.components import ControlPlaneError
 from tests.support.cluster.controlplane import Cluster, shared_cluster
 from tests.support.cluster.images import Image, project_image
-from tests.support.cluster.installation import install, wait_until_ready
+from tests.support.cluster.installation import REPOSITORY, install, wait_until_ready
 from tests.support.cluster.node import database_url, import_image
 from tests.support.cluster.preparation import CannotRunPodsError, prepare_node
 from tests.support.require import require_or_skip
 
+JOB_FILES = (
+    REPOSITORY / "docs" / "examples" / "own-image" / "surroundings.py",
+    REPOSITORY / "tests" / "support" / "traced_jobs.py",
+)
+"""The jobs that workers on the node know beside the samples."""
+SMALL = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
+"""Resources of a worker's container: one node has many of them here."""
 _NO_BINARIES = pytest.StashKey[str]()
 _NO_NODE = pytest.StashKey[str]()
 
@@ -65,6 +72,12 @@ class Node:
     database_url: str
     directory: Path
 
+    def install(self) -> None:
+        """Install the chart, with what tests need, and wait until all of it is ready."""
+        files = {file.name: file.read_text(encoding="utf-8") for file in JOB_FILES}
+        install(self.cluster, self.image.name, self.database_url, {"jobFiles": files, "resources": SMALL})
+        wait_until_ready(self.cluster)
+
     def take(self, image: Image) -> None:
         """Import another image."""
         import_image(self.directory, image)
@@ -84,8 +97,7 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             require_or_skip("pods", f"no node starts on this machine: {error}")
         node = Node(cluster, project_image(), database_url(directory), directory)
         node.take(node.image)
-        install(cluster, node.image.name, node.database_url)
-        wait_until_ready(cluster)
+        node.install()
         yield node
 
 

@@ -1,25 +1,27 @@
-"""WorkerJobs in a cluster: installed, ready, and its samples run to their ends."""
+"""WorkerJobs in a cluster: its chart installed and ready, and its samples run to their ends."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.support.cluster.controlplane import Cluster
+from tests.support.helm import CHART, HelmError, helm
 
-NAMESPACE = "workerjobs"
-OPERATOR, WORKERS = "workerjobs-operator", "workerjobs-worker"
-WORKER_COUNT = 2
-"""Worker pods of an installation with nothing set."""
+RELEASE = NAMESPACE = "workerjobs"
+OPERATOR, WORKERS = "workerjobs-operator", "workerjobs-pool-default"
+OPERATORS, WORKER_COUNT = 2, 2
+"""Pods of an installation with nothing set."""
+JOB_FILES = "workerjobs-jobs"
+"""The ConfigMap of the chart's ``pool.jobFiles``."""
 REPOSITORY = Path(__file__).parents[3]
 SAMPLES = REPOSITORY / "manifests" / "samples"
+_DATABASE_SECRET = "workerjobs-database"
 # As `workerjobs dev --until-done` reads them.
 _EXPECTED_STATE = "quickdapp.xyz/expected-state"
 _READY_SECONDS = 180.0
@@ -30,39 +32,46 @@ class InstallationError(Exception):
     """It did not get as far as it should; the message says what is missing."""
 
 
-def install(cluster: Cluster, image: str, database_url: str | None = None) -> None:
-    """Install WorkerJobs, or bring an installation to this image.
+def install(
+    cluster: Cluster, image: str, database_url: str | None = None, pool: Mapping[str, Any] | None = None
+) -> None:
+    """Install the chart, or bring an installation to this image and these values.
 
     Args:
         cluster: Where.
         image: With its tag.
         database_url: Of a Postgres that pods reach; None installs one.
+        pool: Values of the chart's default pool beside the samples' jobs.
+
+    Raises:
+        InstallationError: Helm refuses.
     """
-    name, _, tag = image.rpartition(":")
-    with tempfile.TemporaryDirectory() as folder:
-        overlay: dict[str, Any] = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            # kustomize takes no absolute path of a folder.
-            "resources": [os.path.relpath(REPOSITORY / "manifests", folder)],
-            "images": [{"name": "workerjobs", "newName": name, "newTag": tag}],
+    repository, _, tag = image.rpartition(":")
+    values: dict[str, Any] = {
+        "image": {"repository": repository, "tag": tag},
+        "pool": {"jobModules": ["workerjobs.jobs.samples"], **(pool or {})},
+    }
+    namespace: dict[str, Any] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    cluster.kubectl("apply", "--filename=-", input=json.dumps(namespace))
+    if database_url is None:
+        values["postgres"] = {"enabled": True}
+    else:
+        secret: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": _DATABASE_SECRET, "namespace": NAMESPACE},
+            "stringData": {"url": database_url},
         }
-        if database_url is not None:
-            overlay["patches"] = [
-                {"patch": yaml.safe_dump(patch)}
-                for patch in (
-                    _named("v1", "Secret", "workerjobs-database") | {"stringData": {"url": database_url}},
-                    _named("apps/v1", "Deployment", "workerjobs-postgres") | {"$patch": "delete"},
-                    _named("v1", "Service", "workerjobs-postgres") | {"$patch": "delete"},
-                )
-            ]
-        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-        manifests = cluster.kubectl("kustomize", folder).stdout
-    cluster.kubectl("apply", "--filename=-", input=manifests)
+        cluster.kubectl("apply", "--filename=-", input=json.dumps(secret))
+        values["database"] = {"existingSecret": _DATABASE_SECRET}
+    try:
+        helm("upgrade", "--install", RELEASE, str(CHART), f"--namespace={NAMESPACE}", cluster=cluster, values=values)
+    except HelmError as error:
+        raise InstallationError(f"helm: {error}") from error
 
 
 def wait_until_ready(cluster: Cluster, workers: int = WORKER_COUNT) -> None:
-    """Wait until the operator and so many worker pods are ready, all of the newest template.
+    """Wait until the operators and so many worker pods are ready, all of the newest template.
 
     Raises:
         InstallationError: They are not in time; the message shows the pods.
@@ -70,7 +79,9 @@ def wait_until_ready(cluster: Cluster, workers: int = WORKER_COUNT) -> None:
 
     def is_ready() -> bool:
         deployments = {item["metadata"]["name"]: item for item in _items(cluster, "deployments", NAMESPACE)}
-        return _is_rolled_out(deployments.get(OPERATOR), 1) and _is_rolled_out(deployments.get(WORKERS), workers)
+        return _is_rolled_out(deployments.get(OPERATOR), OPERATORS) and _is_rolled_out(
+            deployments.get(WORKERS), workers
+        )
 
     if not _wait_until(is_ready, _READY_SECONDS):
         pods = cluster.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=wide").stdout
@@ -78,7 +89,7 @@ def wait_until_ready(cluster: Cluster, workers: int = WORKER_COUNT) -> None:
             "get", "events", f"--namespace={NAMESPACE}", "--field-selector=type=Warning", "--output=wide"
         ).stdout
         raise InstallationError(
-            f"the operator and {workers} worker pods are not ready after {_READY_SECONDS:g} s:\n{pods}{events}"
+            f"{OPERATORS} operators and {workers} worker pods are not ready after {_READY_SECONDS:g} s:\n{pods}{events}"
         )
 
 
@@ -122,10 +133,6 @@ def _is_done(sample: dict[str, Any]) -> bool:
         return "lastRun" in status and status.get("state") == "Scheduled"
     expected = sample["metadata"].get("annotations", {}).get(_EXPECTED_STATE, "Succeeded")
     return bool(status.get("state") == expected)
-
-
-def _named(version: str, kind: str, name: str) -> dict[str, Any]:
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}}
 
 
 def _items(cluster: Cluster, kind: str, namespace: str) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.cluster import images, node
 from tests.support.cluster.binaries import BinariesError, find_binaries
+from tests.support.cluster.modules import HELM
 from tests.support.cluster.sources import Report, report_to_stderr
 from tests.support.packages import PackagesError, install_packages
 
@@ -40,5 +41,5 @@ def prepare_node(report: Report = report_to_stderr) -> images.Image:
 
 def _get_programs(report: Report) -> None:
     # One after the other: a build uses all CPUs. The images beside it wait for the network and the disk.
-    for module in node.MODULES:
+    for module in (*node.MODULES, HELM):
         find_binaries(module, report=report)

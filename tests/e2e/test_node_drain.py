@@ -1,0 +1,52 @@
+"""Pods that go let their jobs end, on a real node: kubelets, signals and grace periods as they are."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.pods import GRACE_MARGIN_SECONDS, SLOTS, Chaos
+from tests.support.cluster.fixtures import Node
+from tests.support.pod_pool import PodPool, pod_pool
+
+LONGEST_SECONDS = 6
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("node")]
+
+
+@pytest.fixture
+def impatient(node: Node) -> Iterator[PodPool]:
+    """A pool that gives its jobs two seconds."""
+    with pod_pool(node.cluster, node.database_url, workerCount=2, drainSeconds=2) as pool:
+        pool.wait(ready=2)
+        yield pool
+
+
+@pytest.mark.timeout(300)
+def test_no_job_notices_that_pods_come_and_go(node: Node) -> None:
+    # A dozen times here; `make chaos-pods` does it a hundred times, with longer jobs.
+    drain = LONGEST_SECONDS + GRACE_MARGIN_SECONDS
+    with pod_pool(node.cluster, node.database_url, workerCount=3, slots=SLOTS, drainSeconds=drain) as pool:
+        pool.wait(ready=3)
+        chaos = Chaos(pool, 2, LONGEST_SECONDS, random.Random(5))
+        assert chaos.run(12) == []
+    assert chaos.submitted > 12
+
+
+def test_job_longer_than_the_grace_period_is_given_back_and_ends_elsewhere(impatient: PodPool) -> None:
+    job = impatient.submit(10)
+    first = impatient.wait_for_run(job)
+    impatient.kubectl("delete", "pod", first.pod, "--wait=false")
+    second = impatient.wait_for_run(job, 2)
+    row = impatient.wait_for_end(job)
+    first, second = impatient.traces(job)
+    assert first.ended is None
+    assert second.pod != first.pod
+    assert row["success"]
+    assert row["result"] == second.pod
+    # Not the job's own failure, and no worker was lost.
+    assert (row["attempt"], row["rescues"]) == (1, 0)
+    # At once, not when the lease has run out.
+    assert (second.began - first.began).total_seconds() < 10

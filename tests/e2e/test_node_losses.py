@@ -1,0 +1,99 @@
+"""Workers that are lost on a real node: what the kubelet says of them is true, and their jobs run elsewhere at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster.fixtures import Node
+from tests.support.operators import eventually
+from tests.support.pod_pool import PodPool, Trace, pod_pool
+
+JOB_SECONDS = 6.0
+SOON_SECONDS = 8.0
+"""The kubelet tells of a container's end within about a second, and the operator gives its jobs back within two; a
+lease would take 10 to 20."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("node")]
+
+
+@pytest.fixture(scope="module")
+def pool(node: Node) -> Iterator[PodPool]:
+    with pod_pool(node.cluster, node.database_url, workerCount=2, drainSeconds=30) as pool:
+        yield pool
+
+
+@pytest.fixture
+def running(pool: PodPool) -> tuple[int, Trace]:
+    """A job and its run, in one of two pods that are ready."""
+    pool.wait(ready=2, draining=0)
+    job = pool.submit(JOB_SECONDS)
+    return job, pool.wait_for_run(job)
+
+
+def supervisor(pod_uid: str) -> int:
+    """The process, as this machine sees it, that is process 1 of a worker's container."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                namespaces = (entry / "status").read_text().partition("NSpid:")[2].splitlines()[0].split()
+                if namespaces[-1] == "1" and f"POD_UID={pod_uid}".encode() in (entry / "environ").read_bytes():
+                    return int(entry.name)
+            except (OSError, IndexError):
+                continue  # ended meanwhile
+    raise AssertionError(f"no container of the pod {pod_uid} runs")
+
+
+def assert_runs_elsewhere(pool: PodPool, job: int, lost: datetime, reason: str) -> None:
+    pool.wait_for_run(job, 2)
+    row = pool.wait_for_end(job)
+    first, second = pool.traces(job)
+    took = (second.began - lost).total_seconds()
+    print(f"{row['lostReason']}: runs elsewhere after {took:.1f} s")
+    assert first.ended is None
+    assert row["success"]
+    assert row["result"] == second.pod
+    assert reason in row["lostReason"]
+    assert first.pod in row["lostReason"]
+    # Counted apart from the job's own failures.
+    assert (row["attempt"], row["rescues"]) == (1, 1)
+    assert took < SOON_SECONDS
+
+
+def test_jobs_of_a_killed_worker_run_elsewhere(pool: PodPool, running: tuple[int, Trace]) -> None:
+    job, run = running
+    os.kill(supervisor(pool.pod(run.pod)["metadata"]["uid"]), signal.SIGKILL)
+    assert_runs_elsewhere(pool, job, datetime.now(UTC), "was killed (exit code 137)")
+
+
+def test_jobs_of_a_pod_deleted_by_force_run_elsewhere(pool: PodPool, running: tuple[int, Trace]) -> None:
+    job, run = running
+    pool.kubectl("delete", "pod", run.pod, "--force", "--grace-period=0", "--wait=false")
+    assert_runs_elsewhere(pool, job, datetime.now(UTC), "is gone")
+
+
+def test_jobs_of_a_pod_past_its_memory_limit_run_elsewhere(pool: PodPool, running: tuple[int, Trace]) -> None:
+    job, run = running
+    process = supervisor(pool.pod(run.pod)["metadata"]["uid"])
+    # A process beside the worker's, which takes more than the pod may have.
+    pool.kubectl("exec", run.pod, "--", "python3", "-c", "x = b'x' * (1 << 30)", check=False)
+    # With version 2 of cgroups the kernel ends all of the container with it. Version 1 ends that process alone, so the
+    # others are ended here, once containerd has heard of it (which nobody tells).
+    time.sleep(0.5)
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        assert Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    lost = datetime.now(UTC)
+    assert_runs_elsewhere(pool, job, lost, "was OOM-killed")
+
+
+def test_pods_that_were_lost_are_replaced(pool: PodPool) -> None:
+    pool.wait(ready=2, replicas=2)
+    eventually(lambda: len(pool.pods()) == 2, every=0.3)
