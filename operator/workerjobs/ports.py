@@ -114,6 +114,8 @@ class DrainReason(StrEnum):
     """There are to be fewer of them."""
     NODE_GOING = "NodeGoing"
     """Their node is about to be removed, or can't be reached."""
+    POD_GOING = "PodGoing"
+    """Their pod is being deleted: they end as at SIGTERM, which a container that just began may not have heard."""
 
 
 @dataclass(frozen=True, slots=True)

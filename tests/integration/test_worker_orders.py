@@ -85,6 +85,22 @@ async def is_draining(store: PostgresJobStore) -> WorkerStatus | None:
 
 
 @in_loop
+async def test_worker_whose_pod_is_being_deleted_ends_after_its_jobs(database_url: str, tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    async with worker(database_url, pod=PodIdentity("uid")) as running:
+        job = await submit_one(running.store, NewJob(type="hold", data=told.data()))
+        await told.run(job)
+        await running.store.drain_workers([running.supervisor.owner], DrainReason.POD_GOING)
+        await until(lambda: is_draining(running.store))
+        # The kubelet's SIGTERM, which comes later than the operator's word here, is the first and hurries nobody.
+        running.supervisor.stop()
+        later = await submit_one(running.store, NewJob(type="echo"))
+        told.go()
+        assert (await finished(running.store, job)).state is JobState.SUCCEEDED
+        assert (await read(running.store, later)).state is JobState.PENDING
+
+
+@in_loop
 async def test_worker_that_was_drained_while_the_database_was_not_heard_drains(database_url: str) -> None:
     """Its line says it; the announcement only makes it look sooner."""
     async with worker(database_url, renew_every=0.1, pod=PodIdentity("uid")) as running:

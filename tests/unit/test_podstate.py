@@ -42,7 +42,7 @@ def after(
 
 def what(decision: Decision) -> dict[str, Any]:
     """Those parts of a decision that hold something."""
-    names = ("adopt", "lost", "revoke", "forget", "drain", "undrain", "is_waiting")
+    names = ("adopt", "lost", "revoke", "forget", "leave", "drain", "undrain", "is_waiting")
     return {name: value for name in names if (value := getattr(decision, name))}
 
 
@@ -124,6 +124,12 @@ def test_worker_on_a_going_node_drains_and_keeps_its_jobs_and_works_again_when_t
     assert what(after(draining, taints=going)) == {}
     assert what(after(draining)) == {"undrain": ("uid:1",)}
     assert what(after(replace(WORKER, drain_reasons=["ScaleDown"]))) == {}
+
+
+def test_worker_whose_pod_is_being_deleted_is_told_once_and_keeps_its_jobs() -> None:
+    leaving = replace(POD, is_leaving=True)
+    assert what(after(pod=leaving)) == {"leave": ("uid:1",)}
+    assert what(after(replace(WORKER, drain_reasons=["PodGoing"]), pod=leaving)) == {}
 
 
 def test_pod_that_is_over_without_a_container_that_was_seen_to_end_is_told_first() -> None:

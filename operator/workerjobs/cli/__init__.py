@@ -5,13 +5,20 @@ Exit codes: 0 done; 1 it could not be done (or, for waiting commands, the job fa
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
 
 from workerjobs.errors import InvalidInputError, WorkerJobsError
 
 
 def main() -> int:
     """Run the command line; errors come out as sentences, never as tracebacks."""
+    if os.getpid() == 1:
+        # The kernel has no default action for process 1 of a container: a SIGTERM that comes before a role has a
+        # handler of its own would be lost, and its pod work on until it is killed.
+        signal.signal(signal.SIGTERM, _end)
     from workerjobs.cli.commands import commands
 
     try:
@@ -30,3 +37,7 @@ def main() -> int:
         sys.stderr.close()
         return 1
     return 0
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)

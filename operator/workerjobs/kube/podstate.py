@@ -56,6 +56,8 @@ class WorkerPod:
     """How the last container ended, after the pod's name: ``was OOM-killed``."""
     is_over: bool
     """No container of it runs any more, nor will."""
+    is_leaving: bool = False
+    """It is being deleted."""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,6 +73,8 @@ class Decision:
     """Their pods are gone, but nobody saw them end: they are told to."""
     forget: tuple[str, ...]
     """They have ended, hold nothing, and have not shown themselves for long."""
+    leave: tuple[str, ...]
+    """Their pods are being deleted."""
     drain: tuple[str, ...]
     """Their node is going."""
     undrain: tuple[str, ...]
@@ -97,6 +101,7 @@ def read_pod(manifest: Mapping[str, Any]) -> WorkerPod:
         ended=max((_moment(text) for text in moments if text), default=None),
         how=_how(status, state.get("terminated") or last.get("terminated") or {}),
         is_over=status.get("phase") in ("Succeeded", "Failed"),
+        is_leaving=bool(metadata.get("deletionTimestamp")),
         annotations=metadata.get("annotations") or {},
     )
 
@@ -117,7 +122,8 @@ def decide(
 
     A worker has ended where its container is known to have ended after it booted: its jobs are free. Where the pod, or
     its node, is gone and nobody saw the container end, it may run yet: it is told to stop its jobs and to say so first.
-    A pod that is only being deleted is not gone: its worker finishes what it runs.
+    A pod that is only being deleted is not gone: its worker finishes what it runs. It is told so, as the kubelet's
+    SIGTERM comes once, and to process 1 that has no handler yet it says nothing.
 
     Args:
         workers: All of this cluster's, and those whose cluster is not known.
@@ -130,6 +136,7 @@ def decide(
     lost: list[LostWorker] = []
     revoke: list[str] = []
     forget: list[str] = []
+    leave: list[str] = []
     drain: list[str] = []
     undrain: list[str] = []
     is_waiting = False
@@ -153,6 +160,8 @@ def decide(
             elif worker.revoked_seconds is None and not worker.is_alive:
                 forget.append(worker.owner)
             continue
+        if pod is not None and pod.is_leaving and DrainReason.POD_GOING not in worker.drain_reasons:
+            leave.append(worker.owner)
         is_going = pod is not None and pod.node is not None and not taints.get(pod.node, frozenset()).isdisjoint(GOING)
         if is_going != (DrainReason.NODE_GOING in worker.drain_reasons):
             (drain if is_going else undrain).append(worker.owner)
@@ -161,6 +170,7 @@ def decide(
         tuple(lost),
         tuple(revoke),
         tuple(forget),
+        tuple(leave),
         tuple(drain),
         tuple(undrain),
         is_waiting or bool(revoke),

@@ -120,6 +120,8 @@ class WorkerPods:
             self._say(await self._store.release_lost(decision.lost))
         if decision.forget:
             await self._store.forget_workers(decision.forget)
+        if decision.leave:
+            await self._store.drain_workers(decision.leave, DrainReason.POD_GOING)
         if decision.drain:
             await self._store.drain_workers(decision.drain, DrainReason.NODE_GOING)
         if decision.undrain:

@@ -19,6 +19,7 @@ from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError
 from workerjobs.jobs.registry import JobDescription
 from workerjobs.ports import (
     CancelNotice,
+    DrainReason,
     DueNotice,
     JobData,
     JobStore,
@@ -110,6 +111,7 @@ class Supervisor:
         self._options = options
         self._stopping = asyncio.Event()
         self._stopping_now = asyncio.Event()
+        self._was_told_to_stop = False
         self._is_revoked = False
         self._is_asked_to_drain = False
         self._last_life = time.monotonic()
@@ -212,8 +214,9 @@ class Supervisor:
 
     def stop(self) -> None:
         """Begin to stop: no new jobs; running ones have the grace period. A second call ends them now."""
-        if self._stopping.is_set():
+        if self._was_told_to_stop:
             self._stopping_now.set()
+        self._was_told_to_stop = True
         self._stopping.set()
 
     async def run(self) -> None:
@@ -448,6 +451,9 @@ class Supervisor:
             log.error("This worker's pod is gone from its cluster: its jobs are stopped, as others get them")
             self._stopping_now.set()
             self._stopping.set()
+        if DrainReason.POD_GOING in orders.drain_reasons and not self._stopping.is_set():
+            log.info("This worker's pod is being deleted")
+            self._stopping.set()
         if bool(orders.drain_reasons) is self._is_asked_to_drain:
             return
         self._is_asked_to_drain = not self._is_asked_to_drain
@@ -487,6 +493,10 @@ class Supervisor:
         await asyncio.wait({hurry, finished}, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         finished.cancel()
+        if self._is_revoked:
+            # The operator gives the jobs to others, and says why.
+            await self._stop_revoked()
+            return
         for running in self._running:
             self._stop_job(running, StopReason.SHUTDOWN)
         # The children get SIGTERM, then SIGKILL; their jobs come back through job_lost and are given back there.
