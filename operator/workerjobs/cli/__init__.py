@@ -16,8 +16,8 @@ from workerjobs.errors import InvalidInputError, WorkerJobsError
 def main() -> int:
     """Run the command line; errors come out as sentences, never as tracebacks."""
     if os.getpid() == 1:
-        # The kernel has no default action for process 1 of a container: a SIGTERM that comes before a role has a handler
-        # of its own would be lost, and its pod work on until it is killed.
+        # The kernel has no default action for process 1 of a container: a SIGTERM that comes before a role has a
+        # handler of its own would be lost, and its pod work on until it is killed.
         signal.signal(signal.SIGTERM, _end)
     from workerjobs.cli.commands import commands
 

@@ -122,8 +122,8 @@ def decide(
 
     A worker has ended where its container is known to have ended after it booted: its jobs are free. Where the pod, or
     its node, is gone and nobody saw the container end, it may run yet: it is told to stop its jobs and to say so first.
-    A pod that is only being deleted is not gone: its worker finishes what it runs. It is told so, as the kubelet's SIGTERM
-    comes once, and to process 1 that has no handler yet it says nothing.
+    A pod that is only being deleted is not gone: its worker finishes what it runs. It is told so, as the kubelet's
+    SIGTERM comes once, and to process 1 that has no handler yet it says nothing.
 
     Args:
         workers: All of this cluster's, and those whose cluster is not known.
