@@ -15,7 +15,7 @@ import psycopg
 
 from tests.support.browser import Page, open_page
 from tests.support.loop import in_loop
-from tests.support.web import Server, make_users, server
+from tests.support.web import MARK_SECONDS, Server, make_users, server
 from workerjobs import notify
 from workerjobs.storage.quickdapp import install_quickdapp
 
@@ -69,12 +69,12 @@ async def test_browser_gets_notifications_also_those_of_a_time_without_the_serve
             notify(connection, 7, {"type": "token_created", "message": message})
 
     def first_part(page: Page) -> None:
-        page.wait_for("shown.open && shown.marks", bool)
+        page.wait_for("shown.open && shown.marks", bool, seconds=MARK_SECONDS)
         tell("Created new token GLD (Gold)")
         for way in ("stream", "socket"):
             page.wait_for(f"shown.{way}", lambda seen: seen == ["Created new token GLD (Gold)"])
         # Both know now that they got it.
-        page.wait_for("shown.marks", lambda marks: marks > 1)
+        page.wait_for("shown.marks", lambda marks: marks > 1, seconds=MARK_SECONDS)
 
     def second_part(page: Page, web: Server) -> None:
         page.wait_for("shown.stream", lambda seen: seen[1:] == ["while it was away"])

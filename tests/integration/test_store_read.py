@@ -60,7 +60,7 @@ async def test_to_dict_has_every_column_of_the_table_that_a_job_has(database_url
     columns = {name for (name,) in sql(database_url, statement)}
     # What only statements look at.
     unseen = {"heldDue", "isFollowed"}
-    assert set(row) == columns - unseen | {"state"}
+    assert set(row) == columns - unseen | {"state", "isSuspended"}
     assert json.loads(json.dumps(row))["data"] == {"z": 1, "a": 2}
 
 

@@ -271,6 +271,7 @@ MADE_NEW = {
     "cancel_requested",
     "progress_json",
     "lost_reason",
+    "is_suspended",
 }
 OF_THE_LINE = {"cron_schedule", "time_zone", "cron_key", "tick", "catch_up", "concurrency_policy"}
 

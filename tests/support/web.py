@@ -65,6 +65,10 @@ class Server:
             yield Stream(answer)
 
 
+MARK_SECONDS = 90.0
+"""Marks wait for all transactions of the server that are open, also those of other tests."""
+
+
 @dataclass
 class Stream:
     """Server-sent events."""
@@ -95,7 +99,7 @@ class Stream:
     async def mark(self) -> str:
         """Wait for the next id that comes alone."""
         before = self.last
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(MARK_SECONDS):
             async for line in self.answer.content:
                 if line.startswith(b"id: ") and line[4:].strip().decode() != before:
                     self.last = line[4:].strip().decode()
