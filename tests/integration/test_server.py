@@ -107,9 +107,15 @@ async def test_who_comes_back_gets_what_was_missed_and_nothing_twice(url: str, t
     async with server(url, tmp_path) as web:
         async with web.stream(await web.ticket(7)) as stream:
             await stream.mark()
-            early = tell(url, 7, number=1)
-            assert (await stream.next())[1]["id"] == early
-            last = await stream.mark()
+            with psycopg.connect(url) as writer, psycopg.connect(url) as other:
+                # Holds the marks back for a while, as any transaction on this Postgres does.
+                other.execute("select pg_current_xact_id()")
+                early = notify(writer, 7, {"number": 1})
+                transaction = writer.execute("select pg_current_xact_id()::text::bigint").fetchone()
+                writer.commit()
+                assert (await stream.next())[1]["id"] == early
+            assert transaction is not None
+            last = await stream.mark(beyond=transaction[0])
         missed = [tell(url, 7, number=2), tell(url, 7, number=3)]
         tell(url, 8, number=4)
         async with web.stream(await web.ticket(7), last) as stream:

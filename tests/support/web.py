@@ -65,7 +65,7 @@ class Server:
             yield Stream(answer)
 
 
-MARK_SECONDS = 90.0
+MARK_SECONDS = 60.0
 """Marks wait for all transactions of the server that are open, also those of other tests."""
 
 
@@ -96,12 +96,12 @@ class Stream:
                         name = ""
         raise AssertionError("the stream ended")
 
-    async def mark(self) -> str:
-        """Wait for the next id that comes alone."""
-        before = self.last
+    async def mark(self, beyond: int = 0) -> str:
+        """Wait for an id that is beyond a transaction; by default the next one that comes."""
+        beyond = max(beyond, int(self.last or 0))
         async with asyncio.timeout(MARK_SECONDS):
             async for line in self.answer.content:
-                if line.startswith(b"id: ") and line[4:].strip().decode() != before:
+                if line.startswith(b"id: ") and int(line[4:]) > beyond:
                     self.last = line[4:].strip().decode()
                     return self.last
         raise AssertionError("the stream ended")

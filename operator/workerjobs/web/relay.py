@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 QUEUE = 1_000
 """Messages that wait for a slow listener; with more, it is sent away and comes back for them."""
 RETRY_SECONDS = 1.0
+MARK_SECONDS = 1.0
+"""Between marks while what was handed is not below one, as transactions that began before it are open."""
 
 
 class TooManyListenersError(Exception):
@@ -144,6 +146,10 @@ class Relay:
         self._listeners: defaultdict[int, set[Listener]] = defaultdict(set)
         self._is_closed = False
         self._mark = 0
+        self._handed = 0
+        """Newest transaction whose messages were handed."""
+        self._is_behind = asyncio.Event()
+        """Set while the mark is not beyond what was handed."""
         self.listening = asyncio.Event()
         """Set once the database is being listened to."""
 
@@ -183,6 +189,13 @@ class Relay:
 
     async def run(self) -> None:
         """Pass on what the database tells, until cancelled."""
+        marking = asyncio.create_task(self._mark_later(), name="relay marks")
+        try:
+            await self._pass_on_all()
+        finally:
+            marking.cancel()
+
+    async def _pass_on_all(self) -> None:
         async for notice in self._notices.notices():
             while True:
                 try:
@@ -191,6 +204,17 @@ class Relay:
                 except DatabaseUnavailableError as error:
                     log.warning("Notifications wait: %s", error)
                     await asyncio.sleep(RETRY_SECONDS)
+
+    async def _mark_later(self) -> None:
+        """Ask for marks until one is beyond what was handed: the first one after it may have come too early for that."""
+        while True:
+            await self._is_behind.wait()
+            await asyncio.sleep(MARK_SECONDS)
+            if self._mark > self._handed or not self._listeners:
+                self._is_behind.clear()
+                continue
+            with suppress(DatabaseUnavailableError):
+                await self._store.announce_mark()
 
     def close(self) -> None:
         """End all connections, and take no more."""
@@ -223,6 +247,8 @@ class Relay:
 
     def _hand(self, messages: Iterable[Message]) -> None:
         for message in messages:
+            self._handed = max(self._handed, message.mark)
+            self._is_behind.set()
             listeners = self._everybody() if message.user_id is None else self._listeners.get(message.user_id, ())
             for listener in list(listeners):
                 listener.hand(message)
