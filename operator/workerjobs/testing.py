@@ -22,7 +22,7 @@ from workerjobs.domain.job import NewJob, check_job, encode_json
 from workerjobs.domain.lifecycle import encode_result
 from workerjobs.jobs.context import JobConnections, JobContext
 from workerjobs.jobs.registry import JobFunction, JobType, Registry
-from workerjobs.ports import StorageForJobs
+from workerjobs.ports.for_jobs import StorageForJobs
 
 __all__ = ["JobRun", "ProgressReport", "database", "run_job"]
 

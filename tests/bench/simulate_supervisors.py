@@ -28,7 +28,7 @@ import psycopg
 
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import Outcome, Settlement
-from workerjobs.ports import Lease
+from workerjobs.ports.jobs import Lease
 from workerjobs.storage.embedded import EmbeddedPostgres
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore

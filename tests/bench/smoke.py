@@ -23,7 +23,7 @@ from pathlib import Path
 
 from workerjobs import app
 from workerjobs.domain.job import NewJob
-from workerjobs.ports import JobFilter
+from workerjobs.ports.jobs import JobFilter
 
 JOBS_FILE = Path(__file__).parent / "bench_jobs.py"
 

@@ -25,7 +25,7 @@ from workerjobs.errors import ChainHandlerError, InvalidInputError
 from workerjobs.jobs.chain_filters import ChainFilter, chain_filter, from_declaration, registered_filters
 from workerjobs.jobs.chain_webhook import WebhookError, deliver, sign
 from workerjobs.jobs.context import JobContext
-from workerjobs.ports import ChainTransaction
+from workerjobs.ports.chains import ChainTransaction
 from workerjobs.storage.chain import PostgresChainStore
 
 TRANSFER = "Transfer(address indexed from, address indexed to, uint256 value)"

@@ -16,7 +16,7 @@ from tests.support.table import sql
 from workerjobs.domain.blocks import BlockRef, Header
 from workerjobs.domain.events import DecodedLog
 from workerjobs.domain.job import NewJob
-from workerjobs.ports import ChainStep, ChainTransaction
+from workerjobs.ports.chains import ChainStep, ChainTransaction
 from workerjobs.storage import chain as chain_module
 from workerjobs.storage.chain import PostgresChainStore
 

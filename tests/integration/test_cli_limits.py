@@ -9,7 +9,7 @@ import pytest
 from tests.support.cli import workerjobs, workerjobs_json
 from tests.support.loop import in_loop
 from tests.support.table import open_store
-from workerjobs.ports import WorkerRecord
+from workerjobs.ports.workers import WorkerRecord
 
 
 def test_pool_and_type_are_paused_and_resumed(database_url: str) -> None:

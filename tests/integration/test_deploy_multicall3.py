@@ -22,7 +22,7 @@ from workerjobs.domain.multicall3 import ADDRESS, CODE_HASH, COST, DEPLOYER, ETH
 from workerjobs.domain.multicall3 import DeploymentRefusedError as Refused
 from workerjobs.errors import ChainRefusedError, ChainUnavailableError, InvalidInputError, InvalidSettingsError
 from workerjobs.jobs import deploy_multicall3 as job
-from workerjobs.ports import JobFilter
+from workerjobs.ports.jobs import JobFilter
 from workerjobs.testing import JobRun, run_job
 
 SIGNED = json.loads(resources.files("workerjobs.chain").joinpath("multicall3.json").read_text())["signedTransaction"]

@@ -20,7 +20,7 @@ from tests.support.workers import JOBS, Told, finished, run_jobs, run_one, worke
 from workerjobs import WorkerManager
 from workerjobs.domain.job import JobState, NewJob
 from workerjobs.errors import DatabaseRefusedError
-from workerjobs.ports import DueNotice, Notice, Reconnected
+from workerjobs.ports.notices import DueNotice, Notice, Reconnected
 from workerjobs.storage.connection import connect, is_pooled
 from workerjobs.storage.listen import PostgresListener
 from workerjobs.storage.migrate import migrate_url

@@ -23,7 +23,7 @@ from tests.support.workers import finished, worker
 from workerjobs.domain.job import JobState
 from workerjobs.errors import DatabaseUnavailableError, SchemaError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
-from workerjobs.ports import JobFilter
+from workerjobs.ports.jobs import JobFilter
 from workerjobs.storage import quickdapp as storage
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.quickdapp import OTHER_TABLES, WORKER_JOBS, adopt, install_quickdapp

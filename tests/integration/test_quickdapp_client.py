@@ -17,7 +17,7 @@ from tests.support.workers import Told, finished, worker, worker_process
 from workerjobs.domain.job import Job, JobState
 from workerjobs.domain.lifecycle import Outcome, settle
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
-from workerjobs.ports import JobFilter
+from workerjobs.ports.jobs import JobFilter
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import install_quickdapp
 

@@ -16,7 +16,8 @@ from tests.support.loop import in_loop, until
 from tests.support.table import LEASE, claim_all, claim_one, lease_of, open_store, settlement, sql, submit_one
 from workerjobs.domain.job import NewJob
 from workerjobs.domain.lifecycle import Outcome
-from workerjobs.ports import CancelNotice, DueNotice, Notice, PlanNotice, Progress, Reconnected, ResourceNotice
+from workerjobs.ports.jobs import Progress
+from workerjobs.ports.notices import CancelNotice, DueNotice, Notice, PlanNotice, Reconnected, ResourceNotice
 from workerjobs.storage.listen import PostgresListener
 
 LATER = datetime(2040, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 from tests.support.loop import in_loop
 from tests.support.table import sql
 from workerjobs.domain.job import JobState
-from workerjobs.ports import JobQuery
+from workerjobs.ports.api import JobQuery
 from workerjobs.storage import api as storage
 from workerjobs.storage.api import BEYOND, PostgresApiStore
 from workerjobs.storage.queries import query

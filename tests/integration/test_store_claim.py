@@ -23,7 +23,7 @@ from tests.support.table import (
     submit_one,
 )
 from workerjobs.domain.job import JobState, NewJob
-from workerjobs.ports import Lease, Progress
+from workerjobs.ports.jobs import Lease, Progress
 
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 SHORT = timedelta(milliseconds=1)

@@ -29,7 +29,8 @@ from tests.support.table import (
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.limits import LimitKind
 from workerjobs.errors import InvalidInputError
-from workerjobs.ports import FIRST_PLACE, DueNotice, LimitedNotice, StoredLimit
+from workerjobs.ports.jobs import FIRST_PLACE, StoredLimit
+from workerjobs.ports.notices import DueNotice, LimitedNotice
 from workerjobs.storage.limited import KEYS
 from workerjobs.storage.listen import PostgresListener
 from workerjobs.storage.postgres import PostgresJobStore

@@ -34,7 +34,7 @@ from hypothesis.stateful import (
 from tests.support.queue_model import HOURLY, QueueModel, Row, Run
 from workerjobs.domain.job import Job, NewJob, RetryPolicy, encode_json
 from workerjobs.domain.lifecycle import Outcome, Settlement, settle
-from workerjobs.ports import JobFilter, Lease, Progress
+from workerjobs.ports.jobs import JobFilter, Lease, Progress
 from workerjobs.storage.postgres import PostgresJobStore
 
 START = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)

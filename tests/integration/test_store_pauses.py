@@ -11,7 +11,7 @@ from tests.support.table import LEASE, ids, open_store, open_stores, read, sql
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.errors import InvalidInputError
-from workerjobs.ports import WorkerRecord
+from workerjobs.ports.workers import WorkerRecord
 from workerjobs.storage.postgres import PostgresJobStore
 
 TYPES = ("report", "limited")

@@ -12,7 +12,7 @@ from tests.support.loop import in_loop
 from tests.support.table import LEASE, open_store, sql
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.scaling import Backlog, Demand
-from workerjobs.ports import PoolQuestion
+from workerjobs.ports.pools import PoolQuestion
 from workerjobs.storage.postgres import MOST_COUNTED, RUNS_MEASURED, PostgresJobStore
 from workerjobs.storage.queries import query
 

@@ -9,7 +9,7 @@ from tests.support.loop import in_loop
 from tests.support.table import claim_all, ids, open_store, read, settlement, sql, submit_one
 from workerjobs.domain.job import JobState, NewJob
 from workerjobs.domain.lifecycle import Outcome
-from workerjobs.ports import JobFilter
+from workerjobs.ports.jobs import JobFilter
 
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 

@@ -27,7 +27,7 @@ from tests.support.table import (
 from workerjobs.domain.job import JobState, NewJob, RetryPolicy
 from workerjobs.domain.lifecycle import FollowUp, FollowUpKind, Outcome
 from workerjobs.errors import InvalidInputError
-from workerjobs.ports import StoredResource
+from workerjobs.ports.resources import StoredResource
 
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 

@@ -16,7 +16,8 @@ from tests.support.loop import in_loop, until
 from tests.support.table import count_rows, open_store, read, sql, submit_one
 from tests.support.workers import Told, finished, gone, worker, worker_process
 from workerjobs.domain.job import Job, JobState, NewJob
-from workerjobs.ports import DueNotice, Lease
+from workerjobs.ports.jobs import Lease
+from workerjobs.ports.notices import DueNotice
 from workerjobs.worker.pickup import POLL_SECONDS, Pickup
 
 SECOND = timedelta(seconds=1)

@@ -11,7 +11,7 @@ from tests.support.loop import in_loop, until
 from tests.support.table import LEASE, count_rows, open_store, read, sql, submit_one
 from tests.support.workers import Told, WorkerProcess, finished, gone, worker, worker_process
 from workerjobs.domain.job import Job, JobState, NewJob
-from workerjobs.ports import DrainReason, LostWorker, PodIdentity, WorkerStatus
+from workerjobs.ports.workers import DrainReason, LostWorker, PodIdentity, WorkerStatus
 from workerjobs.storage.postgres import PostgresJobStore
 
 POD = {"POD_UID": "uid-1", "POD_NAME": "worker-a", "POD_NAMESPACE": "shop", "WORKERJOBS_CLUSTER_ID": "here"}

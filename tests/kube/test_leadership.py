@@ -15,7 +15,7 @@ from tests.support.operators import Operator, Operators, Proxy, WorkerJobs, even
 from tests.support.table import count_rows, sql
 from workerjobs.errors import DatabaseUnavailableError, LeadershipLostError
 from workerjobs.kube.election import LEASE_SECONDS, LeaseState, Move, decide
-from workerjobs.ports import Leadership
+from workerjobs.ports.workers import Leadership
 from workerjobs.storage.fenced import FencedJobStore
 
 SECONDS_TO_TAKE_OVER = 15.0

@@ -22,7 +22,7 @@ from workerjobs.kube.events import Event, EventWriter
 from workerjobs.kube.mirror import Mirror
 from workerjobs.kube.reconcile import StatusWrite
 from workerjobs.kube.writer import StatusWriter
-from workerjobs.ports import Notice, Reconnected, ResourceNotice
+from workerjobs.ports.notices import Notice, Reconnected, ResourceNotice
 from workerjobs.storage.postgres import PostgresJobStore
 
 

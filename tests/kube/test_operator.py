@@ -17,7 +17,7 @@ from tests.support.operators import Operators, Proxy, WorkerJobs, eventually, wo
 from tests.support.table import claim_all, count_rows, open_store, read, settlement, sql
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import Outcome, settle
-from workerjobs.ports import Lease, Progress
+from workerjobs.ports.jobs import Lease, Progress
 from workerjobs.storage.postgres import PostgresJobStore
 
 pytestmark = pytest.mark.cluster

@@ -23,7 +23,7 @@ from workerjobs import app
 from workerjobs.chain.multicall import Call, read_many
 from workerjobs.chain.node import Web3Node
 from workerjobs.domain.job import Job
-from workerjobs.ports import JobFilter
+from workerjobs.ports.jobs import JobFilter
 
 USER_WALLET, FRIEND = ACCOUNTS[1], ACCOUNTS[2]
 

@@ -11,7 +11,7 @@ import psycopg
 
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.domain.lifecycle import FollowUp, Outcome, Settlement
-from workerjobs.ports import Lease
+from workerjobs.ports.jobs import Lease
 from workerjobs.storage.postgres import PostgresJobStore
 
 LEASE = timedelta(seconds=15)

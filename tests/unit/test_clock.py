@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from workerjobs.ports import JobStore
+from workerjobs.ports.jobs import JobStore
 from workerjobs.worker.clock import DatabaseClock
 
 

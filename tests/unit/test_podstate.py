@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from workerjobs.kube.podstate import Decision, WorkerPod, decide, read_pod
-from workerjobs.ports import PodWorker
+from workerjobs.ports.workers import PodWorker
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 WORKER = PodWorker(

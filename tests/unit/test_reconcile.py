@@ -12,7 +12,7 @@ import pytest
 from tests.support.factories import NOON, resource_job, running_job
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.kube.reconcile import Actions, Resource, StatusWrite, reconcile
-from workerjobs.ports import ResourceState, RunCounts
+from workerjobs.ports.resources import ResourceState, RunCounts
 
 TICK = NOON + timedelta(minutes=1)
 KEY = "resource:here:u"

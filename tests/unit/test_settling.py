@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.factories import running_job
 from workerjobs.domain.lifecycle import Outcome
-from workerjobs.ports import JobStore
+from workerjobs.ports.jobs import JobStore
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.metrics import WorkerMetrics
 from workerjobs.worker.running import RunningJob, RunningJobs

@@ -18,7 +18,7 @@ from workerjobs.app.databases import listener, wait_to_migrate
 from workerjobs.app.extras import extra
 from workerjobs.app.probes import serve_health
 from workerjobs.errors import InvalidInputError, InvalidSettingsError
-from workerjobs.ports import Leadership
+from workerjobs.ports.workers import Leadership
 from workerjobs.settings import LEASE_SECONDS, OperatorSettings
 from workerjobs.storage.fenced import FencedJobStore
 from workerjobs.storage.postgres import PostgresJobStore

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from workerjobs.app.extras import extra
-from workerjobs.ports import PoolCluster
+from workerjobs.ports.cluster import PoolCluster
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from workerjobs.app.databases import listener, wait_for_store
 from workerjobs.app.extras import extra
 from workerjobs.app.probes import serve_health
-from workerjobs.ports import TokenStore
+from workerjobs.ports.api import TokenStore
 from workerjobs.settings import ServerSettings
 from workerjobs.storage.api import PostgresApiStore
 from workerjobs.storage.listen import NOTIFICATIONS

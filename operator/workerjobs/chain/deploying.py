@@ -1,4 +1,4 @@
-"""What a job's process loads when, and only when, the job writes to a chain (`workerjobs.ports.ChainWriters`)."""
+"""What a job's process loads only when a job writes to a chain (`workerjobs.ports.chains.ChainWriters`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workerjobs.chain.node import Web3Node
 from workerjobs.domain.chains import Chain
 from workerjobs.domain.multicall3 import ADDRESS
 from workerjobs.errors import ChainUnavailableError
-from workerjobs.ports import ChainNode, MulticallTransaction
+from workerjobs.ports.chains import ChainNode, MulticallTransaction
 
 _BEFORE_CODE = b"\xb9\x0f\x00"
 """What stands before Multicall3's creation code in its transaction: it is 0x0f00 bytes long (RLP)."""

@@ -17,7 +17,7 @@ import msgspec
 
 from workerjobs.chain.refusals import Kind, Refusal, read_refusal
 from workerjobs.errors import WorkerJobsError
-from workerjobs.ports import EndpointHealth
+from workerjobs.ports.chains import EndpointHealth
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.1, 10.0
 """How long an endpoint is left alone after an error; twice as long after each further one."""

@@ -1,4 +1,4 @@
-"""What a job's process loads when, and only when, the job reads a chain (`workerjobs.ports.OpenChainReader`)."""
+"""What a job's process loads when, and only when, the job reads a chain (`workerjobs.ports.chains.OpenChainReader`)."""
 
 from __future__ import annotations
 

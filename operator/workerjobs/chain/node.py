@@ -14,7 +14,7 @@ from requests.exceptions import RequestException
 from web3 import HTTPProvider
 
 from workerjobs.errors import ChainRefusedError, ChainUnavailableError, InvalidSettingsError
-from workerjobs.ports import Payment, Receipt
+from workerjobs.ports.chains import Payment, Receipt
 
 TIMEOUT_SECONDS = 20.0
 DEVELOPMENT_NODES = {"anvil": "anvil_setCode", "hardhatnetwork": "hardhat_setCode"}
@@ -24,7 +24,7 @@ PLAIN_TIP = 10**9
 
 
 class Web3Node:
-    """A node behind an RPC endpoint; see `workerjobs.ports.ChainNode`.
+    """A node behind an RPC endpoint; see `workerjobs.ports.chains.ChainNode`.
 
     Args:
         url: The endpoint, http or https. It may hold a key, so errors name its host alone.

@@ -1,4 +1,4 @@
-"""One chain over all its endpoints: what is read is checked until it fits together (`workerjobs.ports.ChainReader`)."""
+"""One chain over all its endpoints: what is read is checked until it fits (`workerjobs.ports.chains.ChainReader`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from workerjobs.domain.blocks import BlockRef, ChainChangedError, Header, Heads,
 from workerjobs.domain.chains import Chain
 from workerjobs.domain.events import LogQuery
 from workerjobs.errors import ChainUnavailableError
-from workerjobs.ports import ChainRange, EndpointHealth
+from workerjobs.ports.chains import ChainRange, EndpointHealth
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class _TruncatedError(EndpointError):
 
 
 class RpcChainReader:
-    """See `workerjobs.ports.ChainReader`.
+    """See `workerjobs.ports.chains.ChainReader`.
 
     Args:
         chain: Which chain.

@@ -17,7 +17,7 @@ from workerjobs.domain.declared_filters import DeclaredFilter, read_filter
 from workerjobs.domain.job import column_name
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.jobs.chain_filters import read_filters
-from workerjobs.ports import ChainStore
+from workerjobs.ports.chains import ChainStore
 from workerjobs.settings import chain_settings, database_url
 
 chain = typer.Typer(help="Watched chains: their progress, filters and dead letters.", no_args_is_help=True)

@@ -21,7 +21,7 @@ from workerjobs.cli.output import console, jobs_table, progress_bar, result_line
 from workerjobs.cli.roles import CountOption, ModulesOption, settings_with, stop_on_signals
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidInputError
-from workerjobs.ports import JobFilter, JobStore
+from workerjobs.ports.jobs import JobFilter, JobStore
 from workerjobs.settings import WorkerSettings
 from workerjobs.worker.supervisor import Supervisor
 

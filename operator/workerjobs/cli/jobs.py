@@ -12,7 +12,7 @@ from workerjobs.cli.output import Format, FormatOption, coloured_state, console,
 from workerjobs.cli.stores import on_store
 from workerjobs.domain.job import Job, JobState
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports import JobFilter, JobStore
+from workerjobs.ports.jobs import JobFilter, JobStore
 
 MAX_LIST = 10_000
 

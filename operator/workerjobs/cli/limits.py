@@ -11,7 +11,7 @@ from workerjobs.cli.output import Format, FormatOption, moment, print_json, prin
 from workerjobs.cli.stores import on_store
 from workerjobs.domain.limits import LimitKind, PauseKind, parse_rate, rate_text
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports import Pause, StoredLimit
+from workerjobs.ports.jobs import Pause, StoredLimit
 from workerjobs.settings import LEASE_SECONDS
 
 LEASE = timedelta(seconds=LEASE_SECONDS)

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from workerjobs import app
-from workerjobs.ports import ChainStore, JobStore
+from workerjobs.ports.chains import ChainStore
+from workerjobs.ports.jobs import JobStore
 from workerjobs.settings import database_url
 
 Answer = TypeVar("Answer")

@@ -13,7 +13,7 @@ from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
 from workerjobs.domain.tokens import MAX_TOKEN_NAME, Scope, hash_token, make_token
 from workerjobs.errors import InvalidInputError
-from workerjobs.ports import ApiToken, TokenStore
+from workerjobs.ports.api import ApiToken, TokenStore
 from workerjobs.settings import database_url
 
 Answer = TypeVar("Answer")

@@ -19,7 +19,7 @@ from workerjobs.domain.job import NewJob, RetryPolicy
 from workerjobs.errors import InvalidInputError, InvalidSettingsError
 
 if TYPE_CHECKING:
-    from workerjobs.ports import ChainTransaction
+    from workerjobs.ports.chains import ChainTransaction
 
 LogHandler = Callable[[Sequence[DecodedLog], "ChainTransaction"], Awaitable[None]]
 """Called with logs in the order of the chain, many at a time, inside of the transaction that moves the cursor."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from workerjobs.domain.job import encode_json
 
 if TYPE_CHECKING:
-    from workerjobs.ports import ChainStore, JobStore, SignedTransaction, StorageForJobs
+    from workerjobs.ports.chains import ChainStore, SignedTransaction
+    from workerjobs.ports.for_jobs import StorageForJobs
+    from workerjobs.ports.jobs import JobStore
 
 PROGRESS_TEXT_LIMIT = 1000
 """Characters of a progress report's message that are kept."""

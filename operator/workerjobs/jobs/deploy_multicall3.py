@@ -25,7 +25,7 @@ from workerjobs.domain.multicall3 import (
 )
 from workerjobs.errors import ChainRefusedError, InvalidInputError, InvalidSettingsError
 from workerjobs.jobs.context import JobContext
-from workerjobs.ports import ChainNode, ChainWriters, MulticallTransaction, SignedTransaction
+from workerjobs.ports.chains import ChainNode, ChainWriters, MulticallTransaction, SignedTransaction
 from workerjobs.settings import ChainSettings, chain_settings
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from workerjobs.domain.keccak import checksum_address
 from workerjobs.jobs.chain_filters import ChainFilter
 
 if TYPE_CHECKING:
-    from workerjobs.ports import ChainTransaction
+    from workerjobs.ports.chains import ChainTransaction
 
 NEW_TOKEN = parse_event(
     "ERC20NewToken(address indexed token, string name, string symbol, address indexed creator, uint256 initialSupply)"

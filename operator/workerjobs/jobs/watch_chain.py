@@ -24,16 +24,16 @@ from workerjobs.errors import ChainError, ChainHandlerError, ChainUnavailableErr
 from workerjobs.jobs.chain_filters import ChainFilter, from_declaration, read_filters, registered_filters
 from workerjobs.jobs.context import JobContext
 from workerjobs.jobs.token_filters import token_filters
-from workerjobs.ports import ChainCursor, ChainRange, ChainReader, ChainStep, ChainStore, ChainTransaction
+from workerjobs.ports.chains import ChainCursor, ChainRange, ChainReader, ChainStep, ChainStore, ChainTransaction
 from workerjobs.settings import ChainSettings, chain_settings
 
 if TYPE_CHECKING:
-    from workerjobs.ports import OpenChainReader
+    from workerjobs.ports.chains import OpenChainReader
 
 log = logging.getLogger(__name__)
 
 READER_FOR_JOBS = "workerjobs.chain.for_jobs"
-"""What opens a chain; imported when the first job watches one (`workerjobs.ports.OpenChainReader`)."""
+"""What opens a chain; imported when the first job watches one (`workerjobs.ports.chains.OpenChainReader`)."""
 MIN_PAUSE_SECONDS = 0.05
 BACKFILL_SECONDS = 30.0
 """A run that still catches up ends then, and the next one goes on."""

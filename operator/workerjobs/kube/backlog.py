@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from workerjobs.domain.scaling import PAUSED, ScalingDecision, bounded, jobs_target
 from workerjobs.kube.workerpool import parse_workerpool
-from workerjobs.ports import PoolCluster, PoolStore
+from workerjobs.ports.cluster import PoolCluster
+from workerjobs.ports.pools import PoolStore
 
 
 async def pool_backlog(cluster: PoolCluster, store: PoolStore, namespace: str, name: str) -> dict[str, int] | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from workerjobs.kube.reconcile import Actions
-from workerjobs.ports import JobStore, ResourceStore
+from workerjobs.ports.jobs import JobStore
+from workerjobs.ports.resources import ResourceStore
 
 
 class Store(JobStore, ResourceStore, Protocol):

@@ -22,7 +22,7 @@ from kubernetes.aio.client.configuration import Configuration
 from workerjobs.errors import ClusterError, ClusterUnavailableError
 from workerjobs.kube import workerpool
 from workerjobs.kube.workerjob import GROUP, PLURAL, VERSION
-from workerjobs.ports import Seen
+from workerjobs.ports.cluster import Seen
 
 PAGE = 500
 """Objects a LIST request."""

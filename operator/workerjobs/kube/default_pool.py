@@ -14,7 +14,7 @@ from typing import Any
 
 from workerjobs.errors import ClusterError, ClusterUnavailableError
 from workerjobs.kube.workerpool import API_VERSION, KIND, parse_spec
-from workerjobs.ports import PoolCluster
+from workerjobs.ports.cluster import PoolCluster
 
 log = logging.getLogger(__name__)
 

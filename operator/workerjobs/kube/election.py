@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Any
 
 from workerjobs.errors import ClusterError, LeadershipLostError
-from workerjobs.ports import LeaseCluster
+from workerjobs.ports.cluster import LeaseCluster
 
 log = logging.getLogger(__name__)
 

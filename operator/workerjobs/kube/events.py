@@ -19,7 +19,7 @@ from typing import Any
 
 from workerjobs.errors import ClusterError, ClusterUnavailableError
 from workerjobs.kube.workerjob import GROUP, KIND, VERSION
-from workerjobs.ports import Cluster
+from workerjobs.ports.cluster import Cluster
 
 log = logging.getLogger(__name__)
 

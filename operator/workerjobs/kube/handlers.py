@@ -25,7 +25,7 @@ from workerjobs.kube.mirror import Mirror
 from workerjobs.kube.pools import Pools
 from workerjobs.kube.workerjob import GROUP, PLURAL, VERSION
 from workerjobs.kube.workerpods import WorkerPods
-from workerjobs.ports import Notice, NoticeSource
+from workerjobs.ports.notices import Notice, NoticeSource
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ _PLURALS = {SourceKind.SECRET: "secrets", SourceKind.CONFIG_MAP: "configmaps"}
 
 
 class ServiceAccountJobData:
-    """A `workerjobs.ports.JobData` by a service account's token.
+    """A `workerjobs.ports.for_jobs.JobData` by a service account's token.
 
     Args:
         folder: Has ``token``, which is read anew each time, as Kubernetes renews it, and ``ca.crt``.
@@ -36,7 +36,7 @@ class ServiceAccountJobData:
         self._folder = Path(folder)
 
     async def resolve(self, job: Job) -> str:
-        """See `workerjobs.ports.JobData.resolve`."""
+        """See `workerjobs.ports.for_jobs.JobData.resolve`."""
         return await asyncio.to_thread(self._resolve, job)
 
     def _resolve(self, job: Job) -> str:

@@ -18,7 +18,8 @@ from workerjobs.kube.events import EventWriter
 from workerjobs.kube.reconcile import Resource, reconcile
 from workerjobs.kube.workerjob import parse_workerjob
 from workerjobs.kube.writer import StatusWriter
-from workerjobs.ports import Cluster, NoticeSource, Reconnected, ResourceNotice
+from workerjobs.ports.cluster import Cluster
+from workerjobs.ports.notices import NoticeSource, Reconnected, ResourceNotice
 from workerjobs.settings import LEASE_SECONDS
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from workerjobs.ports import DrainReason, LostWorker, PodWorker
+from workerjobs.ports.workers import DrainReason, LostWorker, PodWorker
 
 POD_LABELS = "app.kubernetes.io/name=workerjobs,app.kubernetes.io/component=worker"
 """The label selector of worker pods."""

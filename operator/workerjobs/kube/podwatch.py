@@ -10,7 +10,7 @@ from typing import Any
 
 from workerjobs.errors import ClusterError, ClusterUnavailableError
 from workerjobs.kube.client import version_of
-from workerjobs.ports import Seen
+from workerjobs.ports.cluster import Seen
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from workerjobs.kube.conditions import condition, timed
 from workerjobs.kube.podspec import fitting_replicas
 from workerjobs.kube.poolspec import DIGEST_ANNOTATION, WorkerDefaults, deployment, pod_template, selector_text
 from workerjobs.kube.workerpool import WorkerPool
-from workerjobs.ports import DrainReason, WorkerLoad, WorkerStatus
+from workerjobs.ports.pools import WorkerLoad
+from workerjobs.ports.workers import DrainReason, WorkerStatus
 
 LOWEST_COST = -(2**31)
 """Of all pods of a ReplicaSet that are ready, one of this deletion cost goes first."""

@@ -34,17 +34,11 @@ from workerjobs.kube.poolplan import (
 )
 from workerjobs.kube.poolspec import CONTAINER, WorkerDefaults, deployment, digest, pod_selector, pod_template
 from workerjobs.kube.workerpool import WorkerPool, parse_workerpool
-from workerjobs.ports import (
-    DrainReason,
-    DueNotice,
-    JobStore,
-    Notice,
-    PoolCluster,
-    PoolStore,
-    Reconnected,
-    WorkerLoad,
-    WorkerStatus,
-)
+from workerjobs.ports.cluster import PoolCluster
+from workerjobs.ports.jobs import JobStore
+from workerjobs.ports.notices import DueNotice, Notice, Reconnected
+from workerjobs.ports.pools import PoolStore, WorkerLoad
+from workerjobs.ports.workers import DrainReason, WorkerStatus
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from workerjobs.domain.job import FIRST_RUN, CatchUp, ConcurrencyPolicy, Job, Jo
 from workerjobs.domain.schedule import CronSchedule
 from workerjobs.kube.events import Event, events_of
 from workerjobs.kube.status import ended_at, status_of
-from workerjobs.ports import ResourceState
+from workerjobs.ports.resources import ResourceState
 
 _UNKNOWN = ResourceState()
 

@@ -14,7 +14,7 @@ from workerjobs.kube.conditions import condition as _condition
 from workerjobs.kube.conditions import conditions_of as _conditions_of
 from workerjobs.kube.conditions import moment_text as _moment
 from workerjobs.kube.conditions import timed as _timed
-from workerjobs.ports import RunCounts
+from workerjobs.ports.resources import RunCounts
 
 RESULT_LIMIT_BYTES = 4096
 """A result of more JSON is cut in the status; the table has the whole."""

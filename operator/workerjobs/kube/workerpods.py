@@ -15,7 +15,9 @@ from workerjobs.kube.metrics import OperatorMetrics
 from workerjobs.kube.podstate import POD_LABELS, WorkerPod, decide, read_pod, taints_of
 from workerjobs.kube.podwatch import Observed
 from workerjobs.kube.protection import protection_changes
-from workerjobs.ports import DrainReason, JobStore, PodCluster, PodStore, PodWorker
+from workerjobs.ports.cluster import PodCluster
+from workerjobs.ports.jobs import JobStore
+from workerjobs.ports.workers import DrainReason, PodStore, PodWorker
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from workerjobs.domain.scaling import (
 )
 from workerjobs.errors import InvalidInputError
 from workerjobs.kube.workerjob import GROUP, VERSION
-from workerjobs.ports import PoolQuestion
+from workerjobs.ports.pools import PoolQuestion
 
 KIND = "WorkerPool"
 PLURAL = "workerpools"

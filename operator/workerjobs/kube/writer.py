@@ -10,7 +10,7 @@ from itertools import count
 
 from workerjobs.errors import ClusterError, ClusterUnavailableError
 from workerjobs.kube.reconcile import StatusWrite
-from workerjobs.ports import Cluster
+from workerjobs.ports.cluster import Cluster
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from workerjobs.ports import PodIdentity
+from workerjobs.ports.workers import PodIdentity
 from workerjobs.settings.reading import Reader, names_in, number, one_of, whole
 
 Isolation = Literal["warm", "fresh"]

@@ -13,7 +13,7 @@ from psycopg.rows import class_row, scalar_row
 
 from workerjobs.domain.job import JobState
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports import (
+from workerjobs.ports.api import (
     ApiToken,
     AuditEntry,
     Caller,

@@ -19,7 +19,7 @@ from workerjobs.domain.declared_filters import DeclaredFilter
 from workerjobs.domain.events import DecodedLog, UndecodableLog
 from workerjobs.domain.job import NewJob, check_job
 from workerjobs.errors import SchemaError
-from workerjobs.ports import ChainCursor, ChainStep, ChainTransaction, EndpointHealth
+from workerjobs.ports.chains import ChainCursor, ChainStep, ChainTransaction, EndpointHealth
 from workerjobs.storage.arrays import number_array, text_array
 from workerjobs.storage.connection import OneConnection, address_of
 from workerjobs.storage.queries import query

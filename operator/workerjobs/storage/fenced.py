@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from workerjobs.errors import LeadershipLostError
-from workerjobs.ports import Leadership
+from workerjobs.ports.workers import Leadership
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.queries import query
 

@@ -1,4 +1,4 @@
-"""What a job's process loads when, and only when, the job works on its database (`workerjobs.ports.StorageForJobs`)."""
+"""What a job's process loads only when a job works on its database (`workerjobs.ports.for_jobs.StorageForJobs`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from workerjobs.ports import SignedTransaction
+from workerjobs.ports.chains import SignedTransaction
 from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.storage.connection import CONNECT_OPTIONS, address_of, connect, connect_error
 from workerjobs.storage.postgres import PostgresJobStore
@@ -43,7 +43,7 @@ async def connect_async_for_job(url: str) -> psycopg.AsyncConnection[Any]:
 def remember_payment(
     connection: psycopg.Connection[Any], chain_id: int, payment: SignedTransaction, instead_of: str | None
 ) -> SignedTransaction:
-    """Note a payment on a chain before it is sent; see `workerjobs.ports.StorageForJobs.remember_payment`."""
+    """Note a payment on a chain before it is sent; see `workerjobs.ports.for_jobs.StorageForJobs.remember_payment`."""
     values = {
         "chain_id": chain_id,
         "transaction_hash": payment.transaction_hash,

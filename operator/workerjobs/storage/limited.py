@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 
 from workerjobs.domain.job import Job
 from workerjobs.domain.limits import Candidate, Limit, LimitKind, LimitName, admit
-from workerjobs.ports import FIRST_PLACE, LimitedClaim, LimitedPlace
+from workerjobs.ports.jobs import FIRST_PLACE, LimitedClaim, LimitedPlace
 from workerjobs.storage.arrays import number_array, text_array
 from workerjobs.storage.queries import query
 from workerjobs.storage.rows import struct_row

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError
-from workerjobs.ports import (
+from workerjobs.ports.notices import (
     CancelNotice,
     DueNotice,
     LimitedNotice,

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from workerjobs.ports import Message, Messages
+from workerjobs.ports.messages import Message, Messages
 from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.storage.connection import OneConnection
 from workerjobs.storage.queries import query

@@ -21,30 +21,22 @@ from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.planning import Plan, UnplannedRun
 from workerjobs.domain.scaling import Backlog, Demand
 from workerjobs.errors import InvalidInputError
-from workerjobs.ports import (
+from workerjobs.ports.jobs import (
     FIRST_PLACE,
-    DrainReason,
     JobFilter,
     Lease,
     LimitedClaim,
     LimitedPlace,
-    LostWorker,
     Pause,
-    PodWorker,
-    PoolQuestion,
     Progress,
     Renewal,
     Rescue,
-    ResourceState,
-    RunCounts,
     Settled,
     StoredLimit,
-    StoredResource,
-    WorkerLoad,
-    WorkerOrders,
-    WorkerRecord,
-    WorkerStatus,
 )
+from workerjobs.ports.pools import PoolQuestion, WorkerLoad
+from workerjobs.ports.resources import ResourceState, RunCounts, StoredResource
+from workerjobs.ports.workers import DrainReason, LostWorker, PodWorker, WorkerOrders, WorkerRecord, WorkerStatus
 from workerjobs.storage.arrays import flag_array, moment_array, number_array, text_array
 from workerjobs.storage.connection import OneConnection, is_refusal
 from workerjobs.storage.limited import claim_limited

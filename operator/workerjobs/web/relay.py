@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from workerjobs.errors import DatabaseUnavailableError
-from workerjobs.ports import MarkNotice, Message, Messages, MessageStore, NoticeSource, NotificationNotice, Reconnected
+from workerjobs.ports.messages import Message, Messages, MessageStore
+from workerjobs.ports.notices import MarkNotice, NoticeSource, NotificationNotice, Reconnected
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ class Relay:
                     await asyncio.sleep(RETRY_SECONDS)
 
     async def _mark_later(self) -> None:
-        """Ask for marks until one is beyond what was handed: the first one after it may have come too early for that."""
+        """Ask for marks until one is beyond what was handed: the first one after it may come too early."""
         while True:
             await self._is_behind.wait()
             await asyncio.sleep(MARK_SECONDS)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from workerjobs.ports import ChainStore
+from workerjobs.ports.chains import ChainStore
 from workerjobs.worker.duty import Duty
 
 LOOK_SECONDS = 10.0

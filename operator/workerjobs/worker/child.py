@@ -52,7 +52,7 @@ from workerjobs.worker.output import mark
 from workerjobs.worker.results import Results
 
 if TYPE_CHECKING:
-    from workerjobs.ports import StorageForJobs
+    from workerjobs.ports.for_jobs import StorageForJobs
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Configuration(msgspec.Struct, frozen=True):
     log_level: str = "info"
     database_url: str | None = None
     storage: str = ""
-    """Module that opens connections for jobs (`workerjobs.ports.StorageForJobs`); the app names it."""
+    """Module that opens connections for jobs (`workerjobs.ports.for_jobs.StorageForJobs`); the app names it."""
     isolation: Isolation = "warm"
     """fresh: also for types that do not ask for it."""
     memory_mib: int | None = None

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from workerjobs.ports import JobStore
+from workerjobs.ports.jobs import JobStore
 
 SAMPLES = 5
 """The quickest of so many answers counts; the first one of a connection is slow."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from workerjobs.ports import JobStore
+from workerjobs.ports.jobs import JobStore
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.running import RunningJob, RunningJobs, StopReason
 

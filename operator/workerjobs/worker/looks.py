@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workerjobs.ports import FIRST_PLACE, LimitedClaim, LimitedPlace
+from workerjobs.ports.jobs import FIRST_PLACE, LimitedClaim, LimitedPlace
 
 POLL_SECONDS = 30.0
 """A look that does not depend on announcements: an expired lease gives back its permit without one."""

@@ -11,7 +11,8 @@ from typing import Protocol
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import begin
 from workerjobs.errors import DatabaseUnavailableError
-from workerjobs.ports import DueNotice, JobStore, Lease
+from workerjobs.ports.jobs import JobStore, Lease
+from workerjobs.ports.notices import DueNotice
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.looks import LimitedLooks
 from workerjobs.worker.running import job_facts

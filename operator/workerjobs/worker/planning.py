@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from workerjobs.domain.planning import plan
-from workerjobs.ports import JobStore
+from workerjobs.ports.jobs import JobStore
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.running import job_facts
 

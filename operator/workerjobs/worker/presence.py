@@ -14,7 +14,9 @@ from workerjobs.domain.data_schema import ANY_OBJECT
 from workerjobs.domain.job import Job, encode_json
 from workerjobs.domain.lifecycle import Outcome
 from workerjobs.jobs.registry import JobDescription, JobOptions, with_defaults
-from workerjobs.ports import DueNotice, JobStore, PodIdentity, WorkerOrders, WorkerRecord
+from workerjobs.ports.jobs import JobStore
+from workerjobs.ports.notices import DueNotice
+from workerjobs.ports.workers import PodIdentity, WorkerOrders, WorkerRecord
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.messages import Ready
 

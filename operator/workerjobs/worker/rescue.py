@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import Outcome, lost_too_often
-from workerjobs.ports import JobStore
+from workerjobs.ports.jobs import JobStore
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.metrics import WorkerMetrics

@@ -10,7 +10,7 @@ import msgspec
 
 from workerjobs.domain.job import Job
 from workerjobs.errors import ClusterError, ClusterUnavailableError, InvalidInputError
-from workerjobs.ports import JobData
+from workerjobs.ports.for_jobs import JobData
 from workerjobs.worker.running import RunningJob, job_facts
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0)
 
 
 class NoJobData:
-    """A `workerjobs.ports.JobData` of workers that have no cluster around them."""
+    """A `workerjobs.ports.for_jobs.JobData` of workers that have no cluster around them."""
 
     async def resolve(self, job: Job) -> str:
         """Refuse."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import Outcome
-from workerjobs.ports import Lease
+from workerjobs.ports.jobs import Lease
 
 if TYPE_CHECKING:
     from workerjobs.worker.process import Child

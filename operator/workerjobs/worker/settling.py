@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from workerjobs.domain.lifecycle import Outcome, Settlement, settle
-from workerjobs.ports import JobStore, Progress
+from workerjobs.ports.jobs import JobStore, Progress
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.metrics import WorkerMetrics

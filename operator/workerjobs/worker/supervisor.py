@@ -17,21 +17,19 @@ from workerjobs.domain.job import Job, NewJob
 from workerjobs.domain.lifecycle import Outcome
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError
 from workerjobs.jobs.registry import JobDescription
-from workerjobs.ports import (
+from workerjobs.ports.for_jobs import JobData
+from workerjobs.ports.jobs import JobStore
+from workerjobs.ports.notices import (
     CancelNotice,
-    DrainReason,
     DueNotice,
-    JobData,
-    JobStore,
     LimitedNotice,
     NoticeSource,
     PlanNotice,
-    PodIdentity,
     Reconnected,
     SettingsNotice,
     WorkerNotice,
-    WorkerOrders,
 )
+from workerjobs.ports.workers import DrainReason, PodIdentity, WorkerOrders
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.children import KILL_SECONDS, Children
 from workerjobs.worker.clock import DatabaseClock

@@ -1,4 +1,4 @@
-/* A row as lists show it, without what may be large; columns named as workerjobs.ports.JobSummary's fields. */
+/* A row as lists show it, without what may be large; columns named as workerjobs.ports.api.JobSummary's fields. */
 j.id, case
     when j.finished is null then case when j.started is null then 'pending' else 'running' end
     when j.success then 'succeeded'

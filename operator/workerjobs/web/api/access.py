@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from workerjobs.domain.tokens import Scope as TokenScope
 from workerjobs.domain.tokens import hash_token
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError, SchemaError
-from workerjobs.ports import Caller
+from workerjobs.ports.api import Caller
 from workerjobs.settings import ServerSettings
 from workerjobs.web.api.problems import RETRY_AFTER, problem
 from workerjobs.web.api.rates import Rates

@@ -16,15 +16,8 @@ from dataclasses import dataclass, field
 
 from workerjobs.domain.job import JobState
 from workerjobs.errors import WorkerJobsError
-from workerjobs.ports import (
-    JobSummary,
-    Notice,
-    NoticeSource,
-    Reconnected,
-    ResourceNotice,
-    SettingsNotice,
-    WorkerNotice,
-)
+from workerjobs.ports.api import JobSummary
+from workerjobs.ports.notices import Notice, NoticeSource, Reconnected, ResourceNotice, SettingsNotice, WorkerNotice
 from workerjobs.web.api.stores import Stores
 
 log = logging.getLogger(__name__)

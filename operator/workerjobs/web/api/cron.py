@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from workerjobs.domain.cron import cron_key_of
 from workerjobs.domain.schedule import CronSchedule
 from workerjobs.errors import InvalidScheduleError
-from workerjobs.ports import CronLine
+from workerjobs.ports.api import CronLine
 from workerjobs.web.api import schemas
 from workerjobs.web.api.stores import StoreOfRequest
 

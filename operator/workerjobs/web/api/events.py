@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from workerjobs.errors import DatabaseUnavailableError, NotFoundError
-from workerjobs.ports import JobSummary
+from workerjobs.ports.api import JobSummary
 from workerjobs.web.api import schemas
 from workerjobs.web.api.changes import Change, Changes, Listening, TooManyListeningError, is_over
 from workerjobs.web.api.jobs import JobId

@@ -12,7 +12,7 @@ from workerjobs.domain.data_schema import Schema, check_data
 from workerjobs.domain.job import Job, JobState, NewJob, check_job
 from workerjobs.domain.parsing import parse_job
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports import ApiStore, JobQuery
+from workerjobs.ports.api import ApiStore, JobQuery
 from workerjobs.settings import LEASE_SECONDS
 from workerjobs.web.api import schemas
 from workerjobs.web.api.problems import ProblemError

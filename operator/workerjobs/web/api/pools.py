@@ -9,7 +9,9 @@ from fastapi import APIRouter, Body, Path
 
 from workerjobs.domain.limits import PauseKind
 from workerjobs.errors import NotFoundError
-from workerjobs.ports import Pause, QueueCount, WorkerStatus
+from workerjobs.ports.api import QueueCount
+from workerjobs.ports.jobs import Pause
+from workerjobs.ports.workers import WorkerStatus
 from workerjobs.web.api import schemas
 from workerjobs.web.api.jobs import LEASE
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest

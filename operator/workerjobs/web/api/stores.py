@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from workerjobs.errors import DatabaseUnavailableError
-from workerjobs.ports import ApiStore, Caller, RecordingStore
+from workerjobs.ports.api import ApiStore, Caller, RecordingStore
 
 WAIT_SECONDS = 10.0
 

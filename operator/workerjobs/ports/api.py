@@ -1,0 +1,240 @@
+"""What the HTTP API reads and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from workerjobs.domain.data_schema import Schema
+from workerjobs.domain.job import JobState
+from workerjobs.ports.jobs import JobStore
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """A job as lists show it: without its data and result, which may be large. JSON and moments as Python has them."""
+
+    id: int
+    state: str
+    type: str
+    user_id: int
+    tag: str | None
+    pool: str
+    priority: int
+    attempt: int
+    due: datetime
+    started: datetime | None
+    finished: datetime | None
+    cancel_requested: bool
+    progress: Any
+    error: str | None
+    """Its first 500 characters."""
+    cron_schedule: str | None
+    cron_key: str | None
+    rescheduled_from_job: int | None
+    namespace: str | None
+    resource_name: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CronLine(JobSummary):
+    """The unfinished row of a cron job."""
+
+    time_zone: str | None
+    catch_up: str | None
+    concurrency_policy: str | None
+    tick: datetime | None
+    is_suspended: bool
+    last_states: list[str]
+    """How its last runs ended, newest first, at most ten."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Which jobs to show; None means any."""
+
+    state: JobState | None = None
+    type: str | None = None
+    tag: str | None = None
+    pool: str | None = None
+    user_id: int | None = None
+    namespace: str | None = None
+    cron_key: str | None = None
+    before: int | None = None
+    """Only those with a smaller id."""
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some of the jobs that a query finds, newest first."""
+
+    jobs: Sequence[JobSummary]
+    before: int | None
+    """Where the next page begins; None: there is none. A page may have few jobs, or none, and a next one all the same:
+    one look goes through a hundred thousand rows at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """The unfinished jobs of a type in a pool, as far as they were counted."""
+
+    pool: str
+    type: str
+    waiting: int
+    """Due and not started."""
+    later: int
+    """Not due yet."""
+    running: int
+    oldest_seconds: float | None
+    """For how long the oldest of the waiting ones has been due."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecentRuns:
+    """How the newest runs of a type went."""
+
+    type: str
+    runs: int
+    failed: int
+    mean_seconds: float
+    p95_seconds: float
+    last_finished: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KnownType:
+    """A job type that live workers know."""
+
+    type: str
+    pools: list[str]
+    schema: Schema
+    """What its data must look like, as JSON Schema."""
+    is_paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks."""
+
+    actor: str
+    """The token's name."""
+    scope: str
+    """One of `workerjobs.domain.tokens.Scope`."""
+    token_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """What is known of a token, but for the token."""
+
+    id: int
+    name: str
+    scope: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    """To the minute."""
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Something that somebody did."""
+
+    id: int
+    at: datetime
+    actor: str
+    token_id: int | None
+    address: str | None
+    action: str
+    details: Mapping[str, Any]
+
+
+class RecordingStore(JobStore, Protocol):
+    """The table inside of one transaction."""
+
+    async def record(self, caller: Caller, address: str | None, action: str, details: Mapping[str, Any]) -> None:
+        """Note who does this."""
+        ...
+
+
+class ApiStore(JobStore, Protocol):
+    """What the HTTP API reads and writes; errors as in `JobStore`."""
+
+    def transaction(self) -> AbstractAsyncContextManager[RecordingStore]:
+        """Begin a transaction: what is done inside happens with what is recorded of it, or not at all."""
+        ...
+
+    async def page(self, which: JobQuery) -> JobPage:
+        """Read jobs, newest first, at a cost that does not grow with the table."""
+        ...
+
+    async def summary(self, job_id: int) -> JobSummary | None:
+        """Read a job as `page` shows it."""
+        ...
+
+    async def history(self, job_id: int, most: int) -> list[JobSummary]:
+        """Read the runs that led to a job, itself, and those that followed it; up to so many in each direction."""
+        ...
+
+    async def cron_lines(self, after: int, limit: int) -> list[CronLine]:
+        """Read the unfinished rows of cron jobs, by id."""
+        ...
+
+    async def job_types(self, lease: timedelta, job_type: str | None = None) -> list[KnownType]:
+        """Read the types that live workers know, or one of them."""
+        ...
+
+    async def queues(self) -> list[QueueCount]:
+        """Count the unfinished jobs of each pool and type, each kind up to 100,000 of a type and priority."""
+        ...
+
+    async def recent_runs(self) -> list[RecentRuns]:
+        """Read how runs of late went."""
+        ...
+
+    async def newest_id(self) -> int:
+        """The highest id of a job; 0 where there is none."""
+        ...
+
+    async def seen(self, known: Sequence[int], last: int) -> list[JobSummary]:
+        """Read some known jobs, the running ones, and those made after one; the latter two up to 1,000 each."""
+        ...
+
+    async def use_token(self, token_hash: str) -> Caller | None:
+        """Find who shows a token, by its hash; None where it is not valid."""
+        ...
+
+    async def audit(self, before: int | None, limit: int) -> list[AuditEntry]:
+        """Read who did what, newest first."""
+        ...
+
+
+class TokenStore(Protocol):
+    """Tokens of the HTTP API; errors as in `JobStore`."""
+
+    async def create_token(self, name: str, scope: str, token_hash: str, lasts: timedelta | None) -> ApiToken:
+        """Store a token by its hash.
+
+        Raises:
+            InvalidInputError: Another one has the name.
+        """
+        ...
+
+    async def tokens(self) -> list[ApiToken]:
+        """Read all tokens, also those that are over."""
+        ...
+
+    async def revoke_token(self, name: str) -> ApiToken:
+        """End a token at once.
+
+        Raises:
+            NotFoundError: None has the name.
+        """
+        ...
