@@ -6,7 +6,9 @@ process that imports `job` does not load the supervisor or a database driver.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from workerjobs.lazy import loader
 
 if TYPE_CHECKING:
     from workerjobs.client import broadcast, cancel, notify, retry, schedule, submit, submit_many, unschedule
@@ -64,9 +66,4 @@ def version() -> str:
     return version_of("workerjobs")
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
+__getattr__ = loader(__name__, _HOME_OF)

@@ -57,6 +57,14 @@ class NotFoundError(WorkerJobsError):
     """What was named does not exist."""
 
 
+class PlaceUnavailableError(WorkerJobsError):
+    """The server that commands work at can't be reached or can't serve now; trying again later may work."""
+
+
+class PlaceRefusedError(WorkerJobsError):
+    """The server that commands work at refuses: the token, its scope, or what it is asked for."""
+
+
 class ClusterError(WorkerJobsError):
     """The Kubernetes API can't be reached, or refuses a call."""
 

@@ -8,21 +8,21 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from workerjobs.domain.data_schema import check_data
-from workerjobs.domain.doctor import Facts
-from workerjobs.domain.job import NewJob
 from workerjobs.errors import DatabaseUnavailableError, SchemaError, WorkerJobsError
-from workerjobs.settings import LEASE_SECONDS
-from workerjobs.storage import quickdapp
+from workerjobs.settings.workers import LEASE_SECONDS
 from workerjobs.storage.connection import address_of
-from workerjobs.storage.doctor import gather
-from workerjobs.storage.embedded import EmbeddedPostgres
-from workerjobs.storage.listen import JOBS, POLL_SECONDS, PostgresListener
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.postgres import PostgresJobStore
-from workerjobs.storage.quickdapp import Adoption
+
+if TYPE_CHECKING:
+    # Imported where they are used, as most commands use none of them.
+    from workerjobs.domain.doctor import Facts
+    from workerjobs.domain.job import NewJob
+    from workerjobs.storage.listen import PostgresListener
+    from workerjobs.storage.quickdapp import Adoption
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ def database(url: str | None) -> Iterator[str]:
     if url is not None:
         yield url
         return
+    from workerjobs.storage.embedded import EmbeddedPostgres
+
     with EmbeddedPostgres() as server:
         migrate_url(server.url)
         yield server.url
@@ -48,6 +50,8 @@ def database(url: str | None) -> Iterator[str]:
 @contextmanager
 def throwaway_database() -> Iterator[str]:
     """Give the URL of a migrated database that is gone afterwards."""
+    from workerjobs.storage.embedded import EmbeddedPostgres
+
     with EmbeddedPostgres.ephemeral() as server:
         migrate_url(server.url)
         yield server.url
@@ -70,6 +74,8 @@ async def open_store(url: str, application_name: str = "workerjobs") -> AsyncIte
 
 async def gather_facts(url: str, direct_url: str | None) -> Facts:
     """Ask the database what `workerjobs doctor` judges."""
+    from workerjobs.storage.doctor import gather
+
     return await gather(url, direct_url)
 
 
@@ -122,24 +128,30 @@ def listener(
     direct_url: str | None,
     application_name: str = "workerjobs listener",
     *,
-    poll_seconds: float = POLL_SECONDS,
-    channel: str = JOBS,
+    poll_seconds: float | None = None,
+    channel: str | None = None,
 ) -> PostgresListener:
-    """Listen past the pooler where there is a way."""
+    """Listen past the pooler where there is a way; by default to what is said of jobs."""
+    from workerjobs.storage.listen import JOBS, POLL_SECONDS, PostgresListener
+
     return PostgresListener(
         direct_url or url,
         application_name,
         is_direct=direct_url is not None,
-        poll_seconds=poll_seconds,
-        channel=channel,
+        poll_seconds=POLL_SECONDS if poll_seconds is None else poll_seconds,
+        channel=channel or JOBS,
     )
 
 
 def install_quickdapp(url: str) -> list[str]:
     """Make the view worker_jobs and QuickDapp's other tables; returns what was made."""
+    from workerjobs.storage import quickdapp
+
     return quickdapp.install_quickdapp(url)
 
 
 def adopt(url: str, *, dry_run: bool) -> Adoption:
     """Take over QuickDapp's table worker_jobs."""
+    from workerjobs.storage import quickdapp
+
     return quickdapp.adopt(url, dry_run=dry_run)

@@ -9,7 +9,8 @@ import typer
 
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, print_json
-from workerjobs.settings import database_direct_url, database_url
+from workerjobs.cli.places import needs_database
+from workerjobs.settings.reading import database_direct_url, database_url
 
 
 def adopt(
@@ -22,6 +23,7 @@ def adopt(
 
     One transaction: it happens as a whole or not at all. Stop QuickDapp's workers first.
     """
+    needs_database()
     with app.database(database_url()) as url:
         adoption = app.adopt(database_direct_url() or url, dry_run=dry_run)
     if output is Format.JSON:

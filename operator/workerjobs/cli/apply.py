@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workerjobs import app
-from workerjobs.cli.manifest_files import Document, read_documents
 from workerjobs.cli.output import Format, FormatOption, print_json
-from workerjobs.domain.job import NewJob
+from workerjobs.cli.places import needs_database
 from workerjobs.errors import InvalidInputError
-from workerjobs.kube.workerjob import LOCAL_CLUSTER, parse_workerjob
-from workerjobs.settings import database_url
+from workerjobs.settings.reading import database_url
+
+if TYPE_CHECKING:
+    from workerjobs.cli.manifest_files import Document
+    from workerjobs.domain.job import NewJob
 
 
 def apply(
@@ -27,8 +29,11 @@ def apply(
     A manifest's job runs once, however often it is applied; a cron job goes on. Applying a changed manifest changes
     its pending job. Exit code 1 if a manifest was wrong; the others are applied all the same.
     """
+    from workerjobs.cli.manifest_files import read_documents
+
     documents = read_documents(filenames)
     jobs, problems, skipped = parse_documents(documents)
+    needs_database()
     with app.database(database_url()) as url:
         applied = asyncio.run(app.apply_locally(url, jobs))
     if output is Format.JSON:
@@ -49,6 +54,8 @@ def apply(
 
 def parse_documents(documents: list[Document]) -> tuple[list[NewJob], list[str], list[str]]:
     """Sort documents into jobs, problems (with their place), and notes on what only a cluster can apply."""
+    from workerjobs.kube.workerjob import LOCAL_CLUSTER, parse_workerjob
+
     jobs: list[NewJob] = []
     problems: list[str] = []
     skipped: list[str] = []

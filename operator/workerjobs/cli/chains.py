@@ -6,22 +6,25 @@ import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
+from workerjobs.cli.places import needs_database
 from workerjobs.cli.stores import on_chains
-from workerjobs.domain.declared_filters import DeclaredFilter, read_filter
 from workerjobs.domain.job import column_name
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.jobs.chain_filters import read_filters
-from workerjobs.ports.chains import ChainStore
-from workerjobs.settings import chain_settings, database_url
 
-chain = typer.Typer(help="Watched chains: their progress, filters and dead letters.", no_args_is_help=True)
-filters = typer.Typer(help="Filters that are declared as data.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from workerjobs.domain.declared_filters import DeclaredFilter
+    from workerjobs.ports.chains import ChainStore
+
+chain = typer.Typer(
+    help="Watched chains: their progress, filters and dead letters.", no_args_is_help=True, rich_markup_mode=None
+)
+filters = typer.Typer(help="Filters that are declared as data.", no_args_is_help=True, rich_markup_mode=None)
 chain.add_typer(filters, name="filter")
 
 ChainArgument = Annotated[str, typer.Argument(help="Its name in WEB3_SUPPORTED_CHAINS.", show_default=False)]
@@ -91,6 +94,9 @@ def rewind(
     block: Annotated[int, typer.Argument(min=-1, help="The last block that stays processed.", show_default=False)],
 ) -> None:
     """Undo what blocks after one led to, and process them anew from the chain as it is now."""
+    from workerjobs.settings import chain_settings, database_url
+
+    needs_database()
     settings = chain_settings()
     described = settings.find(name)
     with app.database(database_url()) as url:
@@ -132,6 +138,8 @@ def apply_filters(
     filename: Annotated[str, typer.Option("--filename", "-f", help="A YAML file with filters.", show_default=False)],
 ) -> None:
     """Declare the filters of a file; each sees the blocks that are processed from now on."""
+    from workerjobs.jobs.chain_filters import read_filters
+
     declared = read_filters(filename)
 
     async def store_all(store: ChainStore) -> None:
@@ -155,6 +163,8 @@ def set_filter(
     ] = None,
 ) -> None:
     """Declare one filter, in place of the one of its name."""
+    from workerjobs.domain.declared_filters import read_filter
+
     try:
         parsed = json.loads(options)
     except ValueError as error:

@@ -9,21 +9,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.live import Live
 
 from workerjobs import app, logs
-from workerjobs.cli.apply import parse_documents
-from workerjobs.cli.manifest_files import read_documents
 from workerjobs.cli.output import console, jobs_table, progress_bar, result_line
 from workerjobs.cli.roles import CountOption, ModulesOption, settings_with, stop_on_signals
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.errors import DatabaseUnavailableError, InvalidInputError
-from workerjobs.ports.jobs import JobFilter, JobStore
-from workerjobs.settings import WorkerSettings
-from workerjobs.worker.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from workerjobs.ports.jobs import JobStore
+    from workerjobs.settings import WorkerSettings
+    from workerjobs.worker.supervisor import Supervisor
 
 SHOWN_JOBS = 30
 REFRESH_SECONDS = 0.25
@@ -57,6 +56,9 @@ def dev(
 
     Without DATABASE_URL it runs on the embedded Postgres, which other workerjobs commands of this user then see too.
     """
+    from workerjobs.cli.apply import parse_documents
+    from workerjobs.cli.manifest_files import read_documents
+
     settings = settings_with(count, jobs)
     if ephemeral:
         settings = replace(settings, database_url=None, database_direct_url=None)
@@ -89,6 +91,8 @@ async def _run(
     if worker.done():
         await worker
         return True
+    from workerjobs.ports.jobs import JobFilter
+
     supervisor = started.result()
     stop_on_signals(supervisor.stop)
     watching = None
@@ -119,6 +123,8 @@ async def _run(
 
 async def _watch(store: JobStore, view: _View | None, uids: set[str] | None, time_limit: float) -> bool:
     """Show the jobs, and wait for those of some resources to be done; for ever without any."""
+    from workerjobs.ports.jobs import JobFilter
+
     deadline = time.monotonic() + time_limit
     try:
         while uids is None or time.monotonic() < deadline:
@@ -146,6 +152,8 @@ class _View:
     """What happens to the jobs: a live table on a terminal, a line for each change elsewhere."""
 
     def __init__(self) -> None:
+        from rich.live import Live
+
         self._console = console()
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if sys.stdout.isatty() else None
         self._seen: dict[int, str] = {}

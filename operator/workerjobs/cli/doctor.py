@@ -6,15 +6,13 @@ import asyncio
 from dataclasses import asdict
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, console, print_json
-from workerjobs.domain.doctor import Status, examine, worst
-from workerjobs.settings import database_direct_url, database_url
+from workerjobs.cli.places import needs_database
+from workerjobs.settings.reading import database_direct_url, database_url
 
-_COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"}
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def doctor(output: FormatOption = Format.TABLE) -> None:
@@ -22,6 +20,9 @@ def doctor(output: FormatOption = Format.TABLE) -> None:
 
     Exit code 1 if a check fails; warnings leave it 0.
     """
+    from workerjobs.domain.doctor import Status, examine, worst
+
+    needs_database()
     with app.database(database_url()) as url:
         facts = asyncio.run(app.gather_facts(url, database_direct_url()))
         name = app.name_of(url)
@@ -30,6 +31,9 @@ def doctor(output: FormatOption = Format.TABLE) -> None:
     if output is Format.JSON:
         print_json({"database": name, "status": status, "checks": [asdict(finding) for finding in findings]})
     else:
+        from rich.table import Table
+        from rich.text import Text
+
         table = Table(title=f"Database {name}", title_justify="left", box=None, pad_edge=False, header_style="bold")
         for column in ("CHECK", "STATUS"):
             table.add_column(column, no_wrap=True)

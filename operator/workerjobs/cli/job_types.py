@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
 
 from workerjobs.cli.output import Format, FormatOption, console, print_json
 from workerjobs.cli.roles import ModulesOption
-from workerjobs.domain.data_schema import ANY_OBJECT, Schema, shown
-from workerjobs.jobs.registry import JobDescription, JobOptions, Registry
-from workerjobs.settings import job_modules
+
+if TYPE_CHECKING:
+    from workerjobs.domain.data_schema import Schema
+    from workerjobs.jobs.registry import JobDescription, JobOptions
 
 
 def list_types(jobs: ModulesOption = None, output: FormatOption = Format.TABLE) -> None:
@@ -21,12 +21,17 @@ def list_types(jobs: ModulesOption = None, output: FormatOption = Format.TABLE) 
     They are those of --jobs (or WORKER_JOB_MODULES), of installed packages, and the built-in ones. Exit code 1 if a
     module could not be imported; the others are listed all the same.
     """
+    from workerjobs.jobs.registry import Registry
+    from workerjobs.settings import job_modules
+
     registry = Registry(jobs or job_modules())
     registry.import_modules()
     found = registry.descriptions(load=True).values()
     if output is Format.JSON:
         print_json([_as_json(each) for each in found])
     else:
+        from rich.table import Table
+
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("TYPE", "WHERE", "ARGUMENTS", "DESCRIPTION"):
             table.add_column(column, no_wrap=column == "TYPE", overflow="fold")
@@ -69,6 +74,8 @@ def _options_as_json(options: JobOptions) -> dict[str, Any]:
 
 def _arguments(schema: Schema) -> str:
     """The fields of a job's data in one line: what must be given, and what is taken where it is not."""
+    from workerjobs.domain.data_schema import ANY_OBJECT
+
     if schema == ANY_OBJECT:
         return "any"
     required = schema.get("required", ())
@@ -76,6 +83,8 @@ def _arguments(schema: Schema) -> str:
 
 
 def _argument(name: str, schema: object, is_required: bool) -> str:
+    from workerjobs.domain.data_schema import shown
+
     if is_required or not isinstance(schema, Mapping):
         return name
     return f"{name}={shown(schema['default'])}" if "default" in schema else f"{name}?"

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workerjobs.cli import names
+from workerjobs.cli.cron_names import find_line
+from workerjobs.cli.examples import examples, with_examples
+from workerjobs.cli.hints import did_you_mean
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
+from workerjobs.cli.places import at_place
 from workerjobs.cli.stores import on_store
+from workerjobs.domain.cron import cron_key_of
 from workerjobs.domain.limits import LimitKind, PauseKind, parse_rate, rate_text
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports.jobs import Pause, StoredLimit
-from workerjobs.settings import LEASE_SECONDS
 
-LEASE = timedelta(seconds=LEASE_SECONDS)
+if TYPE_CHECKING:
+    from workerjobs.ports.jobs import Pause, StoredLimit
+    from workerjobs.ports.places import Place
 
 limit = typer.Typer(
+    rich_markup_mode=None,
     help="Limit how many jobs of a type, or of a concurrency key, run at once and start in a period.",
     no_args_is_help=True,
 )
@@ -26,26 +33,58 @@ LimitKindArgument = Annotated[LimitKind, typer.Argument(help="What it is.", show
 NameArgument = Annotated[str, typer.Argument(help="Its name.", show_default=False)]
 
 
+def _names(ctx: typer.Context, incomplete: str) -> list[str]:
+    kinds = {"pool": names.pools, "type": names.job_types, "cron": names.cron_jobs}
+    return kinds[str(ctx.params.get("kind", "type"))](ctx, incomplete)
+
+
+PausedArgument = Annotated[str, typer.Argument(help="Its name.", show_default=False, autocompletion=_names)]
+
+
+@with_examples("workerjobs pause type sendReport --reason 'mail is down'", "workerjobs pause pool reports")
 def pause(
     kind: PauseKindArgument,
-    name: NameArgument,
-    reason: Annotated[str | None, typer.Option(help="Why, for those who see the pause.")] = None,
+    name: PausedArgument,
+    reason: Annotated[str | None, typer.Option(help="Why, for those who see the pause.", show_default=False)] = None,
 ) -> None:
-    """Start no more jobs of a type or pool, on all workers from their next claim on; running ones go on."""
-    on_store(lambda store: store.pause(kind, name, reason))
+    """Start no more jobs of a type, pool or cron job, on all workers from their next claim on; running ones go on."""
+
+    async def ask(place: Place) -> str:
+        if kind is PauseKind.CRON:
+            await place.pause_cron(cron_key_of(find_line(await place.cron(), name)), reason)
+            return ""
+        await place.pause(kind, name, reason)
+        # It may be of jobs that are still to come, so this is no error.
+        known = await (names.types_at(place) if kind is PauseKind.TYPE else names.pools_at(place))
+        return did_you_mean(name, known)
+
+    hint = at_place(ask)
     typer.echo(f"The {kind} {name} is paused")
+    if hint:
+        typer.echo(f"No worker and no job is of a {kind} {name} now.{hint}", err=True)
 
 
-def resume(kind: PauseKindArgument, name: NameArgument) -> None:
+@with_examples("workerjobs resume type sendReport")
+def resume(kind: PauseKindArgument, name: PausedArgument) -> None:
     """End a pause; workers start the jobs that waited at once."""
-    if not on_store(lambda store: store.resume(kind, name)):
-        raise NotFoundError(f"The {kind} {name} is not paused")
+
+    async def ask(place: Place) -> tuple[bool, str]:
+        if kind is PauseKind.CRON:
+            return await place.resume_cron(cron_key_of(find_line(await place.cron(), name))), ""
+        if await place.resume(kind, name):
+            return True, ""
+        return False, did_you_mean(name, [each.name for each in await place.pauses() if each.kind == kind])
+
+    was_paused, hint = at_place(ask)
+    if not was_paused:
+        raise NotFoundError(f"The {kind} {name} is not paused.{hint}" if hint else f"The {kind} {name} is not paused")
     typer.echo(f"The {kind} {name} is resumed")
 
 
+@with_examples("workerjobs pauses")
 def pauses(output: FormatOption = Format.TABLE) -> None:
     """List what is paused."""
-    found = on_store(lambda store: store.pauses())
+    found = at_place(lambda place: place.pauses())
     if output is Format.JSON:
         print_json([_pause_json(each) for each in found])
     elif found:
@@ -58,7 +97,7 @@ def pauses(output: FormatOption = Format.TABLE) -> None:
         typer.echo("Nothing is paused.", err=True)
 
 
-@limit.command("set")
+@limit.command("set", epilog=examples("workerjobs limit set type sendReport --concurrency 2 --rate 10/1m"))
 def set_limit(
     kind: LimitKindArgument,
     name: NameArgument,
@@ -80,7 +119,7 @@ def set_limit(
     typer.echo(f"The {kind} {name} is limited to {_limit_text(concurrency, starts, period_ms)}")
 
 
-@limit.command("remove")
+@limit.command("remove", epilog=examples("workerjobs limit remove type sendReport"))
 def remove_limit(kind: LimitKindArgument, name: NameArgument) -> None:
     """Remove the limits of a type or key; what jobs say of their own key stays."""
     if not on_store(lambda store: store.remove_limit(kind, name)):
@@ -88,10 +127,12 @@ def remove_limit(kind: LimitKindArgument, name: NameArgument) -> None:
     typer.echo(f"The {kind} {name} has no limit any more")
 
 
-@limit.command("list")
+@limit.command("list", epilog=examples("workerjobs limit list -o json"))
 def list_limits(output: FormatOption = Format.TABLE) -> None:
     """List the limits that were set, with the jobs that run under them now."""
-    found = on_store(lambda store: store.limits(LEASE))
+    from workerjobs.settings import LEASE_SECONDS
+
+    found = on_store(lambda store: store.limits(timedelta(seconds=LEASE_SECONDS)))
     if output is Format.JSON:
         print_json([_limit_json(each) for each in found])
     elif found:
@@ -112,9 +153,10 @@ def list_limits(output: FormatOption = Format.TABLE) -> None:
         typer.echo("No limits are set.", err=True)
 
 
+@with_examples("workerjobs workers", "workerjobs workers -o json | jq '.[] | select(.isDraining)'")
 def workers(output: FormatOption = Format.TABLE) -> None:
     """List the workers that live."""
-    found = on_store(lambda store: store.workers(LEASE))
+    found = at_place(lambda place: place.workers())
     if output is Format.JSON:
         print_json(
             [

@@ -7,14 +7,17 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from workerjobs.domain.job import Job, JobState
+
+if TYPE_CHECKING:
+    # Imported where something is drawn: -o json does without.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 PIPE_WIDTH = 180
 """Columns where no terminal says how many there are."""
@@ -40,6 +43,8 @@ FormatOption = Annotated[Format, typer.Option("-o", "--output", help="A table fo
 
 def console() -> Console:
     """Standard output, as wide as the terminal."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
@@ -50,6 +55,8 @@ def print_json(value: Any) -> None:
 
 def print_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Print lines for people."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         table.add_column(name, overflow="fold", no_wrap=name not in (names[-1], "NAME"))
@@ -60,11 +67,15 @@ def print_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 def coloured_state(job: Job) -> Text:
     """A job's state in its colour; one that is held back is suspended."""
+    from rich.text import Text
+
     return Text("suspended" if job.is_suspended else str(job.state), style=_COLOURS[job.state])
 
 
 def jobs_table(jobs: Sequence[Job], width: int, *, title: str | None = None) -> Table:
     """Jobs as rows, one line each; what a narrow terminal has no room for is left out."""
+    from rich.table import Table
+
     now = datetime.now(UTC)
     columns: list[tuple[str, int, Callable[[Job], str | Text]]] = [
         ("ID", 0, lambda job: str(job.id)),

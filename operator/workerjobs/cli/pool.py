@@ -10,12 +10,14 @@ import typer
 
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, print_json, print_table
+from workerjobs.cli.places import chosen
 from workerjobs.domain.scaling import MAX_PODS
-from workerjobs.errors import NotFoundError
+from workerjobs.errors import InvalidInputError, NotFoundError
 
 pool = typer.Typer(
     help="Pools of worker pods in a Kubernetes cluster, that of KUBECONFIG or of the pod that this runs in.",
     no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 NameArgument = Annotated[str, typer.Argument(help="The WorkerPool's name.", show_default=False)]
@@ -32,7 +34,7 @@ def list_pools(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """List WorkerPools with how many pods they have, and why."""
-    found = asyncio.run(app.list_pools(namespace, all_namespaces=all_namespaces))
+    found = asyncio.run(app.list_pools(namespace, all_namespaces=all_namespaces, context=_context()))
     if output is Format.JSON:
         print_json([_json(each) for each in found])
     elif found:
@@ -56,7 +58,7 @@ def list_pools(
 @pool.command("show")
 def show_pool(name: NameArgument, namespace: NamespaceOption = None, output: FormatOption = Format.TABLE) -> None:
     """Show one WorkerPool: what it asks for, how many pods there are, and why."""
-    found = _found(asyncio.run(app.read_pool(namespace, name)), name)
+    found = _found(asyncio.run(app.read_pool(namespace, name, context=_context())), name)
     if output is Format.JSON:
         print_json(_json(found))
         return
@@ -117,8 +119,16 @@ def resume_pool(name: NameArgument, namespace: NamespaceOption = None) -> None:
     typer.echo(f"The pool {changed['metadata']['namespace']}/{name} is resumed")
 
 
+def _context() -> str | None:
+    """The kubeconfig's context to use."""
+    where = chosen()
+    if where.server is not None:
+        raise InvalidInputError("WorkerPools are in a cluster: give --context in place of --server")
+    return where.kube_context
+
+
 def _change(name: str, namespace: str | None, spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _found(asyncio.run(app.change_pool(namespace, name, spec)), name)
+    return _found(asyncio.run(app.change_pool(namespace, name, spec, context=_context())), name)
 
 
 def _found(found: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:

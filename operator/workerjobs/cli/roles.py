@@ -7,20 +7,15 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workerjobs import app, logs
-from workerjobs.settings import (
-    WorkerSettings,
-    database_direct_url,
-    database_url,
-    operator_settings,
-    server_settings,
-    ticket_secret,
-    worker_settings,
-)
+from workerjobs.cli.places import needs_database
+
+if TYPE_CHECKING:
+    from workerjobs.settings import WorkerSettings
 
 CountOption = Annotated[
     str | None,
@@ -51,6 +46,8 @@ def worker(count: CountOption = None, jobs: ModulesOption = None) -> None:
 
 def operate() -> None:
     """Mirror WorkerJob resources of a Kubernetes cluster into the table, and scale the workers."""
+    from workerjobs.settings import operator_settings
+
     settings = operator_settings()
     logs.configure(settings.log_level)
     with app.database(settings.database_url) as url:
@@ -59,6 +56,8 @@ def operate() -> None:
 
 def serve() -> None:
     """Serve the HTTP API, and notifications to browsers over server-sent events and web sockets."""
+    from workerjobs.settings import server_settings
+
     settings = server_settings()
     logs.configure(settings.log_level)
 
@@ -78,6 +77,8 @@ def ticket(
 
     It is signed with WORKERJOBS_TICKET_SECRET or WORKERJOBS_SERVER_TOKEN, which must be the server's.
     """
+    from workerjobs.settings import ticket_secret
+
     typer.echo(app.make_ticket(user_id, ticket_secret(), seconds))
 
 
@@ -87,6 +88,9 @@ def migrate(
     ] = False,
 ) -> None:
     """Create or update WorkerJobs' tables in the database; harmless when they are current."""
+    from workerjobs.settings import database_direct_url, database_url
+
+    needs_database()
     with app.database(database_url()) as url:
         direct = database_direct_url() or url
         done = [f"Applied {name}" for name in asyncio.run(app.wait_to_migrate(direct, 0))]
@@ -120,6 +124,8 @@ def stop_on_signals(stop: Callable[[], object]) -> None:
 
 def settings_with(count: str | None, jobs: list[str] | None) -> WorkerSettings:
     """The environment's settings with flags put over them; both are checked by the same rules."""
+    from workerjobs.settings import worker_settings
+
     given = dict(os.environ)
     if count is not None:
         given["WORKER_COUNT"] = count

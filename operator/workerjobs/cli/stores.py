@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from workerjobs import app
-from workerjobs.ports.chains import ChainStore
-from workerjobs.ports.jobs import JobStore
-from workerjobs.settings import database_url
+from workerjobs.cli.places import needs_database
+from workerjobs.settings.reading import database_url
+
+if TYPE_CHECKING:
+    from workerjobs.ports.chains import ChainStore
+    from workerjobs.ports.jobs import JobStore
 
 Answer = TypeVar("Answer")
 
 
 def on_store(ask: Callable[[JobStore], Awaitable[Answer]]) -> Answer:
-    """Ask the table of jobs."""
+    """Ask the table of jobs, for what no server can be asked."""
 
     async def run(url: str) -> Answer:
         async with app.open_store(url) as store:
             return await ask(store)
 
+    needs_database()
     with app.database(database_url()) as url:
         return asyncio.run(run(url))
 
@@ -32,5 +36,6 @@ def on_chains(ask: Callable[[ChainStore], Awaitable[Answer]]) -> Answer:
         async with app.open_chain_store(url) as store:
             return await ask(store)
 
+    needs_database()
     with app.database(database_url()) as url:
         return asyncio.run(run(url))

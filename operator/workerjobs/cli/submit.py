@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workerjobs import app
+from workerjobs.cli import names
+from workerjobs.cli.examples import with_examples
+from workerjobs.cli.hints import did_you_mean
 from workerjobs.cli.limits import read_rate
 from workerjobs.cli.output import Format, FormatOption, print_json, result_line
+from workerjobs.cli.places import at_place
+from workerjobs.cli.watch import Watched, exit_code, wait_for
 from workerjobs.domain.job import (
     MAX_MILLISECONDS,
     CatchUp,
@@ -24,18 +27,26 @@ from workerjobs.domain.job import (
     check_job,
 )
 from workerjobs.domain.parsing import parse_moment
-from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.jobs.registry import Registry
-from workerjobs.settings import database_url
+from workerjobs.errors import InvalidInputError
 
-POLL_SECONDS = 0.1
+if TYPE_CHECKING:
+    from workerjobs.ports.places import Place
+
 _LONGEST_SECONDS = MAX_MILLISECONDS // 1000
 _FARTHEST_SECONDS = 100 * 366 * 86_400
 """A delay beyond it would soon leave the years that moments have."""
 
 
+@with_examples(
+    'workerjobs submit sendReport --data \'{"to": ["ada"]}\'',
+    "workerjobs submit sendReport --data @report.json --delay 60 --retries 3",
+    "workerjobs submit cleanUp --cron '0 3 * * *' --time-zone Europe/Berlin --tag clean-up",
+    "workerjobs submit sendReport --wait && echo sent",
+)
 def submit(
-    job_type: Annotated[str, typer.Argument(metavar="TYPE", help="The job's type.")],
+    job_type: Annotated[
+        str, typer.Argument(metavar="TYPE", help="The job's type.", autocompletion=names.job_types, show_default=False)
+    ],
     data: Annotated[
         str,
         typer.Option("--data", "-d", help="Its data: a JSON object, @FILE with one, or - for standard input."),
@@ -74,7 +85,9 @@ def submit(
             "--jobs", "-j", help="Check type and data against the @job functions of this module, file or folder."
         ),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end; exit code 1 if it failed.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Wait for its end; exit code 1 if it failed, 3 if cancelled.")
+    ] = False,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Submit a job."""
@@ -107,21 +120,15 @@ def submit(
     if jobs:
         _check(job, jobs)
 
-    async def run(url: str) -> Job:
-        async with app.open_store(url) as store:
-            if not jobs:
-                await app.check_against_workers(store, job)
-            (stored,) = await store.submit([job])
-            while wait and not stored.state.is_final:
-                await asyncio.sleep(POLL_SECONDS)
-                latest = await store.get(stored.id)
-                if latest is None:
-                    raise NotFoundError(f"Job {stored.id} was removed before it could be seen finished")
-                stored = latest
-            return stored
+    async def ask(place: Place) -> tuple[Job, str]:
+        stored = await place.submit(job)
+        if wait:
+            watched = [Watched(stored.id, stored)]
+            await wait_for(place, watched, None, follows=False)
+            return watched[0].job, ""
+        return stored, "" if jobs else await _unknown(place, job)
 
-    with app.database(database_url()) as url:
-        stored = asyncio.run(run(url))
+    stored, warning = at_place(ask)
     if output is Format.JSON:
         print_json(stored.to_dict())
     elif wait:
@@ -129,11 +136,23 @@ def submit(
     else:
         is_now = stored.due <= datetime.now(UTC)
         typer.echo(f"Job {stored.id} submitted, due {'now' if is_now else stored.due.astimezone(UTC).isoformat()}")
-    if wait and not stored.success:
-        raise typer.Exit(1)
+    if warning:
+        typer.echo(warning, err=True)
+    if wait and (code := exit_code([stored])):
+        raise typer.Exit(code)
+
+
+async def _unknown(place: Place, job: NewJob) -> str:
+    """Warn of a type that no live worker of the pool knows, where there are workers: the job would fail."""
+    types = {job_type for each in await place.workers() if each.pool == job.pool for job_type in each.types}
+    if not types or job.type in types:
+        return ""
+    return f"No live worker of the pool {job.pool} knows the type {job.type}.{did_you_mean(job.type, types)}"
 
 
 def _check(job: NewJob, modules: list[str]) -> None:
+    from workerjobs.jobs.registry import Registry
+
     registry = Registry(modules)
     registry.import_modules()
     if registry.failures:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
+from workerjobs.cli.places import needs_database
 from workerjobs.domain.tokens import MAX_TOKEN_NAME, Scope, hash_token, make_token
 from workerjobs.errors import InvalidInputError
-from workerjobs.ports.api import ApiToken, TokenStore
-from workerjobs.settings import database_url
+from workerjobs.settings.reading import database_url
+
+if TYPE_CHECKING:
+    from workerjobs.ports.api import ApiToken, TokenStore
 
 Answer = TypeVar("Answer")
 
-token = typer.Typer(help="Tokens with which programs and people use the HTTP API.", no_args_is_help=True)
+token = typer.Typer(
+    help="Tokens with which programs and people use the HTTP API.", no_args_is_help=True, rich_markup_mode=None
+)
 
 NameArgument = Annotated[str, typer.Argument(help="What it is for; shown in the audit.", show_default=False)]
 
@@ -112,5 +117,6 @@ def _on_tokens(ask: Callable[[TokenStore], Awaitable[Answer]]) -> Answer:
         async with app.open_token_store(url) as store:
             return await ask(store)
 
+    needs_database()
     with app.database(database_url()) as url:
         return asyncio.run(run(url))

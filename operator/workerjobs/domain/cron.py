@@ -7,6 +7,7 @@ from typing import Protocol
 
 from workerjobs.domain.job import CatchUp, Job
 from workerjobs.domain.schedule import CronSchedule
+from workerjobs.errors import InvalidScheduleError
 
 MAX_CATCH_UP = 100
 """Of more missed ticks than this only the latest are caught up with."""
@@ -78,3 +79,55 @@ def next_tick(job: Job, *, now: datetime) -> datetime:
         return missed[0]
     # The later of the two: a run that ended before its own tick's moment (a clock set back) must not make it again.
     return schedule.next_after(max(now, last))
+
+
+class WaitingRun(RunOfLine, Protocol):
+    """What tells the coming ticks of a cron job: its unfinished row."""
+
+    @property
+    def time_zone(self) -> str | None:
+        """Of its schedule."""
+        ...
+
+    @property
+    def started(self) -> datetime | None:
+        """When it began."""
+        ...
+
+    @property
+    def due(self) -> datetime:
+        """When it begins."""
+        ...
+
+    @property
+    def tick(self) -> datetime | None:
+        """The tick that it is for."""
+        ...
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it is held back."""
+        ...
+
+
+def next_ticks(line: WaitingRun, count: int, *, now: datetime) -> list[datetime]:
+    """Tell the coming ticks of a cron job, first the one that its pending run waits for.
+
+    Args:
+        line: Its unfinished run.
+        count: How many.
+        now: The moment.
+    """
+    if line.is_suspended or line.cron_schedule is None or count == 0:
+        return []
+    try:
+        schedule = CronSchedule.parse(line.cron_schedule, line.time_zone, identity=cron_key_of(line))
+        # A run that waits for its tick, and that SQL did not leave without one.
+        is_planned = line.started is None and line.tick is not None and line.due > now
+        ticks = [line.due if is_planned else schedule.next_after(now)]
+        while len(ticks) < count:
+            ticks.append(schedule.next_after(ticks[-1]))
+    except (InvalidScheduleError, ValueError):
+        # Written past every check; a worker says so when the run ends.
+        return []
+    return ticks

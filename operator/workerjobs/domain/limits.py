@@ -22,6 +22,8 @@ class PauseKind(StrEnum):
 
     TYPE = "type"
     POOL = "pool"
+    CRON = "cron"
+    """A cron line, by its key."""
 
 
 LimitName = tuple[str, str]

@@ -21,8 +21,6 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from croniter import croniter
-
 from workerjobs.errors import InvalidScheduleError
 
 MAX_LENGTH = 200
@@ -456,6 +454,9 @@ def _read_number(rule: _Rule, text: str) -> int:
 
 def _make_calendar(fields: Mapping[_Rule, _Values]) -> Any:
     """Make the croniter that knows the wall times of these fields, on naive datetimes."""
+    # Here and not above: most processes that know jobs (commands, children) see no schedule.
+    from croniter import croniter
+
     days, weekdays = fields[_DAY], fields[_WEEKDAY]
     either = days.is_restricted and weekdays.is_restricted
     # Two restricted fields that croniter is not good at: it takes a full list for a *, which would leave the day to the

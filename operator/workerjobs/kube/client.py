@@ -76,8 +76,10 @@ class KubernetesCluster:
         client: ApiClient,
         on_call: Callable[[str, str, int], None] = lambda verb, resource, code: None,
         before_write: Callable[[], None] = lambda: None,
+        context: str | None = None,
     ) -> None:
         self._client = client
+        self._context = context
         self._on_call = on_call
         self._before_write = before_write
 
@@ -86,6 +88,7 @@ class KubernetesCluster:
         cls,
         on_call: Callable[[str, str, int], None] = lambda verb, resource, code: None,
         before_write: Callable[[], None] = lambda: None,
+        context: str | None = None,
     ) -> KubernetesCluster:
         """Find the cluster: KUBECONFIG's, the one that this pod is in, or that of the user's kubeconfig.
 
@@ -93,22 +96,24 @@ class KubernetesCluster:
             on_call: Told of each call: its HTTP method, the resource, such as ``workerjobs/status``, and the answer's
                 status; 0 where there was none.
             before_write: Called before each call that changes something but Leases; what it raises is the call's error.
+            context: Of the kubeconfig; None: its current one.
 
         Raises:
             ClusterError: There is none.
         """
-        return cls(ApiClient(await _load_configuration()), on_call, before_write)
+        return cls(ApiClient(await _load_configuration(context)), on_call, before_write, context)
 
     @property
     def usual_namespace(self) -> str:
         """See `PoolCluster.usual_namespace`."""
-        if _NAMESPACE_FILE.is_file() and not os.environ.get("KUBECONFIG"):
+        if _NAMESPACE_FILE.is_file() and not os.environ.get("KUBECONFIG") and self._context is None:
             return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
         try:
-            _, active = config.list_kube_config_contexts(config_file=_kubeconfig())
+            contexts, active = config.list_kube_config_contexts(config_file=_kubeconfig())
         except (config.ConfigException, ClusterError, OSError):
             return "default"
-        return str(active["context"].get("namespace") or "default")
+        chosen = next((each for each in contexts if each["name"] == self._context), active)
+        return str(chosen["context"].get("namespace") or "default")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -192,6 +197,45 @@ class KubernetesCluster:
             # In a namespace that ends nothing is made any more; its resources go with it.
             if error.status not in (404, 409) and not _is_terminating(error):
                 raise
+
+    # --- services
+
+    async def list_labelled(self, kind: str, namespace: str | None, selector: str) -> list[Mapping[str, Any]]:
+        """Read objects of the core API that a label selector finds, in a namespace or all."""
+        scope = f"/namespaces/{quote(namespace)}" if namespace is not None else ""
+        path = f"/api/v1{scope}/{kind}?labelSelector={quote(selector, safe='')}"
+        return [item async for item in self._list(path)]
+
+    async def ask_service(
+        self, namespace: str, service: str, method: str, path: str, body: object, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        """Send a request to a Service through the API server.
+
+        Args:
+            namespace: Where the Service is.
+            service: ``name:port``.
+            method: Of HTTP.
+            path: Below the Service, with its query.
+            body: JSON; None: nothing.
+            headers: More of them; Authorization does not arrive, as the API server keeps it.
+
+        Returns:
+            The status and the answer, the API server's own refusals among them.
+        """
+        through = f"/api/v1/namespaces/{quote(namespace)}/services/{quote(service, safe=':')}/proxy{path}"
+        sent = dict(headers) | ({} if body is None else {"Content-Type": _JSON})
+        try:
+            _, url, all_headers, _, _ = await self._client.param_serialize(
+                method, through, header_params=sent, auth_settings=["BearerToken"]
+            )
+            answer = await self._client.rest_client.request(
+                method, url, headers=all_headers, body=body, _request_timeout=TIMEOUT_SECONDS
+            )
+            return answer.status, await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            host = self._client.configuration.host
+            raise ClusterUnavailableError(f"The Kubernetes API at {host} can't be reached: {reason}") from error
 
     # --- worker pools
 
@@ -386,7 +430,7 @@ class KubernetesCluster:
             if error.status != 401:
                 raise
         # Tokens of a kubeconfig's credential plugin run out, and nothing renews them but loading it again.
-        client = ApiClient(await _load_configuration())
+        client = ApiClient(await _load_configuration(self._context))
         await self._client.close()
         self._client = client
         return await self._request(method, path, body, content_type, accept, patience)
@@ -467,13 +511,13 @@ def version_of(resource: Mapping[str, Any]) -> int:
     return int(version) if version.isdecimal() else 0
 
 
-async def _load_configuration() -> Configuration:
+async def _load_configuration(context: str | None = None) -> Configuration:
     configuration = Configuration()
     try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
+        if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG") and context is None:
             config.load_incluster_config(client_configuration=configuration)
         else:
-            await config.load_kube_config(config_file=_kubeconfig(), client_configuration=configuration)
+            await config.load_kube_config(_kubeconfig(), context, client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
         raise ClusterError(f"No Kubernetes cluster to work for: {str(error).strip().rstrip('.')}") from error
     return configuration

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from workerjobs.domain.data_schema import Schema
-from workerjobs.domain.job import JobState
-from workerjobs.ports.jobs import JobStore
+from workerjobs.domain.job import Job, JobState
+from workerjobs.ports.jobs import JobStore, Pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,12 @@ class JobQuery:
     user_id: int | None = None
     namespace: str | None = None
     cron_key: str | None = None
+    since: datetime | None = None
+    """Only those that ended then or later; of unfinished ones, that were made then or later."""
+    until: datetime | None = None
+    """Only those that ended, or were made, before."""
+    is_last: bool = False
+    """Only those that no retry and no run by hand followed."""
     before: int | None = None
     """Only those with a smaller id."""
     limit: int = 50
@@ -78,6 +84,14 @@ class JobPage:
     before: int | None
     """Where the next page begins; None: there is none. A page may have few jobs, or none, and a next one all the same:
     one look goes through a hundred thousand rows at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullPage:
+    """A `JobPage` of jobs with all that is known of them."""
+
+    jobs: Sequence[Job]
+    before: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +170,26 @@ class AuditEntry:
     details: Mapping[str, Any]
 
 
-class RecordingStore(JobStore, Protocol):
+class CronStore(Protocol):
+    """What can be done with cron lines, each named by its key (`workerjobs.domain.cron.cron_key_of`).
+
+    All raise `NotFoundError` where no cron job has the key.
+    """
+
+    async def trigger_cron(self, key: str) -> Job:
+        """Run a line's job now, beside the line, whose ticks stay as they are; returns the new row."""
+        ...
+
+    async def pause_cron(self, key: str, reason: str | None = None) -> Pause:
+        """Start no more runs of a line; what runs goes on."""
+        ...
+
+    async def resume_cron(self, key: str) -> bool:
+        """End a line's pause: it goes on with its next tick. False where there was none."""
+        ...
+
+
+class RecordingStore(JobStore, CronStore, Protocol):
     """The table inside of one transaction."""
 
     async def record(self, caller: Caller, address: str | None, action: str, details: Mapping[str, Any]) -> None:
@@ -164,7 +197,7 @@ class RecordingStore(JobStore, Protocol):
         ...
 
 
-class ApiStore(JobStore, Protocol):
+class ApiStore(JobStore, CronStore, Protocol):
     """What the HTTP API reads and writes; errors as in `JobStore`."""
 
     def transaction(self) -> AbstractAsyncContextManager[RecordingStore]:
@@ -173,6 +206,10 @@ class ApiStore(JobStore, Protocol):
 
     async def page(self, which: JobQuery) -> JobPage:
         """Read jobs, newest first, at a cost that does not grow with the table."""
+        ...
+
+    async def full_page(self, which: JobQuery) -> FullPage:
+        """Read jobs as `page` does, with their data and results."""
         ...
 
     async def summary(self, job_id: int) -> JobSummary | None:

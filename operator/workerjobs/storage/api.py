@@ -11,13 +11,14 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, scalar_row
 
-from workerjobs.domain.job import JobState
+from workerjobs.domain.job import Job, JobState
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.ports.api import (
     ApiToken,
     AuditEntry,
     Caller,
     CronLine,
+    FullPage,
     JobPage,
     JobQuery,
     JobSummary,
@@ -28,6 +29,7 @@ from workerjobs.ports.api import (
 from workerjobs.storage.connection import connection_errors
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.queries import query
+from workerjobs.storage.rows import struct_row
 
 BEYOND = 2**63 - 1
 WINDOW = 20_000
@@ -60,6 +62,9 @@ class PostgresApiStore(PostgresJobStore):
             "user_id": which.user_id,
             "namespace": which.namespace,
             "cron_key": which.cron_key,
+            "since": which.since,
+            "until": which.until,
+            "is_last": which.is_last,
             "before": which.before or BEYOND,
             "limit": which.limit,
             "window": WINDOW,
@@ -78,6 +83,12 @@ class PostgresApiStore(PostgresJobStore):
                 break
             values["before"] = floor
         return _page(jobs, which, floor)
+
+    async def full_page(self, which: JobQuery) -> FullPage:
+        """See `ApiStore.full_page`."""
+        page = await self.page(which)
+        ids = [job.id for job in page.jobs]
+        return FullPage(await self._rows("api/full", {"ids": ids}, struct_row(Job)) if ids else [], page.before)
 
     async def summary(self, job_id: int) -> JobSummary | None:
         """See `ApiStore.summary`."""

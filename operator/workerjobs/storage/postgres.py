@@ -37,6 +37,7 @@ from workerjobs.ports.jobs import (
 from workerjobs.ports.pools import PoolQuestion, WorkerLoad
 from workerjobs.ports.resources import ResourceState, RunCounts, StoredResource
 from workerjobs.ports.workers import DrainReason, LostWorker, PodWorker, WorkerOrders, WorkerRecord, WorkerStatus
+from workerjobs.storage import cron
 from workerjobs.storage.arrays import flag_array, moment_array, number_array, text_array
 from workerjobs.storage.connection import OneConnection, is_refusal
 from workerjobs.storage.limited import claim_limited
@@ -448,6 +449,23 @@ class PostgresJobStore(OneConnection):
     async def resume(self, kind: PauseKind, name: str) -> bool:
         """See `JobStore.resume`."""
         return bool(await self._rows("resume", {"kind": str(kind), "name": name}, scalar_row))
+
+    # --- cron lines
+
+    async def trigger_cron(self, key: str) -> Job:
+        """See `CronStore.trigger_cron`."""
+        async with self._connected() as connection:
+            return await perform(connection, cron.triggering(key))
+
+    async def pause_cron(self, key: str, reason: str | None = None) -> Pause:
+        """See `CronStore.pause_cron`."""
+        async with self._transaction() as connection:
+            return await perform(connection, cron.pausing(key, reason))
+
+    async def resume_cron(self, key: str) -> bool:
+        """See `CronStore.resume_cron`."""
+        async with self._transaction() as connection:
+            return await perform(connection, cron.resuming(key))
 
     async def pauses(self) -> builtins.list[Pause]:
         """See `JobStore.pauses`."""

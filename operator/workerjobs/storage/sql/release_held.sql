@@ -13,6 +13,9 @@ with held as (
     from unnest(%(uids)s::text[], %(ticks)s::timestamptz[]) as resumed (uid, next_tick)
     join "workerJobs" as j on j."clusterId" = %(cluster_id)s and j."resourceUid" = resumed.uid
     where j.started is null and j.finished is null and j."heldDue" is not null
+        and not exists (
+            select from "workerJobPauses" as pause where pause.kind = 'cron' and pause.name = j."cronKey"
+        )
     order by j.id
     for update of j
 )

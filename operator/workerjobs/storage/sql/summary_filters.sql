@@ -3,6 +3,11 @@
 and (%(pool)s::text is null or j.pool = %(pool)s) and (%(user_id)s::integer is null or j."userId" = %(user_id)s)
 and (%(namespace)s::text is null or j.namespace = %(namespace)s)
 and (%(cron_key)s::text is null or j."cronKey" = %(cron_key)s)
+and (%(since)s::timestamptz is null or coalesce(j.finished, j."createdAt") >= %(since)s)
+and (%(until)s::timestamptz is null or coalesce(j.finished, j."createdAt") < %(until)s)
+and (not %(is_last)s::boolean or not exists (
+    select from "workerJobs" as again where again."rescheduledFromJob" = j.id and again."cronKey" is null
+))
 and case %(state)s::text
     when 'pending' then j.started is null and j.finished is null
     when 'running' then j.started is not null and j.finished is null

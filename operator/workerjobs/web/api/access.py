@@ -20,6 +20,7 @@ from workerjobs.web.api.stores import Stores
 
 OWN_CHECKS = ("/api/tickets", "/api/notifications/")
 """What looks at tokens or tickets by itself. Everything else is looked at here, whatever it is."""
+TOKEN_HEADER = "X-WorkerJobs-Token"  # noqa: S105  # its name
 SAFE_METHODS = ("GET", "HEAD")
 FAILURES_PER_SECOND = 5.0
 """Wrong tokens from one address; of more, only those are looked at that were valid before."""
@@ -47,7 +48,7 @@ class Access:
             return await self._app(scope, receive, send)
         address = (scope["client"] or ("unknown",))[0]
         now = time.monotonic()
-        token = Headers(scope=scope).get("authorization")
+        token = _shown(Headers(scope=scope))
         is_guessing = self._failures.wait_seconds(address, now=now, is_counted=False) > 0
         if token is not None and is_guessing and not self._is_known(token):
             return await problem(429, "Too many wrong tokens: wait a little", headers=RETRY_AFTER)(scope, receive, send)
@@ -98,6 +99,12 @@ class Access:
         else:
             self._known.add(hashed)
         return caller
+
+
+def _shown(headers: Headers) -> str | None:
+    """What a request shows; behind the Kubernetes API server's proxy, which keeps Authorization, in another header."""
+    token = headers.get(TOKEN_HEADER)
+    return headers.get("authorization", None if token is None else f"Bearer {token}")
 
 
 def _bearer(authorization: str) -> str | None:

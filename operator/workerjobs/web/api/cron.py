@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from workerjobs.domain.cron import cron_key_of
-from workerjobs.domain.schedule import CronSchedule
-from workerjobs.errors import InvalidScheduleError
-from workerjobs.ports.api import CronLine
+from workerjobs.domain.cron import cron_key_of, next_ticks
+from workerjobs.errors import NotFoundError
 from workerjobs.web.api import schemas
-from workerjobs.web.api.stores import StoreOfRequest
+from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
 
 router = APIRouter(prefix="/cron", tags=["cron"])
+
+MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "There is no such cron job."}}
 
 
 @router.get("", summary="List cron jobs")
@@ -24,29 +24,34 @@ async def list_cron(query: Annotated[schemas.CronQuery, Query()], store: StoreOf
     lines = await store.cron_lines(query.after, query.limit)
     now = datetime.now(UTC)
     return schemas.CronList(
-        cron=[schemas.CronJob(**asdict(line), next_ticks=next_ticks(line, query.ticks, now=now)) for line in lines],
+        cron=[
+            schemas.CronJob(**asdict(line), key=cron_key_of(line), next_ticks=next_ticks(line, query.ticks, now=now))
+            for line in lines
+        ],
         next=lines[-1].id if len(lines) == query.limit else None,
     )
 
 
-def next_ticks(line: CronLine, count: int, *, now: datetime) -> list[datetime]:
-    """Tell the coming ticks of a cron job, first the one that its pending run waits for.
+@router.post("/trigger", status_code=201, summary="Run a cron job now", responses=MISSING)
+async def trigger(which: schemas.CronLineName, change: ChangeOfRequest) -> schemas.Job:
+    """Run a cron job now, as a job of its own beside its ticks; also one that is paused."""
+    details: dict[str, object] = {"key": which.key}
+    async with change.transaction("cron.trigger", details) as inside:
+        stored = await inside.trigger_cron(which.key)
+        details["id"] = stored.id
+    return schemas.Job(**stored.to_dict())
 
-    Args:
-        line: Its unfinished run.
-        count: How many.
-        now: The moment.
-    """
-    if line.is_suspended or line.cron_schedule is None or count == 0:
-        return []
-    try:
-        schedule = CronSchedule.parse(line.cron_schedule, line.time_zone, identity=cron_key_of(line))
-        # A run that waits for its tick, and that SQL did not leave without one.
-        is_planned = line.started is None and line.tick is not None and line.due > now
-        ticks = [line.due if is_planned else schedule.next_after(now)]
-        while len(ticks) < count:
-            ticks.append(schedule.next_after(ticks[-1]))
-    except (InvalidScheduleError, ValueError):
-        # Written past every check; a worker says so when the run ends.
-        return []
-    return ticks
+
+@router.post("/pause", summary="Pause a cron job", responses=MISSING)
+async def pause(which: schemas.CronPause, change: ChangeOfRequest) -> schemas.Pause:
+    """Start no more runs of a cron job; one that runs goes on. Again: the new reason counts."""
+    async with change.transaction("cron.pause", {"key": which.key, "reason": which.reason}) as inside:
+        return schemas.Pause.model_validate(await inside.pause_cron(which.key, which.reason))
+
+
+@router.post("/resume", status_code=204, summary="Resume a cron job", responses=MISSING)
+async def resume(which: schemas.CronLineName, change: ChangeOfRequest) -> None:
+    """Let a cron job go on with its next tick; 404 where it is not paused."""
+    async with change.transaction("cron.resume", {"key": which.key}) as inside:
+        if not await inside.resume_cron(which.key):
+            raise NotFoundError(f"The cron job {which.key} is not paused")

@@ -34,6 +34,13 @@ async def list_jobs(query: Annotated[schemas.JobListQuery, Query()], store: Stor
     return schemas.JobList(jobs=[schemas.JobSummary.model_validate(job) for job in page.jobs], next=page.before)
 
 
+@router.get("/full", summary="Read jobs")
+async def read_jobs(query: Annotated[schemas.JobListQuery, Query()], store: StoreOfRequest) -> schemas.FullJobList:
+    """List jobs, newest first, with their data and results: for exports."""
+    page = await store.full_page(JobQuery(**query.model_dump()))
+    return schemas.FullJobList(jobs=[_full(job) for job in page.jobs], next=page.before)
+
+
 @router.post("", status_code=201, summary="Submit a job")
 async def submit(job: schemas.NewJob, change: ChangeOfRequest, response: Response) -> schemas.Job:
     """Store a job; a worker starts it as soon as it is due.

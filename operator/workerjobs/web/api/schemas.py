@@ -5,11 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from workerjobs.domain import job as domain
 from workerjobs.domain.job import MAX_LIMIT, MAX_MILLISECONDS, MAX_NAME, JobState
+from workerjobs.domain.parsing import parse_moment
 
 MAX_ID = 2**63 - 1
 MAX_PAGE = 500
@@ -143,6 +152,9 @@ class Cancelled(Output):
     stopping: list[int] = Field(description="Are running, and will be stopped by their worker.")
 
 
+Since = Annotated[datetime, BeforeValidator(parse_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
 class JobListQuery(Query):
     """Which jobs; all conditions hold."""
 
@@ -153,6 +165,9 @@ class JobListQuery(Query):
     user_id: int | None = Field(None, ge=0, le=2**31 - 1)
     namespace: Name | None = Field(None, description="Of the WorkerJob resource that it comes from.")
     cron_key: Name | None = Field(None, description="Runs of this cron job.")
+    since: Since | None = Field(None, description="Ended then or later; of unfinished ones: made then or later.")
+    until: Since | None = Field(None, description="Ended, or made, before.")
+    is_last: bool = Field(False, description="Only jobs that no retry and no run by hand followed.")
     before: Id | None = Field(None, description="Only smaller ids: `next` of the page before this one.")
     limit: int = Field(50, ge=1, le=MAX_PAGE)
 
@@ -246,8 +261,18 @@ class Job(Output):
     resource_generation: int | None
     data_from: Any = Field(description="Which keys of Secrets and ConfigMaps its data is completed from; never values.")
     traceparent: str | None
+    is_suspended: bool = Field(
+        description="Pending, and held back: its WorkerJob is suspended, or its cron job paused."
+    )
     created_at: Moment
     updated_at: Moment
+
+
+class FullJobList(Output):
+    """A page of jobs with all that is known of them, newest first."""
+
+    jobs: list[Job]
+    next: int | None = Field(description="As in the list of jobs.")
 
 
 class JobWithHistory(Job):
@@ -270,9 +295,25 @@ class CronQuery(Query):
     ticks: int = Field(5, ge=0, le=50, description="How many coming ticks to tell of each.")
 
 
+Key = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1_000, pattern=r"^[^\x00]+$")]
+
+
+class CronLineName(Input):
+    """Which cron job."""
+
+    key: Key = Field(description="Its `key` in the list of cron jobs.")
+
+
+class CronPause(CronLineName):
+    """Which cron job is paused, and why."""
+
+    reason: Reason | None = Field(None, description="For those who see the pause.")
+
+
 class CronJob(JobSummary):
     """A cron job, by its run that is pending or running."""
 
+    key: str = Field(description="What it is called, whichever of its runs is the current one.")
     time_zone: str | None
     catch_up: str | None
     concurrency_policy: str | None

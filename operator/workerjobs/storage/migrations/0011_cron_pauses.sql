@@ -1,0 +1,53 @@
+-- Cron lines that are paused by hand, whatever their WorkerJob says.
+
+alter table "workerJobPauses" drop constraint "workerJobPauses_kind_check";
+alter table "workerJobPauses" add constraint "workerJobPauses_kind_check" check (kind in ('pool', 'type', 'cron'));
+
+-- Hold a row back that becomes pending while its resource is suspended or its line paused, whoever writes it: a
+-- follow-up, a retry, a row given back. The locks make whoever suspends or pauses wait for it, and so see the row. The
+-- lock of pauses is one for all lines, so that a settlement of many cron jobs takes one place in the table of locks.
+create or replace function workerjobs.hold_suspended() returns trigger
+language plpgsql as $$
+declare
+    is_held boolean := false;
+begin
+    if new."resourceUid" is not null then
+        select state."isSuspended" into is_held
+        from "workerJobResourceStates" as state
+        where state."clusterId" = new."clusterId" and state."resourceUid" = new."resourceUid"
+        for share;
+    end if;
+    if is_held is not true and new."cronKey" is not null then
+        perform pg_advisory_xact_lock_shared(hashtextextended('workerjobs cron pauses', 0));
+        -- A statement of its own, which sees the pause that whoever had the lock has written.
+        is_held := exists (
+            select from "workerJobPauses" as pause where pause.kind = 'cron' and pause.name = new."cronKey"
+        );
+    end if;
+    if is_held then
+        update "workerJobs" set "heldDue" = due, due = 'infinity'
+        where id = new.id and started is null and finished is null and due <> 'infinity';
+    end if;
+    return null;
+end $$;
+
+drop trigger "holdInserted" on "workerJobs";
+create trigger "holdInserted" after insert on "workerJobs"
+    for each row when (
+        (new."resourceUid" is not null or new."cronKey" is not null) and new.started is null and new.finished is null
+    )
+    execute function workerjobs.hold_suspended();
+drop trigger "holdReturned" on "workerJobs";
+create trigger "holdReturned" after update on "workerJobs"
+    for each row when (
+        (new."resourceUid" is not null or new."cronKey" is not null)
+        and new.started is null and new.finished is null and old.started is not null
+    )
+    execute function workerjobs.hold_suspended();
+
+-- Who may write jobs need not have rights on these tables: see 0002. Replacing a function takes its settings.
+do $$
+begin
+    alter function workerjobs.hold_suspended() security definer;
+    execute format('alter function workerjobs.hold_suspended() set search_path = %I, pg_temp', current_schema());
+end $$;

@@ -1,0 +1,117 @@
+"""A database as the place where commands work: `Place`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from workerjobs.domain.data_schema import check_data
+from workerjobs.domain.job import Job, NewJob
+from workerjobs.domain.limits import PauseKind
+from workerjobs.ports.api import CronLine, FullPage, JobQuery, JobSummary, KnownType, QueueCount, RecentRuns
+from workerjobs.ports.jobs import Pause
+from workerjobs.ports.places import Cancelled
+from workerjobs.ports.workers import WorkerStatus
+from workerjobs.storage.api import PostgresApiStore
+
+HISTORY = 50
+PAGE = 500
+
+
+class DatabasePlace:
+    """`Place` over the tables.
+
+    Args:
+        store: The tables; closed with this.
+        lease: How long a worker counts as alive that does not show itself.
+    """
+
+    def __init__(self, store: PostgresApiStore, lease: timedelta) -> None:
+        self._store = store
+        self._lease = lease
+
+    async def submit(self, job: NewJob) -> Job:
+        """See `Place.submit`."""
+        check_data(job.data, await self._store.schemas_of(job.pool, job.type, self._lease))
+        (stored,) = await self._store.submit([job])
+        return stored
+
+    async def jobs(self, which: JobQuery) -> FullPage:
+        """See `Place.jobs`."""
+        return await self._store.full_page(which)
+
+    async def get(self, job_id: int) -> Job | None:
+        """See `Place.get`."""
+        return await self._store.get(job_id)
+
+    async def history(self, job_id: int) -> list[JobSummary]:
+        """See `Place.history`."""
+        return await self._store.history(job_id, HISTORY)
+
+    async def cancel(self, job_ids: Sequence[int]) -> Cancelled:
+        """See `Place.cancel`."""
+        return _cancelled(await self._store.cancel(job_ids))
+
+    async def cancel_tag(self, tag: str) -> Cancelled:
+        """See `Place.cancel_tag`."""
+        return _cancelled(await self._store.cancel_tag(tag))
+
+    async def retry(self, job_ids: Sequence[int]) -> list[int]:
+        """See `Place.retry`."""
+        new = {job.rescheduled_from_job: job.id for job in await self._store.retry(job_ids)}
+        return [new[each] for each in dict.fromkeys(job_ids)]
+
+    async def cron(self) -> list[CronLine]:
+        """See `Place.cron`."""
+        lines: list[CronLine] = []
+        while len(page := await self._store.cron_lines(lines[-1].id if lines else 0, PAGE)) == PAGE:
+            lines += page
+        return lines + page
+
+    async def trigger_cron(self, key: str) -> Job:
+        """See `Place.trigger_cron`."""
+        return await self._store.trigger_cron(key)
+
+    async def pause_cron(self, key: str, reason: str | None) -> None:
+        """See `Place.pause_cron`."""
+        await self._store.pause_cron(key, reason)
+
+    async def resume_cron(self, key: str) -> bool:
+        """See `Place.resume_cron`."""
+        return await self._store.resume_cron(key)
+
+    async def pause(self, kind: PauseKind, name: str, reason: str | None) -> None:
+        """See `Place.pause`."""
+        await self._store.pause(kind, name, reason)
+
+    async def resume(self, kind: PauseKind, name: str) -> bool:
+        """See `Place.resume`."""
+        return await self._store.resume(kind, name)
+
+    async def pauses(self) -> list[Pause]:
+        """See `Place.pauses`."""
+        return await self._store.pauses()
+
+    async def workers(self) -> list[WorkerStatus]:
+        """See `Place.workers`."""
+        return await self._store.workers(self._lease)
+
+    async def types(self) -> list[KnownType]:
+        """See `Place.types`."""
+        return await self._store.job_types(self._lease)
+
+    async def queues(self) -> list[QueueCount]:
+        """See `Place.queues`."""
+        return await self._store.queues()
+
+    async def recent_runs(self) -> list[RecentRuns]:
+        """See `Place.recent_runs`."""
+        return await self._store.recent_runs()
+
+    async def close(self) -> None:
+        """See `Place.close`."""
+        await self._store.close()
+
+
+def _cancelled(jobs: Sequence[Job]) -> Cancelled:
+    return Cancelled([job.id for job in jobs if job.state.is_final], [job.id for job in jobs if not job.state.is_final])
