@@ -94,6 +94,7 @@ async def run_worker(
             pod=settings.pod,
             child_max_jobs=settings.child_max_jobs,
             child_max_mib=settings.child_max_mib,
+            log_lines=settings.keep_logs,
             builtin_jobs=[REMOVE_OLD_WORKER_JOBS, *watch_jobs(chains)] if settings.builtin_jobs else [],
             jobs_at_start=deploy_multicall3_at_start(chains) if settings.builtin_jobs else [],
         ),

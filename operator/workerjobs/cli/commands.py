@@ -1,4 +1,4 @@
-"""All commands under one name. Each is imported when it is used, so that no command waits for what another one needs."""
+"""All commands under one name, each imported when it is used: no command waits for what another one needs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "list": "jobs:list_jobs",
         "show": "jobs:show",
         "watch": "watch:watch",
+        "logs": "logs:show_logs",
         "cancel": "jobs:cancel",
         "retry": "retry:retry",
         "export": "export:export",

@@ -119,7 +119,7 @@ def needs_database() -> None:
     command = " ".join(_command())
     if _where.server is not None or _where.is_cluster:
         raise InvalidInputError(
-            f"{command} works at the database alone: run `workerjobs {command}` with DATABASE_URL, and without {_said()}"
+            f"{command} works at the database alone: run `workerjobs {command}` with DATABASE_URL, without {_said()}"
         )
     if _where.at_server is not None and database_url() is None:
         raise InvalidInputError(

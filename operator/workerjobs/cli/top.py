@@ -150,8 +150,12 @@ def _draw(picture: Picture) -> RenderableType:
         _table(
             ("TYPE", "POOL", "RUNNING", "WAITING", "LATER", "RUNS", "FAILED", "MEAN", "P95"),
             [
-                (each["type"], each["pool"], *(str(each[name]) for name in ("running", "waiting", "later")))
-                + _recent_cells(recent.get(each["type"]))
+                (
+                    each["type"],
+                    each["pool"],
+                    *(str(each[name]) for name in ("running", "waiting", "later")),
+                    *_recent_cells(recent.get(each["type"])),
+                )
                 for each in rows
             ],
         ),

@@ -100,7 +100,7 @@ def exit_code(jobs: Sequence[Job]) -> int:
 async def wait_for(
     place: Place,
     watched: Sequence[Watched],
-    timeout: float | None,
+    seconds: float | None,
     *,
     follows: bool,
     show: Callable[[Sequence[Watched]], None] = lambda watched: None,
@@ -110,14 +110,14 @@ async def wait_for(
     Args:
         place: Where they are.
         watched: Brought up to date as they change.
-        timeout: Seconds; None: for ever.
+        seconds: How long at most; None: for ever.
         follows: Whether a job that failed goes on with its retry.
         show: Called after each look.
 
     Raises:
         NotFoundError: One was removed before it could be seen finished.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if seconds is None else time.monotonic() + seconds
     last_seen = time.monotonic()
     while True:
         try:

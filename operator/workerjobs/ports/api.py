@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, JobState
-from workerjobs.ports.jobs import JobStore, Pause
+from workerjobs.ports.jobs import JobStore, LogLine, Pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +218,10 @@ class ApiStore(JobStore, CronStore, Protocol):
 
     async def history(self, job_id: int, most: int) -> list[JobSummary]:
         """Read the runs that led to a job, itself, and those that followed it; up to so many in each direction."""
+        ...
+
+    async def job_logs(self, job_id: int, after: int, limit: int) -> list[LogLine]:
+        """Read the lines that are kept of a job, those after one, in their order."""
         ...
 
     async def cron_lines(self, after: int, limit: int) -> list[CronLine]:

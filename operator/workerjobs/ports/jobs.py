@@ -94,6 +94,19 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLine:
+    """Something that a job logged or printed."""
+
+    job_id: int
+    at: datetime
+    level: str
+    """One of `workerjobs.logs.LEVELS`."""
+    message: str
+    id: int = 0
+    """Of the stored line; lines of a job are in the order of these."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What became of a batch of settlements."""
 
@@ -269,6 +282,10 @@ class JobStore(Protocol):
 
     async def save_progress(self, reports: Sequence[Progress]) -> None:
         """Store how far running jobs are; stale tokens change nothing."""
+        ...
+
+    async def save_logs(self, lines: Sequence[LogLine]) -> None:
+        """Store what jobs logged."""
         ...
 
     async def cancel(self, job_ids: Sequence[int], reason: str = "Job cancelled") -> list[Job]:

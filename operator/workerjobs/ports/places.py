@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.domain.limits import PauseKind
 from workerjobs.ports.api import CronLine, FullPage, JobQuery, JobSummary, KnownType, QueueCount, RecentRuns
-from workerjobs.ports.jobs import Pause
+from workerjobs.ports.jobs import LogLine, Pause
 from workerjobs.ports.workers import WorkerStatus
 
 
@@ -44,6 +44,10 @@ class Place(Protocol):
 
     async def history(self, job_id: int) -> list[JobSummary]:
         """Read the runs that led to a job, itself, and those that followed it, oldest first."""
+        ...
+
+    async def logs(self, job_id: int, after: int) -> list[LogLine]:
+        """Read some lines that a job logged, those after one; none: there are no more now."""
         ...
 
     async def cancel(self, job_ids: Sequence[int]) -> Cancelled:

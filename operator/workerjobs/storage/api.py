@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row, dict_row, scalar_row
 
 from workerjobs.domain.job import Job, JobState
 from workerjobs.errors import InvalidInputError, NotFoundError
@@ -26,6 +26,7 @@ from workerjobs.ports.api import (
     QueueCount,
     RecentRuns,
 )
+from workerjobs.ports.jobs import LogLine
 from workerjobs.storage.connection import connection_errors
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.queries import query
@@ -97,6 +98,11 @@ class PostgresApiStore(PostgresJobStore):
     async def history(self, job_id: int, most: int) -> list[JobSummary]:
         """See `ApiStore.history`."""
         return await self._rows("api/history", {"id": job_id, "most": most}, class_row(JobSummary))
+
+    async def job_logs(self, job_id: int, after: int, limit: int) -> list[LogLine]:
+        """See `ApiStore.job_logs`."""
+        values = {"id": job_id, "after": after, "limit": limit}
+        return [LogLine(job_id=job_id, **row) for row in await self._rows("api/job_logs", values, dict_row)]
 
     async def cron_lines(self, after: int, limit: int) -> list[CronLine]:
         """See `ApiStore.cron_lines`."""

@@ -9,7 +9,7 @@ from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.domain.limits import PauseKind
 from workerjobs.ports.api import CronLine, FullPage, JobQuery, JobSummary, KnownType, QueueCount, RecentRuns
-from workerjobs.ports.jobs import Pause
+from workerjobs.ports.jobs import LogLine, Pause
 from workerjobs.ports.places import Cancelled
 from workerjobs.ports.workers import WorkerStatus
 from workerjobs.storage.api import PostgresApiStore
@@ -47,6 +47,10 @@ class DatabasePlace:
     async def history(self, job_id: int) -> list[JobSummary]:
         """See `Place.history`."""
         return await self._store.history(job_id, HISTORY)
+
+    async def logs(self, job_id: int, after: int) -> list[LogLine]:
+        """See `Place.logs`."""
+        return await self._store.job_logs(job_id, after, PAGE)
 
     async def cancel(self, job_ids: Sequence[int]) -> Cancelled:
         """See `Place.cancel`."""

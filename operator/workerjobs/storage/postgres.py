@@ -27,6 +27,7 @@ from workerjobs.ports.jobs import (
     Lease,
     LimitedClaim,
     LimitedPlace,
+    LogLine,
     Pause,
     Progress,
     Renewal,
@@ -320,6 +321,16 @@ class PostgresJobStore(OneConnection):
             "progress": text_array(report.progress_json for report in reports),
         }
         await self._execute("save_progress", values)
+
+    async def save_logs(self, lines: Sequence[LogLine]) -> None:
+        """See `JobStore.save_logs`."""
+        values = {
+            "ids": number_array(line.job_id for line in lines),
+            "ats": moment_array(line.at for line in lines),
+            "levels": text_array(line.level for line in lines),
+            "messages": text_array(line.message for line in lines),
+        }
+        await self._execute("save_logs", values)
 
     async def begin(self, beginnings: Sequence[Beginning]) -> dict[int, str]:
         """See `JobStore.begin`.

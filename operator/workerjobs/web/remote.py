@@ -16,7 +16,7 @@ from workerjobs.domain.job import Job, NewJob, column_name
 from workerjobs.domain.limits import PauseKind
 from workerjobs.errors import InvalidInputError, NotFoundError, PlaceRefusedError, PlaceUnavailableError
 from workerjobs.ports.api import CronLine, FullPage, JobQuery, JobSummary, KnownType, QueueCount, RecentRuns
-from workerjobs.ports.jobs import Pause
+from workerjobs.ports.jobs import LogLine, Pause
 from workerjobs.ports.places import Answer, Cancelled, Exchange
 from workerjobs.ports.workers import WorkerStatus
 
@@ -61,6 +61,11 @@ class ServerPlace:
     async def history(self, job_id: int) -> list[JobSummary]:
         """See `Place.history`."""
         return [_read(JobSummary, each) for each in (await self._read(f"/jobs/{job_id}"))["history"]]
+
+    async def logs(self, job_id: int, after: int) -> list[LogLine]:
+        """See `Place.logs`."""
+        body = await self._read(f"/jobs/{job_id}/logs", after=str(after), limit=str(PAGE))
+        return [_read(LogLine, each | {"jobId": job_id}) for each in body["lines"]]
 
     async def cancel(self, job_ids: Sequence[int]) -> Cancelled:
         """See `Place.cancel`."""

@@ -36,6 +36,7 @@ from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.dispatch import Dispatch
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.heartbeat import Heartbeat
+from workerjobs.worker.keeping import LogKeeping
 from workerjobs.worker.memory import memory_failure
 from workerjobs.worker.memory_watch import MemoryWatch, Recycling
 from workerjobs.worker.messages import Described, Finished, Ready, Reported
@@ -83,6 +84,8 @@ class SupervisorOptions:
     """Memory that a child may keep before it is replaced; 0: any."""
     builtin_jobs: Sequence[NewJob] = ()
     """Cron jobs that every database has, once."""
+    log_lines: int = 1000
+    """So many lines that a job logs are kept in the tables."""
     pod: PodIdentity | None = None
     """The pod that it is in; its operator then knows whose jobs are lost when the pod is."""
     jobs_at_start: Sequence[NewJob] = ()
@@ -238,6 +241,7 @@ class Supervisor:
             self._settling,
             self._memory,
             self._recycling,
+            LogKeeping(self._store, self._options.log_lines, lambda job_id: self._running.get(job_id) is not None),
             *([self._sizing] if self._sizing is not None else []),
         ]
         try:

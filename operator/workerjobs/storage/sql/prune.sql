@@ -24,5 +24,8 @@ with removable as (
     order by old."removeAt", old.id
     limit %(limit)s
     for update of old skip locked
+),
+unlogged as (
+    delete from "workerJobLogs" as line using removable where line."jobId" = removable.id
 )
 delete from "workerJobs" as j using removable where j.id = removable.id returning j.id

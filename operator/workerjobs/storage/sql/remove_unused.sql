@@ -1,5 +1,5 @@
 -- Forget workers that vanished a day ago, broadcasts of that age, entries of the audit after 90 days, some thousands at a
--- time, and keys that no unfinished row has and nobody gave a limit.
+-- time, lines of jobs that are gone (that others deleted, or whose line came late), and keys that no unfinished row has and nobody gave a limit.
 with gone as (
     delete from "workerJobWorkers" where "seenAt" < now() - interval '1 day'
 ),
@@ -9,6 +9,14 @@ heard as (
 told as (
     delete from "workerAudit" where id in (
         select old.id from "workerAudit" as old where old.at < now() - interval '90 days' order by old.at limit 10000
+    )
+),
+logged as (
+    delete from "workerJobLogs" where id in (
+        select line.id
+        from (select * from "workerJobLogs" as oldest order by oldest.id limit 100000) as line
+        where line.at < now() - interval '1 day'
+            and not exists (select from "workerJobs" as j where j.id = line."jobId")
     )
 )
 delete from "workerJobLimits" as unused

@@ -13,5 +13,8 @@ with surplus as (
     ) as old
     where state."clusterId" = %(cluster_id)s and state."resourceUid" = any(%(uids)s)
         and state."historyLimit" is not null
+),
+unlogged as (
+    delete from "workerJobLogs" as line using surplus where line."jobId" = surplus.id
 )
 delete from "workerJobs" as j using surplus where j.id = surplus.id

@@ -110,6 +110,18 @@ async def show(job_id: JobId, store: StoreOfRequest) -> schemas.JobWithHistory:
     )
 
 
+@router.get("/{jobId:int}/logs", summary="Read what a job logged")
+async def logs(job_id: JobId, query: Annotated[schemas.LogQuery, Query()], store: StoreOfRequest) -> schemas.LogLines:
+    """Read the lines that a job logged or printed, as far as its worker keeps them (WORKER_KEEP_LOGS)."""
+    if await store.summary(job_id) is None:
+        raise NotFoundError(f"There is no job {job_id}")
+    lines = await store.job_logs(job_id, query.after, query.limit)
+    return schemas.LogLines(
+        lines=[schemas.LogLine.model_validate(line) for line in lines],
+        next=lines[-1].id if len(lines) == query.limit else None,
+    )
+
+
 @router.post("/{jobId:int}/cancel", summary="Cancel a job")
 async def cancel(
     job_id: JobId,

@@ -284,6 +284,29 @@ class JobWithHistory(Job):
     )
 
 
+class LogQuery(Query):
+    """Which lines."""
+
+    after: int = Field(0, ge=0, le=MAX_ID, description="`next` of the page before this one, or the last line's id.")
+    limit: int = Field(100, ge=1, le=MAX_PAGE)
+
+
+class LogLine(Output):
+    """Something that a job logged or printed."""
+
+    id: int
+    at: Moment
+    level: str
+    message: str
+
+
+class LogLines(Output):
+    """A page of lines, in their order."""
+
+    lines: list[LogLine]
+    next: int | None = Field(description="Give it as `after` to get the next page; null: there is none now.")
+
+
 # --- cron
 
 

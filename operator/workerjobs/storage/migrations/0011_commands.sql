@@ -1,4 +1,15 @@
--- Cron lines that are paused by hand, whatever their WorkerJob says.
+-- What commands need: cron lines that are paused by hand, whatever their WorkerJob says, and what jobs log.
+
+-- The lines that jobs log and print, as far as they are kept. Without a foreign key: it would lock the job's row for each
+-- line, and keep "workerJobs" from being truncated.
+create table "workerJobLogs" (
+    id bigint generated always as identity primary key,
+    "jobId" bigint not null,
+    at timestamptz not null,
+    level text not null check (level in ('trace', 'debug', 'info', 'warn', 'error')),
+    message text not null
+);
+create index "workerJobLogs_job" on "workerJobLogs" ("jobId", id);
 
 alter table "workerJobPauses" drop constraint "workerJobPauses_kind_check";
 alter table "workerJobPauses" add constraint "workerJobPauses_kind_check" check (kind in ('pool', 'type', 'cron'));
