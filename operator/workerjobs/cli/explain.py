@@ -18,7 +18,7 @@ from workerjobs.cli.places import at_place, chosen
 from workerjobs.domain.explain import PoolFacts, WaitingJobs
 from workerjobs.domain.explain import explain as explained
 from workerjobs.domain.limits import PauseKind
-from workerjobs.errors import NotFoundError, PlaceRefusedError, PlaceUnavailableError
+from workerjobs.errors import ClusterError, NotFoundError, PlaceRefusedError, PlaceUnavailableError
 
 if TYPE_CHECKING:
     from workerjobs.ports.places import Place
@@ -48,7 +48,7 @@ def explain(
     found = _workerpool(pool, namespace) if chosen().is_cluster else None
     try:
         facts = at_place(lambda place: _gather(place, pool if found is None else _pool_of(found), found is not None))
-    except (NotFoundError, PlaceUnavailableError, PlaceRefusedError) as error:
+    except (ClusterError, NotFoundError, PlaceUnavailableError, PlaceRefusedError) as error:
         if found is None:
             raise
         # The status says the most; the server is an extra.

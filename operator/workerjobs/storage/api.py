@@ -40,6 +40,8 @@ WINDOWS = 5
 FEW = 10_000
 """So many unfinished rows are looked at all; of more, a window of the newest rows has enough."""
 MOST_COUNTED = 100_000
+FULL_PAGE_BYTES = 8 * 2**20
+"""Of data and results, from which on a page with them is full."""
 RUNS_MEASURED = 2_000
 MOST_SEEN = 1_000
 
@@ -88,8 +90,12 @@ class PostgresApiStore(PostgresJobStore):
     async def full_page(self, which: JobQuery) -> FullPage:
         """See `ApiStore.full_page`."""
         page = await self.page(which)
-        ids = [job.id for job in page.jobs]
-        return FullPage(await self._rows("api/full", {"ids": ids}, struct_row(Job)) if ids else [], page.before)
+        if not page.jobs:
+            return FullPage([], page.before)
+        values = {"ids": [job.id for job in page.jobs], "bytes": FULL_PAGE_BYTES}
+        jobs = await self._rows("api/full", values, struct_row(Job))
+        is_cut = bool(jobs) and jobs[-1].id > page.jobs[-1].id
+        return FullPage(jobs, jobs[-1].id if is_cut else page.before)
 
     async def summary(self, job_id: int) -> JobSummary | None:
         """See `ApiStore.summary`."""

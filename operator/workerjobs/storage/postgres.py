@@ -326,7 +326,7 @@ class PostgresJobStore(OneConnection):
         """See `JobStore.save_logs`."""
         values = {
             "ids": number_array(line.job_id for line in lines),
-            "ats": moment_array(line.at for line in lines),
+            "ats": [line.at for line in lines],
             "levels": text_array(line.level for line in lines),
             "messages": text_array(line.message for line in lines),
         }
