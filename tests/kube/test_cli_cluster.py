@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import socket
+import subprocess
+import sysconfig
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.api import api
-from tests.support.cli import workerjobs, workerjobs_json
+from tests.support.cli import environment, workerjobs, workerjobs_json
+from tests.support.cluster.controlplane import kubectl_program
 from tests.support.loop import in_loop
 from tests.support.operators import WorkerJobs
 from tests.support.web import TOKEN
@@ -78,6 +82,16 @@ async def test_commands_work_at_the_server_of_a_cluster(
         assert workerjobs_json("show", "1", database_url=database_url) == submitted
         missing = workerjobs("show", "4711", *at_service, database_url=None, variables=kubeconfig)
         assert (missing.returncode, missing.stderr) == (1, "Error: There is no job 4711\n")
+        # As a plugin of kubectl, which finds it by its name on the path.
+        path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+        plugin = subprocess.run(
+            [kubectl_program(), "workerjobs", "list", "--service", service, "-o", "json"],
+            env=environment(None, PATH=path, **kubeconfig),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(plugin.stdout) == listed
         # A pool: its status from the cluster, its jobs from the server.
         metadata = {"name": "reports", "namespace": namespace}
         jobs.apply(
