@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -84,7 +85,8 @@ async def test_commands_work_at_the_server_of_a_cluster(
         assert (missing.returncode, missing.stderr) == (1, "Error: There is no job 4711\n")
         # As a plugin of kubectl, which finds it by its name on the path.
         path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
-        plugin = subprocess.run(
+        plugin = await asyncio.to_thread(
+            subprocess.run,
             [kubectl_program(), "workerjobs", "list", "--service", service, "-o", "json"],
             env=environment(None, PATH=path, **kubeconfig),
             capture_output=True,

@@ -20,7 +20,7 @@ def leaves() -> dict[str, Any]:
     """All commands that do something, by how they are called."""
     found = {}
     context = typer.Context(GROUP, info_name="workerjobs")
-    waiting = [((name,), GROUP.get_command(context, name)) for name in HOMES]
+    waiting: list[tuple[tuple[str, ...], Any]] = [((name,), GROUP.get_command(context, name)) for name in HOMES]
     while waiting:
         path, command = waiting.pop()
         if hasattr(command, "list_commands"):

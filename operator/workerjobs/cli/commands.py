@@ -122,6 +122,7 @@ def _print_version(wanted: bool) -> None:
 
 @commands.callback()
 def _main(
+    ctx: typer.Context,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -152,4 +153,4 @@ def _main(
 ) -> None:
     from workerjobs.cli.places import Where, choose
 
-    choose(Where(server, token, context, service))
+    choose(Where(server, token, context, service, ctx.invoked_subcommand or "This"))

@@ -35,6 +35,8 @@ class Where:
     token: str | None = None
     context: str | None = None
     service: str | None = None
+    command: str = "This"
+    """The command that works there, for sentences."""
 
     @property
     def is_cluster(self) -> bool:
@@ -116,7 +118,7 @@ def needs_database() -> None:
     Raises:
         InvalidInputError: It was, on the command line; or in the environment, without a database beside it.
     """
-    command = " ".join(_command())
+    command = _where.command
     if _where.server is not None or _where.is_cluster:
         raise InvalidInputError(
             f"{command} works at the database alone: run `workerjobs {command}` with DATABASE_URL, without {_said()}"
@@ -125,18 +127,6 @@ def needs_database() -> None:
         raise InvalidInputError(
             f"{command} works at the database alone, and WORKERJOBS_SERVER is set: set DATABASE_URL as well"
         )
-
-
-def _command() -> list[str]:
-    """The command that runs, as it is called: ``limit set``."""
-    import typer
-
-    names: list[str] = []
-    context = typer.main.get_current_context(silent=True)
-    while context is not None and context.parent is not None:
-        names.insert(0, str(context.info_name))
-        context = context.parent
-    return names
 
 
 def _said() -> str:
