@@ -68,7 +68,7 @@ def _suggest(ctx: typer.Context, incomplete: str, ask: Callable[[Place], Awaitab
 
     with contextlib.suppress(WorkerJobsError, TimeoutError):
         given: dict[str, Any] = ctx.find_root().params
-        choose(Where(**{name: given.get(name) for name in ("server", "token", "context", "service")}))
+        choose(Where(given.get("server"), given.get("token"), given.get("context"), given.get("service")))
         where = chosen()
         # No server is started for a key.
         if where.is_cluster or where.at_server is not None or database_url() is not None:

@@ -52,7 +52,9 @@ drop trigger "holdReturned" on "workerJobs";
 create trigger "holdReturned" after update on "workerJobs"
     for each row when (
         (new."resourceUid" is not null or new."cronKey" is not null)
-        and new.started is null and new.finished is null and old.started is not null
+        and new.started is null and new.finished is null
+        -- Given back, or given its first tick.
+        and (old.started is not null or (old.tick is null and new.tick is not null))
     )
     execute function workerjobs.hold_suspended();
 
