@@ -80,7 +80,7 @@ async def test_commands_work_at_a_server_as_at_its_database(database_url: str, t
         twice = workerjobs("cron", "resume", "nightly", database_url=None, variables=there)
         assert (twice.returncode, twice.stderr) == (1, "Error: The cron job nightly is not paused\n")
         for verb in ("pause", "resume"):
-            assert workerjobs(verb, "type", "mail/out", database_url=None, variables=there).returncode == 0
+            assert workerjobs(verb, "type", "mail", database_url=None, variables=there).returncode == 0
         audit = [each["action"] for each in (await client.get("/audit"))["entries"]]
         assert audit[:5] == ["types.resume", "types.pause", "cron.resume", "cron.pause", "cron.trigger"]
         # Exports of both are the same, and in both formats.

@@ -22,7 +22,6 @@ class Shell(StrEnum):
 @with_examples(
     "source <(workerjobs completion bash)",
     "workerjobs completion zsh > ~/.zfunc/_workerjobs",
-    "workerjobs --install-completion",
 )
 def completion(shell: Annotated[Shell, typer.Argument(help="Which shell.", show_default=False)]) -> None:
     """Print a script that completes commands, options, and names of types, pools and cron jobs in a shell.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -61,6 +60,8 @@ async def pools_at(place: Place) -> set[str]:
 def _suggest(ctx: typer.Context, incomplete: str, ask: Callable[[Place], Awaitable[Iterable[str]]]) -> list[str]:
     from workerjobs.cli.places import Where, at_place, choose, chosen
     from workerjobs.settings.reading import database_url
+
+    import asyncio
 
     async def in_time(place: Place) -> Iterable[str]:
         async with asyncio.timeout(SECONDS):

@@ -5,7 +5,6 @@ What is said on the command line wins over WORKERJOBS_SERVER, and that over DATA
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -98,6 +97,8 @@ def first(arguments: Sequence[str]) -> list[str]:
 
 def at_place(ask: Callable[[Place], Awaitable[T]]) -> T:
     """Ask the place where this command works."""
+    import asyncio
+
     where = _where
 
     async def run(opened: AbstractAsyncContextManager[Place]) -> T:

@@ -541,13 +541,22 @@ CREATE FUNCTION workerjobs.hold_suspended() RETURNS trigger
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-    is_suspended boolean;
+    is_held boolean := false;
 begin
-    select state."isSuspended" into is_suspended
-    from "workerJobResourceStates" as state
-    where state."clusterId" = new."clusterId" and state."resourceUid" = new."resourceUid"
-    for share;
-    if is_suspended then
+    if new."resourceUid" is not null then
+        select state."isSuspended" into is_held
+        from "workerJobResourceStates" as state
+        where state."clusterId" = new."clusterId" and state."resourceUid" = new."resourceUid"
+        for share;
+    end if;
+    if is_held is not true and new."cronKey" is not null then
+        perform pg_advisory_xact_lock_shared(hashtextextended('workerjobs cron pauses', 0));
+        -- A statement of its own, which sees the pause that whoever had the lock has written.
+        is_held := exists (
+            select from "workerJobPauses" as pause where pause.kind = 'cron' and pause.name = new."cronKey"
+        );
+    end if;
+    if is_held then
         update "workerJobs" set "heldDue" = due, due = 'infinity'
         where id = new.id and started is null and finished is null and due <> 'infinity';
     end if;
@@ -1105,12 +1114,30 @@ CREATE TABLE public."workerJobLimits" (
     CONSTRAINT "workerJobLimits_rate_is_whole" CHECK ((("rateLimit" IS NULL) = ("ratePeriod" IS NULL)))
 );
 
+CREATE TABLE public."workerJobLogs" (
+    id bigint NOT NULL,
+    "jobId" bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    level text NOT NULL,
+    message text NOT NULL,
+    CONSTRAINT "workerJobLogs_level_check" CHECK ((level = ANY (ARRAY['trace'::text, 'debug'::text, 'info'::text, 'warn'::text, 'error'::text])))
+);
+
+ALTER TABLE public."workerJobLogs" ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public."workerJobLogs_id_seq"
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public."workerJobPauses" (
     kind text NOT NULL,
     name text NOT NULL,
     reason text,
     "pausedAt" timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT "workerJobPauses_kind_check" CHECK ((kind = ANY (ARRAY['pool'::text, 'type'::text])))
+    CONSTRAINT "workerJobPauses_kind_check" CHECK ((kind = ANY (ARRAY['pool'::text, 'type'::text, 'cron'::text])))
 );
 
 CREATE TABLE public."workerJobResourceStates" (
@@ -1226,6 +1253,9 @@ ALTER TABLE ONLY public."workerJobLeaders"
 ALTER TABLE ONLY public."workerJobLimits"
     ADD CONSTRAINT "workerJobLimits_pkey" PRIMARY KEY (kind, name);
 
+ALTER TABLE ONLY public."workerJobLogs"
+    ADD CONSTRAINT "workerJobLogs_pkey" PRIMARY KEY (id);
+
 ALTER TABLE ONLY public."workerJobPauses"
     ADD CONSTRAINT "workerJobPauses_pkey" PRIMARY KEY (kind, name);
 
@@ -1249,6 +1279,8 @@ CREATE UNIQUE INDEX "workerApiTokens_name" ON public."workerApiTokens" USING btr
 CREATE INDEX "workerAudit_at" ON public."workerAudit" USING btree (at);
 
 CREATE INDEX "workerJobEnds_resource" ON public."workerJobEnds" USING btree ("clusterId", "resourceUid");
+
+CREATE INDEX "workerJobLogs_job" ON public."workerJobLogs" USING btree ("jobId", id);
 
 CREATE INDEX "workerJobWorkers_pod" ON public."workerJobWorkers" USING btree ("podUid") WHERE ("podUid" IS NOT NULL);
 
@@ -1300,9 +1332,9 @@ CREATE TRIGGER "announceResourceUpdated" AFTER UPDATE ON public."workerJobs" FOR
 
 CREATE TRIGGER "announceWorker" AFTER UPDATE ON public."workerJobWorkers" FOR EACH ROW WHEN (((new."drainReasons" IS DISTINCT FROM old."drainReasons") OR (new."revokedAt" IS DISTINCT FROM old."revokedAt"))) EXECUTE FUNCTION workerjobs.announce_worker();
 
-CREATE TRIGGER "holdInserted" AFTER INSERT ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.started IS NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
+CREATE TRIGGER "holdInserted" AFTER INSERT ON public."workerJobs" FOR EACH ROW WHEN ((((new."resourceUid" IS NOT NULL) OR (new."cronKey" IS NOT NULL)) AND (new.started IS NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
 
-CREATE TRIGGER "holdReturned" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.started IS NULL) AND (new.finished IS NULL) AND (old.started IS NOT NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
+CREATE TRIGGER "holdReturned" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN ((((new."resourceUid" IS NOT NULL) OR (new."cronKey" IS NOT NULL)) AND (new.started IS NULL) AND (new.finished IS NULL) AND ((old.started IS NOT NULL) OR ((old.tick IS NULL) AND (new.tick IS NOT NULL))))) EXECUTE FUNCTION workerjobs.hold_suspended();
 
 CREATE TRIGGER "noteEnd" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.finished IS NOT NULL) AND (old.finished IS NULL))) EXECUTE FUNCTION workerjobs.note_end();
 
