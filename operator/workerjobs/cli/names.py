@@ -58,10 +58,10 @@ async def pools_at(place: Place) -> set[str]:
 
 
 def _suggest(ctx: typer.Context, incomplete: str, ask: Callable[[Place], Awaitable[Iterable[str]]]) -> list[str]:
+    import asyncio
+
     from workerjobs.cli.places import Where, at_place, choose, chosen
     from workerjobs.settings.reading import database_url
-
-    import asyncio
 
     async def in_time(place: Place) -> Iterable[str]:
         async with asyncio.timeout(SECONDS):
