@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import environment, workerjobs, workerjobs_json
+from tests.support.table import sql
 from tests.support.workers import JOBS
 from workerjobs.storage.migrate import migrate_url
 
@@ -135,3 +136,21 @@ def test_dev_refuses_wrong_manifests_before_it_starts_anything(empty_database_ur
     assert ended.returncode == 2
     assert f"Error: {tmp_path}/wrong.yaml:" in ended.stderr
     assert "0001_jobs" in migrate_url(empty_database_url)
+
+
+def test_watch_and_top_draw_on_a_terminal(database_url: str) -> None:
+    workerjobs("submit", "report", "--delay", "600", database_url=database_url)
+    sql(
+        database_url,
+        """insert into "workerJobs" (type, started, progress)
+        values ('thumbnails', now(), '{"current": 3, "total": 4, "message": "three of four"}')""",
+    )
+    with on_terminal("watch", "1", "2", "--timeout", "1", database_url=database_url) as terminal:
+        terminal.read("75%")
+        terminal.read("three of four")
+        assert terminal.read_to_the_end() == 124
+    with on_terminal("top", database_url=database_url) as terminal:
+        terminal.read("thumbnails")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.read_to_the_end() == 0
+    assert "Traceback" not in terminal.shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +46,9 @@ def top(
     elif once or not sys.stdout.isatty():
         console().print(_draw(at_place(_look)))
     else:
-        at_place(lambda place: _live(place, interval))
+        # The way to end it, and no failure.
+        with contextlib.suppress(KeyboardInterrupt):
+            at_place(lambda place: _live(place, interval))
 
 
 async def _look(place: Place) -> Picture:
