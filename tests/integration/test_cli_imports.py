@@ -23,7 +23,7 @@ OF_OTHERS = {
 
 
 def test_simple_commands_load_no_package_of_other_roles(database_url: str) -> None:
-    commands = ("--version", "list --help", "list -o json", "list", "cancel 1")
+    commands = ("--version", "list --help", "submit report", "list -o json", "list", "cancel 1")
     ended = subprocess.run(
         [sys.executable, "-c", LISTING, *commands],
         env=environment(database_url),

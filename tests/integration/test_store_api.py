@@ -89,7 +89,8 @@ def test_reads_look_at_few_pages_of_a_large_table(database_url: str, rows: str) 
     else:
         fill(database_url, ROWS, "due", "now() + make_interval(secs => n)")
     base = {
-        **dict.fromkeys(("state", "type", "tag", "pool", "user_id", "namespace", "cron_key")),
+        **dict.fromkeys(("state", "type", "tag", "pool", "user_id", "namespace", "cron_key", "since", "until")),
+        "is_last": False,
         "before": BEYOND,
         "limit": 50,
     }

@@ -42,19 +42,25 @@ def objects(namespace: str, address: str, port: int) -> list[dict[str, Any]]:
             "metadata": named,
             "spec": {"ports": [{"name": "http", "port": 80, "targetPort": port}]},
         },
+        # The API server connects to addresses of pods alone.
         {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": named | {"labels": {"kubernetes.io/service-name": "workerjobs-server"}},
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-            "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "server", "namespace": namespace},
+            "spec": {"containers": [{"name": "server", "image": "workerjobs"}]},
         },
         {
             "apiVersion": "v1",
             "kind": "Endpoints",
             "metadata": named,
-            "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "http", "port": port}]}],
+            "subsets": [
+                {
+                    "addresses": [
+                        {"ip": address, "targetRef": {"kind": "Pod", "name": "server", "namespace": namespace}}
+                    ],
+                    "ports": [{"name": "http", "port": port}],
+                }
+            ],
         },
         {
             "apiVersion": "v1",
@@ -75,7 +81,10 @@ async def test_commands_work_at_the_server_of_a_cluster(
     kubeconfig = {"KUBECONFIG": str(cluster.kubeconfig)}
     async with api(database_url, tmp_path, WORKERJOBS_SERVER_HOST="0.0.0.0") as client:
         port = urlsplit(client.server.url).port or 0
-        jobs.apply(*objects(namespace, address_of_this_machine(), port))
+        address = address_of_this_machine()
+        jobs.apply(*objects(namespace, address, port))
+        status = json.dumps({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}})
+        jobs.kubectl("patch", "pod", "server", "--subresource=status", "--type=merge", "--patch", status)
         at_service = ("--context", "", "--service", service)
         submitted = workerjobs_json("submit", "report", *at_service, database_url=None, variables=kubeconfig)
         listed = workerjobs_json("list", *at_service, database_url=database_url, variables=kubeconfig)
