@@ -41,6 +41,8 @@ class WorkerSettings:
     and that, as there is work."""
     log_level: str
     """WORKER_LOG_LEVEL: trace, debug, info, warn or error."""
+    keep_logs: int
+    """WORKER_KEEP_LOGS: so many lines that a job logs are kept in the tables, for `workerjobs logs`; 0: none."""
     job_modules: tuple[str, ...]
     """WORKER_JOB_MODULES: importable modules, .py files or folders of them with `@job` functions, comma-separated."""
     pool: str
@@ -67,8 +69,6 @@ class WorkerSettings:
     """WORKER_CHILD_MAX_JOBS: about how many jobs a child runs before it is replaced; 0: any number."""
     child_max_mib: int
     """WORKER_CHILD_MAX_MIB: memory that a child may keep between jobs before it is replaced; 0: any."""
-    keep_logs: int
-    """WORKER_KEEP_LOGS: so many lines that a job logs are kept in the tables, for `workerjobs logs`; 0: none."""
     service_account: str = SERVICE_ACCOUNT
     """WORKERJOBS_SERVICE_ACCOUNT: folder with the token and ca.crt that dataFrom is resolved with."""
     lease_seconds: float = LEASE_SECONDS
@@ -109,6 +109,7 @@ def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSetti
         database_direct_url=reader.database_direct_url(),
         worker_count=reader.read("WORKER_COUNT", "cpus", parse_worker_count, COUNT_ACCEPTED),
         log_level=reader.log_level(),
+        keep_logs=reader.read("WORKER_KEEP_LOGS", 1000, whole(1, 1_000_000), "lines a job, or 0 to keep none"),
         job_modules=reader.read(
             "WORKER_JOB_MODULES", (), names_in, "module names, .py files or folders, comma-separated"
         ),
@@ -137,7 +138,6 @@ def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSetti
         child_max_mib=reader.read(
             "WORKER_CHILD_MAX_MIB", DEFAULT_CHILD_MAX_MIB, whole(1, MAX_MEMORY_MIB), f"MiB from 0 to {MAX_MEMORY_MIB}"
         ),
-        keep_logs=reader.read("WORKER_KEEP_LOGS", 1000, whole(1, 1_000_000), "lines a job, or 0 to keep none"),
         service_account=reader.read("WORKERJOBS_SERVICE_ACCOUNT", SERVICE_ACCOUNT, str, "a folder"),
         pod=_pod(reader),
     )

@@ -78,14 +78,14 @@ class SupervisorOptions:
     rescue_every: timedelta = timedelta(seconds=RESCUE_SECONDS)
     grace: timedelta = timedelta(seconds=20)
     """How long running jobs may go on after a stop was asked for."""
+    log_lines: int = 1000
+    """So many lines that a job logs are kept in the tables."""
     child_max_jobs: int = 0
     """About how many jobs a child runs before it is replaced; 0: any number."""
     child_max_mib: int = 0
     """Memory that a child may keep before it is replaced; 0: any."""
     builtin_jobs: Sequence[NewJob] = ()
     """Cron jobs that every database has, once."""
-    log_lines: int = 1000
-    """So many lines that a job logs are kept in the tables."""
     pod: PodIdentity | None = None
     """The pod that it is in; its operator then knows whose jobs are lost when the pod is."""
     jobs_at_start: Sequence[NewJob] = ()
