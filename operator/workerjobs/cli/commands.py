@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from workerjobs.cli.examples import EPILOG
+from workerjobs.cli.examples import EXAMPLES
 
 SECTIONS: dict[str, dict[str, str]] = {
     "Jobs": {
@@ -91,7 +91,7 @@ def _load(name: str) -> Any:
     found = getattr(import_module(f"workerjobs.cli.{module}"), attribute)
     if not isinstance(found, typer.Typer):
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name, epilog=getattr(found, EPILOG, None))(found)
+        single.command(name, **getattr(found, EXAMPLES, {}))(found)
         found = single
     made = typer.main.get_command(found)
     made.name = name

@@ -35,7 +35,7 @@ NameArgument = Annotated[
 MARKS = {"succeeded": "✓", "failed": "✗", "cancelled": "–"}
 
 
-@cron.command("list", epilog=examples("workerjobs cron list", "workerjobs cron list -o json | jq '.[].nextTicks[0]'"))
+@cron.command("list", **examples("workerjobs cron list", "workerjobs cron list -o json | jq '.[].nextTicks[0]'"))
 def list_cron(output: FormatOption = Format.TABLE) -> None:
     """List cron jobs with their next tick and how their last runs ended, newest first."""
     lines = at_place(lambda place: place.cron())
@@ -63,7 +63,7 @@ def list_cron(output: FormatOption = Format.TABLE) -> None:
         typer.echo("No cron jobs.", err=True)
 
 
-@cron.command("next", epilog=examples("workerjobs cron next nightly-report -n 10"))
+@cron.command("next", **examples("workerjobs cron next nightly-report -n 10"))
 def coming(
     name: NameArgument,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="So many ticks.")] = 5,
@@ -85,9 +85,7 @@ def coming(
         typer.echo(f"{name_of(line)} has no coming tick: {said}.", err=True)
 
 
-@cron.command(
-    "trigger", epilog=examples("workerjobs cron trigger nightly-report", "workerjobs cron trigger 17 -o json")
-)
+@cron.command("trigger", **examples("workerjobs cron trigger nightly-report", "workerjobs cron trigger 17 -o json"))
 def trigger(name: NameArgument, output: FormatOption = Format.TABLE) -> None:
     """Run a cron job now, beside its ticks, as a job of its own; also one that is paused."""
 
@@ -104,7 +102,7 @@ def trigger(name: NameArgument, output: FormatOption = Format.TABLE) -> None:
         typer.echo(f"{name_of(line)} runs now as job {job.id}")
 
 
-@cron.command("pause", epilog=examples("workerjobs cron pause nightly-report --reason 'the warehouse is being moved'"))
+@cron.command("pause", **examples("workerjobs cron pause nightly-report --reason 'the warehouse is being moved'"))
 def pause(
     name: NameArgument,
     reason: Annotated[str | None, typer.Option(help="Why, for those who see the pause.", show_default=False)] = None,
@@ -119,7 +117,7 @@ def pause(
     typer.echo(f"The cron job {name_of(at_place(ask))} is paused")
 
 
-@cron.command("resume", epilog=examples("workerjobs cron resume nightly-report"))
+@cron.command("resume", **examples("workerjobs cron resume nightly-report"))
 def resume(name: NameArgument) -> None:
     """Let a paused cron job go on with its next tick."""
 

@@ -97,7 +97,7 @@ def pauses(output: FormatOption = Format.TABLE) -> None:
         typer.echo("Nothing is paused.", err=True)
 
 
-@limit.command("set", epilog=examples("workerjobs limit set type sendReport --concurrency 2 --rate 10/1m"))
+@limit.command("set", **examples("workerjobs limit set type sendReport --concurrency 2 --rate 10/1m"))
 def set_limit(
     kind: LimitKindArgument,
     name: NameArgument,
@@ -119,7 +119,7 @@ def set_limit(
     typer.echo(f"The {kind} {name} is limited to {_limit_text(concurrency, starts, period_ms)}")
 
 
-@limit.command("remove", epilog=examples("workerjobs limit remove type sendReport"))
+@limit.command("remove", **examples("workerjobs limit remove type sendReport"))
 def remove_limit(kind: LimitKindArgument, name: NameArgument) -> None:
     """Remove the limits of a type or key; what jobs say of their own key stays."""
     if not on_store(lambda store: store.remove_limit(kind, name)):
@@ -127,7 +127,7 @@ def remove_limit(kind: LimitKindArgument, name: NameArgument) -> None:
     typer.echo(f"The {kind} {name} has no limit any more")
 
 
-@limit.command("list", epilog=examples("workerjobs limit list -o json"))
+@limit.command("list", **examples("workerjobs limit list -o json"))
 def list_limits(output: FormatOption = Format.TABLE) -> None:
     """List the limits that were set, with the jobs that run under them now."""
     from workerjobs.settings import LEASE_SECONDS
