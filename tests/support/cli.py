@@ -15,6 +15,8 @@ from unittest import mock
 
 from workerjobs.cli import main
 
+_ONE = threading.Lock()
+"""Environment and streams are the whole process's."""
 ROLES = ("dev", "worker", "operator", "server")
 
 
@@ -58,6 +60,7 @@ def _run_here(
     arguments: Sequence[str], variables: dict[str, str], given: str | None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in this process, with an environment and streams of its own."""
+    assert _ONE.acquire(blocking=False), "commands of one process run one at a time: use as_process"
     output, errors, codes = io.StringIO(), io.StringIO(), []
 
     def run() -> None:
@@ -67,11 +70,13 @@ def _run_here(
             codes.append(end.code if isinstance(end.code, int) else int(end.code is not None))
 
     with (
+        contextlib.ExitStack() as stack,
         mock.patch.dict(os.environ, variables, clear=True),
         mock.patch.object(sys, "stdin", io.StringIO(given or "")),
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(errors),
     ):
+        stack.callback(_ONE.release)
         # In a thread, as the test may have an event loop that runs.
         thread = threading.Thread(target=run, name="workerjobs")
         thread.start()
