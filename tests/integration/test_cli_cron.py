@@ -42,6 +42,8 @@ def test_paused_line_starts_nothing_and_goes_on_with_its_next_tick(database_url:
     (paused,) = workerjobs_json("cron", "list", database_url=database_url)
     assert (paused["isSuspended"], paused["nextTicks"]) == (True, [])
     assert workerjobs("cron", "next", "yearly", database_url=database_url).returncode == 1
+    sql(database_url, "insert into \"workerJobPauses\" (kind, name) values ('cron', 'gone')")
+    assert workerjobs("cron", "resume", "gone", database_url=database_url).returncode == 0
     assert workerjobs("cron", "resume", key, database_url=database_url).returncode == 0
     # Its own tick has passed: it is missed, as the pause said.
     ((due, tick),) = sql(database_url, 'select due, tick from "workerJobs" where finished is null')

@@ -13,6 +13,7 @@ from workerjobs.cli.examples import examples
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
 from workerjobs.cli.places import at_place
 from workerjobs.domain.cron import cron_key_of, next_ticks
+from workerjobs.domain.limits import PauseKind
 from workerjobs.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -121,14 +122,18 @@ def pause(
 def resume(name: NameArgument) -> None:
     """Let a paused cron job go on with its next tick."""
 
-    async def ask(place: Place) -> CronLine:
-        line = await _find(place, name)
-        if not await place.resume_cron(cron_key_of(line)):
-            hint = ": its WorkerJob is suspended" if line.is_suspended else ""
-            raise NotFoundError(f"The cron job {name_of(line)} is not paused{hint}")
-        return line
+    was_paused, called = at_place(lambda place: resume_line(place, name))
+    if not was_paused:
+        raise NotFoundError(f"The cron job {called} is not paused")
+    typer.echo(f"The cron job {called} is resumed")
 
-    typer.echo(f"The cron job {name_of(at_place(ask))} is resumed")
+
+async def resume_line(place: Place, name: str) -> tuple[bool, str]:
+    """End a line's pause, also of one that is no more; returns whether there was one, and what the line is called."""
+    if any(each.kind == PauseKind.CRON and each.name == name for each in await place.pauses()):
+        return await place.resume_cron(name), name
+    line = await _find(place, name)
+    return await place.resume_cron(cron_key_of(line)), name_of(line)
 
 
 async def _find(place: Place, name: str) -> CronLine:

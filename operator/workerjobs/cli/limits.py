@@ -70,7 +70,9 @@ def resume(kind: PauseKindArgument, name: PausedArgument) -> None:
 
     async def ask(place: Place) -> tuple[bool, str]:
         if kind is PauseKind.CRON:
-            return await place.resume_cron(cron_key_of(find_line(await place.cron(), name))), ""
+            from workerjobs.cli.cron import resume_line
+
+            return (await resume_line(place, name))[0], ""
         if await place.resume(kind, name):
             return True, ""
         return False, did_you_mean(name, [each.name for each in await place.pauses() if each.kind == kind])
