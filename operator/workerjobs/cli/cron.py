@@ -121,7 +121,6 @@ def pause(
 @cron.command("resume", **examples("workerjobs cron resume nightly-report"))
 def resume(name: NameArgument) -> None:
     """Let a paused cron job go on with its next tick."""
-
     was_paused, called = at_place(lambda place: resume_line(place, name))
     if not was_paused:
         raise NotFoundError(f"The cron job {called} is not paused")
