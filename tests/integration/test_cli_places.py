@@ -22,6 +22,7 @@ READS = (
     ("cron", "next", "nightly", "-n", "3"),
     ("pauses",),
     ("workers",),
+    ("types", "--live"),
     ("top",),
     ("explain", "default"),
 )

@@ -53,7 +53,8 @@ def workerjobs(
 
 def _needs_process(arguments: Sequence[str]) -> bool:
     """Whether a command takes signals, or imports modules of users, which would stay."""
-    return bool({*ROLES, "types"} & set(arguments[:1]) or {"--jobs", "-j"} & set(arguments))
+    imports = {"--jobs", "-j"} & set(arguments) or (arguments[:1] == ("types",) and "--live" not in arguments)
+    return bool(imports or set(ROLES) & set(arguments[:1]))
 
 
 def _run_here(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workerjobs.cli.output import Format, FormatOption, console, print_json
+from workerjobs.cli.examples import with_examples
+from workerjobs.cli.output import Format, FormatOption, console, print_json, print_table
+from workerjobs.cli.places import at_place, chosen
 from workerjobs.cli.roles import ModulesOption
 
 if TYPE_CHECKING:
@@ -15,12 +17,22 @@ if TYPE_CHECKING:
     from workerjobs.jobs.registry import JobDescription, JobOptions
 
 
-def list_types(jobs: ModulesOption = None, output: FormatOption = Format.TABLE) -> None:
+@with_examples("workerjobs types --jobs my_jobs.py", "workerjobs types --live -o json | jq '.[].schema'")
+def list_types(
+    jobs: ModulesOption = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Those that live workers know; so too with --server or --context.")
+    ] = False,
+    output: FormatOption = Format.TABLE,
+) -> None:
     """List job types: where they are, and what their data has to be; with -o json as JSON Schema.
 
     They are those of --jobs (or WORKER_JOB_MODULES), of installed packages, and the built-in ones. Exit code 1 if a
     module could not be imported; the others are listed all the same.
     """
+    if live or (jobs is None and (chosen().is_cluster or chosen().server is not None)):
+        _list_live(output)
+        return
     from workerjobs.jobs.registry import Registry
     from workerjobs.settings import job_modules
 
@@ -42,6 +54,27 @@ def list_types(jobs: ModulesOption = None, output: FormatOption = Format.TABLE) 
         typer.echo(f"Error: {name} can't be imported: {type(error).__name__}: {error}", err=True)
     if registry.failures:
         raise typer.Exit(1)
+
+
+def _list_live(output: Format) -> None:
+    found = at_place(lambda place: place.types())
+    if output is Format.JSON:
+        print_json(
+            [
+                {"type": each.type, "pools": each.pools, "isPaused": each.is_paused, "schema": each.schema}
+                for each in found
+            ]
+        )
+    elif found:
+        print_table(
+            ("TYPE", "POOLS", "STATE", "ARGUMENTS"),
+            [
+                (each.type, ", ".join(each.pools), "paused" if each.is_paused else "", _arguments(each.schema))
+                for each in found
+            ],
+        )
+    else:
+        typer.echo("No worker lives.", err=True)
 
 
 def _as_json(description: JobDescription) -> dict[str, Any]:
