@@ -32,6 +32,7 @@ IN_PUBLIC = [
     "public.workerJobEnds",
     "public.workerJobLeaders",
     "public.workerJobLimits",
+    "public.workerJobLogs",
     "public.workerJobPauses",
     "public.workerJobResourceStates",
     "public.workerJobResources",
