@@ -48,7 +48,7 @@ UntilOption = Annotated[
     typer.Option("--until", metavar="AGO|MOMENT", help="Only jobs that ended before, as --since.", show_default=False),
 ]
 IdArgument = Annotated[
-    int, typer.Argument(metavar="ID", help="The job's id.", autocompletion=names.unfinished_jobs, show_default=False)
+    int, typer.Argument(metavar="ID", help="The job's id.", autocompletion=names.newest_jobs, show_default=False)
 ]
 
 
@@ -157,7 +157,7 @@ def show(job_id: IdArgument, output: FormatOption = Format.TABLE) -> None:
 def cancel(
     job_ids: Annotated[
         list[int] | None,
-        typer.Argument(metavar="ID…", help="Jobs to cancel.", autocompletion=names.unfinished_jobs, show_default=False),
+        typer.Argument(metavar="ID…", help="Jobs to cancel.", autocompletion=names.newest_jobs, show_default=False),
     ] = None,
     tag: Annotated[
         str | None, typer.Option("--tag", help="Cancel all unfinished jobs with this tag.", show_default=False)

@@ -37,7 +37,7 @@ def cron_jobs(ctx: typer.Context, incomplete: str) -> list[str]:
     return _suggest(ctx, incomplete, ask)
 
 
-def unfinished_jobs(ctx: typer.Context, incomplete: str) -> list[str]:
+def newest_jobs(ctx: typer.Context, incomplete: str) -> list[str]:
     """Ids of the newest jobs."""
     from workerjobs.ports.api import JobQuery
 

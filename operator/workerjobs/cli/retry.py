@@ -35,7 +35,7 @@ MOST = 100_000
 def retry(
     job_ids: Annotated[
         list[int] | None,
-        typer.Argument(metavar="ID…", help="Finished jobs to run again.", autocompletion=names.unfinished_jobs),
+        typer.Argument(metavar="ID…", help="Finished jobs to run again.", autocompletion=names.newest_jobs),
     ] = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="All that failed, and that no retry and no run by hand followed.")

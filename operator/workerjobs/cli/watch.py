@@ -57,7 +57,7 @@ class Watched:
 def watch(
     job_ids: Annotated[
         list[int],
-        typer.Argument(metavar="ID…", help="Jobs.", autocompletion=names.unfinished_jobs, show_default=False),
+        typer.Argument(metavar="ID…", help="Jobs.", autocompletion=names.newest_jobs, show_default=False),
     ],
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Give up after so many seconds.", show_default="never")
