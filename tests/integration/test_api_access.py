@@ -24,7 +24,12 @@ EVERYTHING = [
     ("POST", "/jobs/1/retry"),
     ("POST", "/jobs/1/rerun"),
     ("GET", "/jobs/1/events"),
+    ("GET", "/jobs/1/logs"),
+    ("GET", "/jobs/full"),
     ("GET", "/cron"),
+    ("POST", "/cron/trigger"),
+    ("POST", "/cron/pause"),
+    ("POST", "/cron/resume"),
     ("GET", "/workers"),
     ("GET", "/pools"),
     ("PUT", "/pools/default/pause"),
@@ -65,6 +70,9 @@ async def test_nothing_is_told_without_a_token_where_others_can_connect(database
             answer = await nobody.ask(method, path, {} if method in ("POST", "PUT") else None)
             assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), path
         assert sql(database_url, 'select count(*) from "workerJobPauses"') == [(0,)]
+        # The Kubernetes API server's proxy keeps Authorization to itself.
+        for token, status in ((TOKEN, 200), (TOKEN[1:], 401)):
+            assert (await nobody.ask("GET", "/jobs", **{"X-WorkerJobs-Token": token})).status == status
 
 
 @in_loop
