@@ -11,7 +11,7 @@ import typer
 
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
-from workerjobs.domain.tokens import MAX_TOKEN_NAME, Scope, hash_token, make_token
+from workerjobs.domain.tokens import MAX_TOKEN_NAME, PERSON, Scope, hash_token, make_token
 from workerjobs.errors import InvalidInputError
 from workerjobs.ports.api import ApiToken, TokenStore
 from workerjobs.settings import database_url
@@ -35,7 +35,7 @@ def create(
     """Make a token and print it. It can't be shown again: the database keeps its hash alone."""
     if not 0 < len(name) <= MAX_TOKEN_NAME or not name.isprintable() or not name.strip():
         raise InvalidInputError(f"The name is {name!r}: give a text of up to {MAX_TOKEN_NAME} characters")
-    if name in RESERVED:
+    if name in RESERVED or name.startswith(PERSON):
         raise InvalidInputError(f"The name {name} means something else in the audit: give another one")
     made = make_token()
     lasts = None if days is None else timedelta(days=days)

@@ -156,8 +156,28 @@ class AuditEntry:
     details: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """What was asked under an Idempotency-Key, and what was answered."""
+
+    fingerprint: str
+    answer: Mapping[str, Any] | None
+    """None: nothing yet, the key is new."""
+
+
 class RecordingStore(JobStore, Protocol):
     """The table inside of one transaction."""
+
+    async def use_key(self, actor: str, key: str, fingerprint: str) -> KeptAnswer:
+        """Take a caller's key for a request, or find what was asked under it less than a day ago.
+
+        Waits for another transaction that takes it.
+        """
+        ...
+
+    async def keep_answer(self, actor: str, key: str, answer: Mapping[str, Any]) -> None:
+        """Keep what is answered under a key."""
+        ...
 
     async def record(self, caller: Caller, address: str | None, action: str, details: Mapping[str, Any]) -> None:
         """Note who does this."""

@@ -21,6 +21,7 @@ from workerjobs.ports.api import (
     JobPage,
     JobQuery,
     JobSummary,
+    KeptAnswer,
     KnownType,
     QueueCount,
     RecentRuns,
@@ -168,6 +169,15 @@ class TransactionStore(PostgresJobStore):
         }
         async with self._connected() as connection:
             await connection.execute(query("api/record"), values)
+
+    async def use_key(self, actor: str, key: str, fingerprint: str) -> KeptAnswer:
+        """See `RecordingStore.use_key`."""
+        values = {"actor": actor, "key": key, "fingerprint": fingerprint}
+        return (await self._rows("api/use_key", values, class_row(KeptAnswer)))[0]
+
+    async def keep_answer(self, actor: str, key: str, answer: Mapping[str, Any]) -> None:
+        """See `RecordingStore.keep_answer`."""
+        await self._execute("api/keep_answer", {"actor": actor, "key": key, "answer": json.dumps(answer)})
 
 
 def _page(jobs: Sequence[JobSummary], which: JobQuery, floor: int | None) -> JobPage:

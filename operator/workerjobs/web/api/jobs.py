@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
@@ -13,8 +13,10 @@ from workerjobs.domain.job import Job, JobState, NewJob, check_job
 from workerjobs.domain.parsing import parse_job
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.ports.api import ApiStore, JobQuery
+from workerjobs.ports.jobs import JobStore
 from workerjobs.settings import LEASE_SECONDS
 from workerjobs.web.api import schemas
+from workerjobs.web.api.once import REPLAYED, AnsweredError, OnceOfRequest
 from workerjobs.web.api.problems import ProblemError
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
 
@@ -24,7 +26,17 @@ LEASE = timedelta(seconds=LEASE_SECONDS)
 HISTORY = 50
 MAX_PROBLEMS = 20
 
-JobId = Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID, description="The job's id.")]
+JobId = Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID, description="The job's id.", examples=[17])]
+REPLAY: dict[int | str, dict[str, Any]] = {
+    201: {
+        "headers": {
+            REPLAYED: {
+                "description": "`true`: the answer is an earlier one, and nothing was done now.",
+                "schema": {"type": "string", "const": "true"},
+            }
+        }
+    }
+}
 
 
 @router.get("", summary="List jobs")
@@ -34,34 +46,45 @@ async def list_jobs(query: Annotated[schemas.JobListQuery, Query()], store: Stor
     return schemas.JobList(jobs=[schemas.JobSummary.model_validate(job) for job in page.jobs], next=page.before)
 
 
-@router.post("", status_code=201, summary="Submit a job")
-async def submit(job: schemas.NewJob, change: ChangeOfRequest, response: Response) -> schemas.Job:
+@router.post("", status_code=201, summary="Submit a job", responses=REPLAY)
+async def submit_job(
+    job: schemas.NewJob, change: ChangeOfRequest, response: Response, once: OnceOfRequest
+) -> schemas.Job:
     """Store a job; a worker starts it as soon as it is due.
 
     Pending jobs of its tag are cancelled. Its data is checked where live workers know the type.
     """
-    (new,) = await _checked(change.store, [job])
-    details: dict[str, object] = {"type": new.type, "pool": new.pool}
-    async with change.transaction("jobs.submit", details) as inside:
-        (stored,) = await inside.submit([new])
-        details["id"] = stored.id
-    response.headers["Location"] = f"jobs/{stored.id}"
-    return _full(stored)
+    details: dict[str, object] = {"type": job.type, "pool": job.pool}
+    try:
+        async with change.transaction("jobs.submit", details) as inside:
+            await once.begin(inside, job)
+            (stored,) = await inside.submit(await _checked(inside, [job]))
+            details["id"] = stored.id
+            answer = _full(stored)
+            await once.keep(inside, answer.model_dump(mode="json", exclude={"data"}))
+    except AnsweredError as earlier:
+        answer = schemas.Job(**earlier.answer, data=job.data)
+    response.headers["Location"] = f"jobs/{answer.id}"
+    return answer
 
 
-@router.post("/bulk", status_code=201, summary="Submit many jobs")
-async def submit_bulk(jobs: schemas.NewJobs, change: ChangeOfRequest) -> schemas.JobIds:
+@router.post("/bulk", status_code=201, summary="Submit many jobs", responses=REPLAY)
+async def submit_jobs(jobs: schemas.NewJobs, change: ChangeOfRequest, once: OnceOfRequest) -> schemas.JobIds:
     """Store up to 5,000 jobs, all or none. Problems name each job by its place, from 0."""
-    new = await _checked(change.store, jobs.jobs, is_bulk=True)
-    details: dict[str, object] = {"count": len(new), "types": sorted({job.type for job in new})}
-    async with change.transaction("jobs.submit", details) as inside:
-        ids = [job.id for job in await inside.submit(new)]
-        details |= {"first": min(ids), "last": max(ids)}
+    details: dict[str, object] = {"count": len(jobs.jobs), "types": sorted({job.type for job in jobs.jobs})}
+    try:
+        async with change.transaction("jobs.submit", details) as inside:
+            await once.begin(inside, jobs)
+            ids = [job.id for job in await inside.submit(await _checked(inside, jobs.jobs, is_bulk=True))]
+            details |= {"first": min(ids), "last": max(ids)}
+            await once.keep(inside, {"ids": ids})
+    except AnsweredError as earlier:
+        ids = earlier.answer["ids"]
     return schemas.JobIds(ids=ids)
 
 
 @router.post("/cancel", summary="Cancel some jobs")
-async def cancel_some(which: schemas.CancelJobs, change: ChangeOfRequest) -> schemas.Cancelled:
+async def cancel_jobs(which: schemas.CancelJobs, change: ChangeOfRequest) -> schemas.Cancelled:
     """Cancel jobs by their ids or by a tag: pending ones at once, running ones are stopped by their worker.
 
     Cancelling the pending run of a cron job ends the cron job.
@@ -84,7 +107,7 @@ async def cancel_some(which: schemas.CancelJobs, change: ChangeOfRequest) -> sch
 @router.post(
     "/retry", status_code=201, summary="Run some jobs again", responses={404: {"description": "There is no such job."}}
 )
-async def retry_some(which: schemas.SomeJobs, change: ChangeOfRequest) -> schemas.JobIds:
+async def retry_jobs(which: schemas.SomeJobs, change: ChangeOfRequest) -> schemas.JobIds:
     """Run finished jobs again, now, each as a new job; all of them or none."""
     details: dict[str, object] = {"ids": which.ids}
     async with change.transaction("jobs.retry", details) as inside:
@@ -94,7 +117,7 @@ async def retry_some(which: schemas.SomeJobs, change: ChangeOfRequest) -> schema
 
 
 @router.get("/{jobId:int}", summary="Show a job")
-async def show(job_id: JobId, store: StoreOfRequest) -> schemas.JobWithHistory:
+async def show_job(job_id: JobId, store: StoreOfRequest) -> schemas.JobWithHistory:
     """Show a job with its data, its result, and the runs that it belongs to."""
     job = await _existing(store, job_id)
     history = await store.history(job_id, HISTORY)
@@ -104,7 +127,7 @@ async def show(job_id: JobId, store: StoreOfRequest) -> schemas.JobWithHistory:
 
 
 @router.post("/{jobId:int}/cancel", summary="Cancel a job")
-async def cancel(
+async def cancel_job(
     job_id: JobId,
     change: ChangeOfRequest,
     why: Annotated[schemas.CancelJob | None, Body()] = None,
@@ -120,7 +143,7 @@ async def cancel(
 
 
 @router.post("/{jobId:int}/retry", status_code=201, summary="Try a job again")
-async def retry(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
+async def retry_job(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
     """Run a job again, now, that failed or was cancelled: as a new job. 409 where it succeeded or is not finished."""
     job = await _existing(change.store, job_id)
     if job.state is JobState.SUCCEEDED:
@@ -129,7 +152,7 @@ async def retry(job_id: JobId, change: ChangeOfRequest, response: Response) -> s
 
 
 @router.post("/{jobId:int}/rerun", status_code=201, summary="Run a job again")
-async def rerun(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
+async def rerun_job(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
     """Run a finished job again, now, however it ended: as a new job. 409 where it is not finished."""
     return await _again(await _existing(change.store, job_id), "jobs.rerun", change, response)
 
@@ -152,7 +175,7 @@ async def _existing(store: ApiStore, job_id: int) -> Job:
     return job
 
 
-async def _checked(store: ApiStore, given: Sequence[schemas.NewJob], *, is_bulk: bool = False) -> list[NewJob]:
+async def _checked(store: JobStore, given: Sequence[schemas.NewJob], *, is_bulk: bool = False) -> list[NewJob]:
     """Check jobs, also against what workers know of their types."""
     now = datetime.now(UTC)
     known: dict[tuple[str, str], list[Schema]] = {}

@@ -10,6 +10,8 @@ from pydantic.alias_generators import to_camel
 
 from workerjobs.domain import job as domain
 from workerjobs.domain.job import MAX_LIMIT, MAX_MILLISECONDS, MAX_NAME, JobState
+from workerjobs.domain.limits import LimitKind, PauseKind
+from workerjobs.domain.tokens import Scope
 
 MAX_ID = 2**63 - 1
 MAX_PAGE = 500
@@ -38,9 +40,15 @@ class Query(BaseModel):
 
 
 class Output(BaseModel):
-    """What is answered."""
+    """What is answered: each name always, and no other ones."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        from_attributes=True,
+        extra="forbid",
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 # --- jobs
@@ -172,7 +180,7 @@ class JobSummary(Output):
     started: Moment | None
     finished: Moment | None
     cancel_requested: bool
-    progress: Any = Field(None, description="`current`, `total` and `message`, as far as the job tells them.")
+    progress: Any = Field(description="`current`, `total` and `message`, as far as the job tells them.")
     error: str | None = Field(description="Of a job that failed or was cancelled; its first 500 characters.")
     cron_schedule: str | None
     cron_key: str | None
@@ -279,7 +287,7 @@ class CronJob(JobSummary):
     tick: Moment | None = Field(description="The tick that this run is for.")
     is_suspended: bool
     next_ticks: list[Moment] = Field(description="Coming ticks; of a suspended job none.")
-    last_states: list[str] = Field(description="How its last runs ended, newest first, at most ten.")
+    last_states: list[JobState] = Field(description="How its last runs ended, newest first, at most ten.")
 
 
 class CronList(Output):
@@ -287,6 +295,38 @@ class CronList(Output):
 
     cron: list[CronJob]
     next: int | None = Field(description="Give it as `after` to get the next page; null: there is none.")
+
+
+# --- limits
+
+
+class LimitRequest(Input):
+    """What to limit: jobs at once, starts in a period, or both. What is not given is not limited."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"concurrency": 4}, {"rateLimit": 100, "ratePeriod": 3_600_000}]}
+    )
+
+    concurrency: int | None = Field(None, ge=0, le=MAX_LIMIT, description="So many run at once; 0 lets none start.")
+    rate_limit: Limit | None = Field(None, description="So many start in each ratePeriod.")
+    rate_period: PositiveMilliseconds | None = Field(None, description="Goes with rateLimit.")
+
+
+class TypeOrKeyLimit(Output):
+    """The limit of a job type, or of a concurrency key."""
+
+    kind: LimitKind
+    name: str
+    concurrency: int | None = Field(description="So many run at once; null: any number.")
+    rate_limit: int | None = Field(description="So many start in each ratePeriod; null: any number.")
+    rate_period: int | None
+    running: int = Field(description="Jobs that run under it now.")
+
+
+class LimitList(Output):
+    """All limits that are set."""
+
+    limits: list[TypeOrKeyLimit]
 
 
 # --- workers, pools, types
@@ -327,7 +367,7 @@ class PauseRequest(Input):
 class Pause(Output):
     """Something whose jobs are not started for now; running ones go on."""
 
-    kind: str
+    kind: PauseKind
     name: str
     reason: str | None
     paused_at: Moment
@@ -414,6 +454,13 @@ class Statistics(Output):
     recent: list[RecentRuns] = Field(description="Of the newest 2,000 jobs, those that are finished.")
 
 
+class Me(Output):
+    """Who asks."""
+
+    actor: str = Field(description="As in the audit.", examples=["dashboard"])
+    scope: Scope = Field(description="read: may look; write: may change things as well.")
+
+
 class AuditQuery(Query):
     """Which entries."""
 
@@ -426,7 +473,10 @@ class AuditEntry(Output):
 
     id: int
     at: Moment
-    actor: str = Field(description="The token's name; server: WORKERJOBS_SERVER_TOKEN; loopback: no token was needed.")
+    actor: str = Field(
+        description="The token's name; user:NAME: signed in by a proxy; server: WORKERJOBS_SERVER_TOKEN; loopback: no "
+        "token was needed."
+    )
     token_id: int | None
     address: str | None
     action: str
