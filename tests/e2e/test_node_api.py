@@ -25,7 +25,9 @@ def token_of(node: Node) -> str:
 def test_server_answers_programs_through_its_service(node: Node) -> None:
     kubectl = node.cluster.kubectl
     name = f"reader-{uuid.uuid4()}"
-    made = kubectl("exec", f"--namespace={NAMESPACE}", f"deployment/{SERVER}", "--", "workerjobs", "token", "create", name)
+    made = kubectl(
+        "exec", f"--namespace={NAMESPACE}", f"deployment/{SERVER}", "--", "workerjobs", "token", "create", name
+    )
     asked = kubectl(
         *("exec", "--stdin", f"--namespace={NAMESPACE}", f"deployment/{WORKERS}", "--", "python3", "-"),
         *(f"http://{SERVER}.{NAMESPACE}.svc", token_of(node), made.stdout.strip()),

@@ -163,7 +163,10 @@ def _signed_in(reader: Reader, *, is_some_proxy_trusted: bool) -> SignedInHeader
     names = SignedInHeaders(
         user=user or "",
         groups=reader.read(
-            "WORKERJOBS_PROXY_GROUPS_HEADER", "X-Forwarded-Groups", _header, "a header's name such as X-Forwarded-Groups"
+            "WORKERJOBS_PROXY_GROUPS_HEADER",
+            "X-Forwarded-Groups",
+            _header,
+            "a header's name such as X-Forwarded-Groups",
         ),
         read_groups=frozenset(reader.read("WORKERJOBS_PROXY_READ_GROUPS", (), names_in, "groups, comma-separated")),
         write_groups=frozenset(reader.read("WORKERJOBS_PROXY_WRITE_GROUPS", (), names_in, "groups, comma-separated")),

@@ -85,9 +85,11 @@ def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Ch
         responses=STREAM,
     )
     async def listen_to_notifications(
-        ticket: str = "",
-        last_event_id: Annotated[str, Query(alias="lastEventId")] = "",
-        last_event_id_header: Annotated[str, Header(alias="Last-Event-ID")] = "",
+        ticket: Annotated[str, Query(description="For whom: of `POST /api/tickets`.")] = "",
+        last_event_id: Annotated[str, Query(alias="lastEventId", description="Of the last event that was seen.")] = "",
+        last_event_id_header: Annotated[
+            str, Header(alias="Last-Event-ID", description="The same, as browsers say.")
+        ] = "",
     ) -> Response:
         """Send a user's notifications as they come, as server-sent events."""
         user_id = user_of(ticket, settings.ticket_secret)

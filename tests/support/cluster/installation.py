@@ -88,7 +88,8 @@ def wait_until_ready(cluster: Cluster, workers: int = WORKER_COUNT) -> None:
             "get", "events", f"--namespace={NAMESPACE}", "--field-selector=type=Warning", "--output=wide"
         ).stdout
         raise InstallationError(
-            f"{OPERATORS} operators, {SERVERS} server and {workers} worker pods are not ready after {_READY_SECONDS:g} s:\n{pods}{events}"
+            f"{OPERATORS} operators, {SERVERS} server and {workers} worker pods are not ready after "
+            f"{_READY_SECONDS:g} s:\n{pods}{events}"
         )
 
 

@@ -21,13 +21,13 @@ from workerjobs.web.api.stores import Stores
 PREFIX = "/api/v1"
 DESCRIPTION = """\
 Jobs in a Postgres table, run by workers. Every request shows a token, `Authorization: Bearer …`
-(`workerjobs token create NAME --scope read|write`), unless a listed proxy has signed its sender in, or the server listens
-on a loopback address and has no `WORKERJOBS_SERVER_TOKEN`. A token of scope `read` may look, one of scope `write` may also
-change things (`GET /api/v1/me`); what is changed is noted (`GET /api/v1/audit`).
+(`workerjobs token create NAME --scope read|write`), unless a listed proxy has signed its sender in, or the server
+listens on a loopback address and has no `WORKERJOBS_SERVER_TOKEN`. A token of scope `read` may look, one of scope
+`write` may also change things (`GET /api/v1/me`); what is changed is noted (`GET /api/v1/audit`).
 
 Lists are read page by page: give `next` of a page as `before` (or `after`) of the next one. Durations without a unit in
-their name are milliseconds, as in the table. Errors are problem details (RFC 9457). Answers to GET have an `ETag`; sent back
-as `If-None-Match`, the answer is 304 while nothing changed. HEAD is accepted wherever GET is, but for events.
+their name are milliseconds, as in the table. Errors are problem details (RFC 9457). Answers to GET have an `ETag`; sent
+back as `If-None-Match`, the answer is 304 while nothing changed. HEAD is accepted wherever GET is, but for events.
 """
 PROBLEMS = {
     "401": "No token, or one that is not valid.",
@@ -37,7 +37,8 @@ PROBLEMS = {
 }
 PROBLEMS_OF_INPUT = {"422": "The input has to be corrected; `errors` names each problem."}
 PROBLEMS_OF_CHANGES = {"400": "The body can't be read.", "413": "The body is too large."}
-PROBLEMS_OF_ONE = {"404": "There is no such thing.", "409": "Its state does not allow that."}
+PROBLEMS_OF_ONE = {"404": "There is no such thing."}
+PROBLEMS_OF_CHANGING_ONE = {"409": "Its state does not allow that."}
 
 
 def add_api(app: FastAPI, settings: ServerSettings, stores: Stores, changes: Changes) -> None:
@@ -95,7 +96,7 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
         components["schemas"].pop(unused, None)
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for path, operations in described["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             if path.startswith((PREFIX, "/api/tickets")):
                 operation["security"] = [{"token": []}]
             own = {status: each["description"] for status, each in operation["responses"].items() if status >= "400"}
@@ -105,7 +106,7 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
             if "requestBody" in operation:
                 expected |= PROBLEMS_OF_CHANGES
             if "{" in path:
-                expected |= PROBLEMS_OF_ONE
+                expected |= PROBLEMS_OF_ONE | (PROBLEMS_OF_CHANGING_ONE if method != "get" else {})
             for status, words in expected.items():
                 operation["responses"][status] = {
                     "description": words,

@@ -1,4 +1,4 @@
-"""What clients may keep of an answer: nothing that they do not ask about again. And HEAD, which is GET without its body.
+"""What clients may keep of an answer: nothing that they do not ask about again. And HEAD: GET without its body.
 
 Answers have an ETag, by which who asks again with `If-None-Match` gets 304 and no body while nothing changed.
 

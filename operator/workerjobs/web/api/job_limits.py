@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from workerjobs.domain.limits import LimitKind
-from workerjobs.errors import NotFoundError
+from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.ports.jobs import JobStore, StoredLimit
 from workerjobs.web.api import schemas
 from workerjobs.web.api.jobs import LEASE
@@ -38,7 +38,7 @@ async def show_type_limit(job_type: TypeName, store: StoreOfRequest) -> schemas.
 async def limit_type(
     job_type: TypeName, wanted: schemas.LimitRequest, change: ChangeOfRequest
 ) -> schemas.TypeOrKeyLimit:
-    """Limit the jobs of a type, whatever their pool and key, in place of what was set before; from the next claim on."""
+    """Limit the jobs of a type, whatever their pool and key, in place of what was set before."""
     return await _set(LimitKind.TYPE, job_type, wanted, change)
 
 
@@ -56,7 +56,7 @@ async def show_key_limit(key: KeyName, store: StoreOfRequest) -> schemas.TypeOrK
 
 @router.put("/keys/{key:path}/limit", summary="Limit a key")
 async def limit_key(key: KeyName, wanted: schemas.LimitRequest, change: ChangeOfRequest) -> schemas.TypeOrKeyLimit:
-    """Limit the jobs of a concurrency key, in place of what was set before; where jobs say more, the stricter counts."""
+    """Limit the jobs of a key, in place of what was set before; where jobs say more, the stricter counts."""
     return await _set(LimitKind.KEY, key, wanted, change)
 
 
@@ -76,6 +76,8 @@ async def _limit(store: JobStore, kind: LimitKind, name: str) -> schemas.TypeOrK
 async def _set(
     kind: LimitKind, name: str, wanted: schemas.LimitRequest, change: ChangeOfRequest
 ) -> schemas.TypeOrKeyLimit:
+    if (wanted.rate_limit is None) != (wanted.rate_period is None):
+        raise InvalidInputError("rateLimit and ratePeriod go together: give both, so many starts in each period")
     details = {"name": name, **wanted.model_dump(by_alias=True, exclude_none=True)}
     async with change.transaction(f"{kind}s.limit", details) as inside:
         await inside.set_limit(kind, name, wanted.concurrency, wanted.rate_limit, wanted.rate_period)

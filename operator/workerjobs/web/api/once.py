@@ -1,7 +1,7 @@
 """Requests that are carried out once, however often they are sent: the header `Idempotency-Key`.
 
-The key is taken, and the answer kept under it, in the transaction that does what is asked. So a request whose answer got
-lost can be sent again without harm, also where a server was killed in the middle of it.
+The key is taken, and the answer kept under it, in the transaction that does what is asked. So a request whose answer
+got lost can be sent again without harm, also where a server was killed in the middle of it.
 
 Source:
     IETF draft "The Idempotency-Key HTTP Header Field", draft-ietf-httpapi-idempotency-key-header.
@@ -72,7 +72,9 @@ class Once:
         if kept.answer is None:
             return
         if kept.fingerprint != fingerprint:
-            raise ProblemError(422, "Idempotency-Key: something else was asked with this key: give each request its own")
+            raise ProblemError(
+                422, "Idempotency-Key: something else was asked with this key: give each request its own"
+            )
         self._response.headers[REPLAYED] = "true"
         raise AnsweredError(kept.answer)
 

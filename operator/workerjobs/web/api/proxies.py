@@ -46,6 +46,7 @@ def _one(headers: Headers, name: str) -> str | None:
     given: Sequence[str] = headers.getlist(name)
     if len(given) > 1:
         # One of them may be what the client sent, to which the proxy added its own.
-        raise NotAcceptedError(f"{name} was sent {len(given)} times: have the proxy set it once, in place of what it gets")
+        raise NotAcceptedError(
+            f"{name} was sent {len(given)} times: have the proxy set it once, in place of what it gets"
+        )
     return given[0].strip() if given else None
-

@@ -154,15 +154,15 @@ class Cancelled(Output):
 class JobListQuery(Query):
     """Which jobs; all conditions hold."""
 
-    state: JobState | None = None
-    type: Name | None = None
-    tag: Name | None = None
-    pool: Name | None = None
-    user_id: int | None = Field(None, ge=0, le=2**31 - 1)
+    state: JobState | None = Field(None, description="How far they are.")
+    type: Name | None = Field(None, description="Of this job type.")
+    tag: Name | None = Field(None, description="With this tag.")
+    pool: Name | None = Field(None, description="Of this pool.")
+    user_id: int | None = Field(None, ge=0, le=2**31 - 1, description="For this user; 0 is the system.")
     namespace: Name | None = Field(None, description="Of the WorkerJob resource that it comes from.")
     cron_key: Name | None = Field(None, description="Runs of this cron job.")
     before: Id | None = Field(None, description="Only smaller ids: `next` of the page before this one.")
-    limit: int = Field(50, ge=1, le=MAX_PAGE)
+    limit: int = Field(50, ge=1, le=MAX_PAGE, description="At most so many in a page.")
 
 
 class JobSummary(Output):
@@ -274,7 +274,7 @@ class CronQuery(Query):
     """Which cron jobs."""
 
     after: int = Field(0, ge=0, le=MAX_ID, description="`next` of the page before this one.")
-    limit: int = Field(100, ge=1, le=MAX_PAGE)
+    limit: int = Field(100, ge=1, le=MAX_PAGE, description="At most so many in a page.")
     ticks: int = Field(5, ge=0, le=50, description="How many coming ticks to tell of each.")
 
 
@@ -465,7 +465,7 @@ class AuditQuery(Query):
     """Which entries."""
 
     before: Id | None = Field(None, description="`next` of the page before this one.")
-    limit: int = Field(100, ge=1, le=MAX_PAGE)
+    limit: int = Field(100, ge=1, le=MAX_PAGE, description="At most so many in a page.")
 
 
 class AuditEntry(Output):
