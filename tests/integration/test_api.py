@@ -316,6 +316,48 @@ async def test_description_names_every_operation_and_how_it_is_refused(database_
 
 
 @in_loop
+async def test_pending_jobs_are_changed_and_finished_ones_deleted(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        job = await client.post("/jobs", {"type": "echo", "due": TOMORROW, "pool": "slow"})
+        path = f"/jobs/{job['id']}"
+        changed = await client.ask("PATCH", path, {"priority": 7, "pool": "default"})
+        assert (changed.body["priority"], changed.body["pool"], changed.body["due"]) == (7, "default", job["due"])
+        assert await client.refused("DELETE", path) == (409, f"Job {job['id']} is pending: cancel it first")
+        for wrong, why in (
+            ({}, "nothing is given: give due, priority or pool"),
+            ({"due": "soon"}, "due is 'soon': give a moment such as 2030-01-31T08:00:00Z"),
+            ({"data": {}}, "data is unknown"),
+            ({"priority": 2**15}, "priority: input should be less than or equal to 32767"),
+        ):
+            assert await client.refused("PATCH", path, wrong) == (422, why)
+        cron = await client.post("/jobs", {"type": "echo", "cronSchedule": "@yearly"})
+        assert (await client.refused("PATCH", f"/jobs/{cron['id']}", {"due": None}))[0] == 409
+        assert (await client.ask("PATCH", f"/jobs/{cron['id']}", {"priority": 1})).status == 200
+        async with worker(database_url):
+            # Told to the worker at once.
+            assert (await client.ask("PATCH", path, {"due": None})).status == 200
+            assert (await ended(client, job["id"]))["state"] == "succeeded"
+        assert await client.refused("PATCH", path, {"due": None}) == (
+            409,
+            f"Job {job['id']} is not pending any more: only pending jobs are changed",
+        )
+        sql(
+            database_url,
+            """update "workerJobs" set "clusterId" = 'c', namespace = 'shop', "resourceName" = 'r', "resourceUid" = 'u'
+            where id = %s""",
+            job["id"],
+        )
+        whose = f"Job {job['id']} is of the WorkerJob shop/r: change or delete that"
+        assert await client.refused("DELETE", path) == (409, whose)
+        sql(database_url, 'update "workerJobs" set "resourceUid" = null where id = %s', job["id"])
+        assert (await client.ask("DELETE", path)).status == 204
+        assert (await client.refused("DELETE", path))[0] == 404
+        done = [(each["action"], each["details"]) for each in (await client.get("/audit"))["entries"]]
+        assert done[0] == ("jobs.delete", {"ids": [job["id"]], "type": "echo"})
+        assert done[1] == ("jobs.change", {"ids": [job["id"]], "due": None})
+
+
+@in_loop
 async def test_types_and_keys_are_limited_as_by_the_command(database_url: str, tmp_path: Path) -> None:
     async with api(database_url, tmp_path) as client:
         path = "/keys/eu%2Fcustomer%207/limit"

@@ -20,6 +20,8 @@ EVERYTHING = [
     ("POST", "/jobs/cancel"),
     ("POST", "/jobs/retry"),
     ("GET", "/jobs/1"),
+    ("PATCH", "/jobs/1"),
+    ("DELETE", "/jobs/1"),
     ("POST", "/jobs/1/cancel"),
     ("POST", "/jobs/1/retry"),
     ("POST", "/jobs/1/rerun"),

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from workerjobs.domain.data_schema import Schema
-from workerjobs.domain.job import JobState
+from workerjobs.domain.job import Job, JobState
 from workerjobs.ports.jobs import JobStore
 
 
@@ -167,6 +167,24 @@ class KeptAnswer:
 
 class RecordingStore(JobStore, Protocol):
     """The table inside of one transaction."""
+
+    async def change_pending(
+        self, job_id: int, *, due: datetime | None, is_now: bool, priority: int | None, pool: str | None
+    ) -> Job | None:
+        """Change a pending job that no resource declares; None where it is no such job.
+
+        Args:
+            job_id: Which.
+            due: When to run; None leaves it, or means the database's now.
+            is_now: Whether it is due now.
+            priority: None leaves it.
+            pool: None leaves it.
+        """
+        ...
+
+    async def delete_finished(self, job_id: int) -> bool:
+        """Delete a finished job that no resource declares; returns whether there was one."""
+        ...
 
     async def use_key(self, actor: str, key: str, fingerprint: str) -> KeptAnswer:
         """Take a caller's key for a request, or find what was asked under it less than a day ago.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg.rows import class_row, scalar_row
 
-from workerjobs.domain.job import JobState
+from workerjobs.domain.job import Job, JobState
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.ports.api import (
     ApiToken,
@@ -29,6 +29,7 @@ from workerjobs.ports.api import (
 from workerjobs.storage.connection import connection_errors
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.queries import query
+from workerjobs.storage.rows import struct_row
 
 BEYOND = 2**63 - 1
 WINDOW = 20_000
@@ -169,6 +170,17 @@ class TransactionStore(PostgresJobStore):
         }
         async with self._connected() as connection:
             await connection.execute(query("api/record"), values)
+
+    async def change_pending(
+        self, job_id: int, *, due: datetime | None, is_now: bool, priority: int | None, pool: str | None
+    ) -> Job | None:
+        """See `RecordingStore.change_pending`."""
+        values = {"id": job_id, "due": due, "is_now": is_now, "priority": priority, "pool": pool}
+        return next(iter(await self._rows("api/change_pending", values, struct_row(Job))), None)
+
+    async def delete_finished(self, job_id: int) -> bool:
+        """See `RecordingStore.delete_finished`."""
+        return bool(await self._rows("api/delete_finished", {"id": job_id}, scalar_row))
 
     async def use_key(self, actor: str, key: str, fingerprint: str) -> KeptAnswer:
         """See `RecordingStore.use_key`."""

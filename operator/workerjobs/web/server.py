@@ -137,7 +137,7 @@ def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Ch
         CORSMiddleware,  # the guard outside of it refuses; this tells browsers what it lets pass
         allow_origins=settings.allowed_origins,
         allow_origin_regex=_LOOPBACK_ORIGIN if settings.is_loopback else None,
-        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key", "If-None-Match"],
         expose_headers=["ETag", "Idempotent-Replayed", "Location", "Retry-After"],
     )

@@ -126,6 +126,47 @@ async def show_job(job_id: JobId, store: StoreOfRequest) -> schemas.JobWithHisto
     )
 
 
+@router.patch("/{jobId:int}", summary="Change a pending job")
+async def change_job(job_id: JobId, wanted: schemas.JobChange, change: ChangeOfRequest) -> schemas.Job:
+    """Change when a pending job is due (`null`: now), its priority, or its pool.
+
+    409 where it has started, and where something else says it: a WorkerJob resource, or a schedule when it is due.
+    """
+    job = await _existing(change.store, job_id)
+    given = wanted.model_dump(by_alias=True, exclude_unset=True)
+    new = parse_job({"type": job.type, **given})
+    is_due_given = "due" in given
+    if not is_due_given and new == parse_job({"type": job.type}):
+        raise InvalidInputError("nothing is given: give due, priority or pool")
+    check_job(new, now=datetime.now(UTC))
+    _see_it_is_no_resources(job)
+    if is_due_given and job.cron_schedule is not None:
+        raise ProblemError(409, f"Job {job_id} is a cron job's: its schedule says when it is due")
+    async with change.transaction("jobs.change", {"ids": [job_id], **given}) as inside:
+        changed = await inside.change_pending(
+            job_id,
+            due=new.due,
+            is_now=is_due_given and new.due is None,
+            priority=wanted.priority,
+            pool=wanted.pool,
+        )
+        if changed is None:
+            raise ProblemError(409, f"Job {job_id} is not pending any more: only pending jobs are changed")
+    return _full(changed)
+
+
+@router.delete("/{jobId:int}", status_code=204, summary="Delete a finished job")
+async def delete_job(job_id: JobId, change: ChangeOfRequest) -> None:
+    """Delete a finished job with its result, before its time. 409 where it is not finished, or a resource's."""
+    job = await _existing(change.store, job_id)
+    if not job.state.is_final:
+        raise ProblemError(409, f"Job {job_id} is {job.state}: cancel it first")
+    _see_it_is_no_resources(job)
+    async with change.transaction("jobs.delete", {"ids": [job_id], "type": job.type}) as inside:
+        if not await inside.delete_finished(job_id):
+            raise NotFoundError(f"There is no job {job_id}")
+
+
 @router.post("/{jobId:int}/cancel", summary="Cancel a job")
 async def cancel_job(
     job_id: JobId,
@@ -155,6 +196,13 @@ async def retry_job(job_id: JobId, change: ChangeOfRequest, response: Response) 
 async def rerun_job(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
     """Run a finished job again, now, however it ended: as a new job. 409 where it is not finished."""
     return await _again(await _existing(change.store, job_id), "jobs.rerun", change, response)
+
+
+def _see_it_is_no_resources(job: Job) -> None:
+    if job.resource_uid is not None:
+        raise ProblemError(
+            409, f"Job {job.id} is of the WorkerJob {job.namespace}/{job.resource_name}: change or delete that"
+        )
 
 
 async def _again(job: Job, action: str, change: ChangeOfRequest, response: Response) -> schemas.Job:

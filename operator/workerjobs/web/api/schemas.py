@@ -144,6 +144,20 @@ class CancelJob(Input):
     reason: Reason = Field(USUAL_REASON, description="Becomes the error of a job that was still pending.")
 
 
+class JobChange(Input):
+    """What to change of a pending job; what is not given stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"due": None}, {"priority": 10, "pool": "urgent"}]})
+
+    due: str | None = Field(
+        None,
+        description="When to run, ISO 8601, UTC where it has no zone; null: now.",
+        json_schema_extra={"format": "date-time"},
+    )
+    priority: int | None = Field(None, ge=-(2**15), le=2**15 - 1, description="Higher runs first.")
+    pool: Name | None = Field(None, description="Whose workers run it.")
+
+
 class Cancelled(Output):
     """What became of jobs that were to be cancelled; those that were finished are in neither list."""
 
