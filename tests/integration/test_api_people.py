@@ -66,7 +66,7 @@ async def test_people_do_what_their_groups_may(database_url: str, tmp_path: Path
         (entry,) = audit["entries"]
         assert (entry["actor"], entry["address"], entry["tokenId"]) == ("user:ada", "203.0.113.7", None)
         for unclear in (
-            me("ada", "ops", ("x-forwarded-user", "root")),
+            me("ada", "ops", ("X-Forwarded-User", "root")),
             me("ada", "staff", ("X-Forwarded-Groups", "ops")),
             me("", "ops"),
             me("a" * 251, "ops"),

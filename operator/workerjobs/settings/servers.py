@@ -102,8 +102,9 @@ def server_settings(environment: Mapping[str, str] | None = None) -> ServerSetti
         reader.problems.append(
             f"WORKERJOBS_SERVER_HOST={host} lets other machines connect: set WORKERJOBS_SERVER_TOKEN as well"
         )
+    nobody: tuple[IPv4Network | IPv6Network, ...] = ()
     proxies = reader.read(
-        "WORKERJOBS_TRUSTED_PROXIES", (), _networks, "addresses or networks such as 10.1.0.0/16, comma-separated"
+        "WORKERJOBS_TRUSTED_PROXIES", nobody, _networks, "addresses or networks such as 10.1.0.0/16, comma-separated"
     )
     settings = ServerSettings(
         database_url=reader.database_url(),
@@ -168,8 +169,8 @@ def _signed_in(reader: Reader, *, is_some_proxy_trusted: bool) -> SignedInHeader
             _header,
             "a header's name such as X-Forwarded-Groups",
         ),
-        read_groups=frozenset(reader.read("WORKERJOBS_PROXY_READ_GROUPS", (), names_in, "groups, comma-separated")),
-        write_groups=frozenset(reader.read("WORKERJOBS_PROXY_WRITE_GROUPS", (), names_in, "groups, comma-separated")),
+        read_groups=reader.read("WORKERJOBS_PROXY_READ_GROUPS", frozenset(), _groups, "groups, comma-separated"),
+        write_groups=reader.read("WORKERJOBS_PROXY_WRITE_GROUPS", frozenset(), _groups, "groups, comma-separated"),
     )
     if user is None:
         others = ("WORKERJOBS_PROXY_GROUPS_HEADER", "WORKERJOBS_PROXY_READ_GROUPS", "WORKERJOBS_PROXY_WRITE_GROUPS")
@@ -193,6 +194,10 @@ def _header(text: str) -> str:
     if not _HEADER.fullmatch(text) or text.lower() in ("authorization", "cookie", "host", "origin"):
         raise ValueError(text)
     return text
+
+
+def _groups(text: str) -> frozenset[str]:
+    return frozenset(names_in(text))
 
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:

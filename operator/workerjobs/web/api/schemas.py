@@ -266,6 +266,7 @@ class Job(Output):
     resource_name: str | None
     resource_uid: str | None
     resource_generation: int | None
+    is_suspended: bool = Field(description="Whether its WorkerJob resource holds it back.")
     data_from: Any = Field(description="Which keys of Secrets and ConfigMaps its data is completed from; never values.")
     traceparent: str | None
     created_at: Moment
