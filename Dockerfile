@@ -62,8 +62,8 @@ ENV PATH=/opt/workerjobs/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 # A number, so that runAsNonRoot can be checked.
 USER 10001:10001
-# Probes and metrics.
-EXPOSE 8090
+# Probes and metrics; the server.
+EXPOSE 8090 8095
 # Python is PID 1: the supervisor passes no signal on to its children, and reaps what they leave.
 ENTRYPOINT ["workerjobs"]
 CMD ["--help"]

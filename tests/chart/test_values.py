@@ -97,6 +97,21 @@ BAD = [
     ("namespaces", ["*"], "at '/namespaces/0': '*' does not match pattern"),
     ("crds.install", "yes", "at '/crds/install': got string, want boolean"),
     ("networkPolicy.enabled", "yes", "at '/networkPolicy/enabled': got string, want boolean"),
+    ("server.replicas", -1, "at '/server/replicas': minimum: got -1, want 0"),
+    ("server.trustedProxies", ["nginx"], "at '/server/trustedProxies/0': 'nginx' does not match pattern"),
+    ("server.allowedOrigins", ["app.example"], "at '/server/allowedOrigins/0': 'app.example' does not match pattern"),
+    ("server.ingress.hosts", ["https://a.example"], "at '/server/ingress/hosts/0': 'https://a.example' does not match"),
+    ("server.ingress", {"enabled": True}, "server.ingress.enabled needs server.ingress.hosts, such as [jobs.example"),
+    (
+        "server",
+        {"enabled": False, "ingress": {"enabled": True, "hosts": ["a.example"]}},
+        "server.ingress.enabled leads to the server: it needs server.enabled=true",
+    ),
+    (
+        "server.signedInBy.userHeader",
+        "X-Forwarded-User",
+        "server.signedInBy.userHeader is believed from listed peers alone: give server.trustedProxies",
+    ),
     ("service.port", 0, "at '/service/port': minimum: got 0, want 1"),
     ("autoscaling.mode", "vpa", "at '/autoscaling/mode': value must be one of 'none', 'hpa', 'keda'"),
     (
@@ -162,7 +177,7 @@ def pool(manifests: list[Manifest], name: str = "workerjobs-pool") -> dict[str, 
 
 def test_all_pods_keep_the_pod_security_standard_restricted() -> None:
     found = containers(render({}))
-    assert [container["name"] for _, container in found] == ["operator", "postgres", "test", "worker"]
+    assert [container["name"] for _, container in found] == ["operator", "postgres", "server", "test", "worker"]
     for pod, container in found:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -174,7 +189,7 @@ def test_all_pods_keep_the_pod_security_standard_restricted() -> None:
 
 def test_only_the_operator_has_a_token() -> None:
     tokens = {container["name"]: pod["automountServiceAccountToken"] for pod, container in containers(render({}))}
-    assert tokens == {"operator": True, "postgres": False, "test": False, "worker": False}
+    assert tokens == {"operator": True, "postgres": False, "server": False, "test": False, "worker": False}
 
 
 def test_rights_name_what_they_are_for() -> None:

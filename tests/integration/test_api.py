@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.api import Api, api, event
+from tests.support.cli import workerjobs_json
 from tests.support.loop import in_loop, until
 from tests.support.table import count_rows, open_store, sql
 from tests.support.workers import JOBS, Told, worker
@@ -164,7 +165,7 @@ async def test_bad_input_is_answered_with_all_its_problems(database_url: str, tm
             assert (await client.refused("GET", path))[0] == 422, path
         assert (await client.refused("GET", "/nothing"))[0] == 404
         assert (await client.refused("GET", "/jobs/x"))[0] == 404
-        for path, allowed in {"/jobs": "GET, POST", "/jobs/bulk": "POST", "/pools/a/pause": "DELETE, PUT"}.items():
+        for path, allowed in {"/jobs": "GET, POST", "/jobs/bulk": "POST", "/pools/a/b/pause": "DELETE, GET, PUT"}.items():
             answer = await client.ask("PATCH", path)
             assert (answer.status, answer.headers["Allow"]) == (405, allowed)
 
@@ -312,3 +313,141 @@ async def test_description_names_every_operation_and_how_it_is_refused(database_
         assert f"`{name.replace('/api/v1', '')}`" in page, f"docs/api.md does not tell of {name}"
     text = json.dumps(described)
     assert "HTTPValidationError" not in text
+
+
+@in_loop
+async def test_pending_jobs_are_changed_and_finished_ones_deleted(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        job = await client.post("/jobs", {"type": "echo", "due": TOMORROW, "pool": "slow"})
+        path = f"/jobs/{job['id']}"
+        changed = await client.ask("PATCH", path, {"priority": 7, "pool": "default"})
+        assert (changed.body["priority"], changed.body["pool"], changed.body["due"]) == (7, "default", job["due"])
+        assert await client.refused("DELETE", path) == (409, f"Job {job['id']} is pending: cancel it first")
+        for wrong, why in (
+            ({}, "nothing is given: give due, priority or pool"),
+            ({"due": "soon"}, "due is 'soon': give a moment such as 2030-01-31T08:00:00Z"),
+            ({"data": {}}, "data is unknown"),
+            ({"priority": 2**15}, "priority: input should be less than or equal to 32767"),
+        ):
+            assert await client.refused("PATCH", path, wrong) == (422, why)
+        cron = await client.post("/jobs", {"type": "echo", "cronSchedule": "@yearly"})
+        assert (await client.refused("PATCH", f"/jobs/{cron['id']}", {"due": None}))[0] == 409
+        assert (await client.ask("PATCH", f"/jobs/{cron['id']}", {"priority": 1})).status == 200
+        async with worker(database_url):
+            # Told to the worker at once.
+            assert (await client.ask("PATCH", path, {"due": None})).status == 200
+            assert (await ended(client, job["id"]))["state"] == "succeeded"
+        assert await client.refused("PATCH", path, {"due": None}) == (
+            409,
+            f"Job {job['id']} is not pending any more: only pending jobs are changed",
+        )
+        sql(
+            database_url,
+            """update "workerJobs" set "clusterId" = 'c', namespace = 'shop', "resourceName" = 'r', "resourceUid" = 'u'
+            where id = %s""",
+            job["id"],
+        )
+        whose = f"Job {job['id']} is of the WorkerJob shop/r: change or delete that"
+        assert await client.refused("DELETE", path) == (409, whose)
+        sql(database_url, 'update "workerJobs" set "resourceUid" = null where id = %s', job["id"])
+        assert (await client.ask("DELETE", path)).status == 204
+        assert (await client.refused("DELETE", path))[0] == 404
+        done = [(each["action"], each["details"]) for each in (await client.get("/audit"))["entries"]]
+        assert done[0] == ("jobs.delete", {"ids": [job["id"]], "type": "echo"})
+        assert done[1] == ("jobs.change", {"ids": [job["id"]], "due": None})
+
+
+@in_loop
+async def test_types_and_keys_are_limited_as_by_the_command(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        path = "/keys/eu%2Fcustomer%207/limit"
+        limit = {
+            "kind": "key",
+            "name": "eu/customer 7",
+            "concurrency": 2,
+            "rateLimit": 10,
+            "ratePeriod": 60_000,
+            "running": 0,
+        }
+        wanted = {name: limit[name] for name in ("concurrency", "rateLimit", "ratePeriod")}
+        assert (await client.ask("PUT", path, wanted)).body == limit
+        assert await client.get(path) == limit
+        assert (await client.ask("PUT", "/types/echo/limit", {"concurrency": 0})).body["ratePeriod"] is None
+        assert workerjobs_json("limit", "list", database_url=database_url) == (await client.get("/limits"))["limits"]
+        assert [each["name"] for each in (await client.get("/limits"))["limits"]] == ["eu/customer 7", "echo"]
+        # All of it is put anew.
+        assert (await client.ask("PUT", path, {"concurrency": 1})).body["rateLimit"] is None
+
+        job = await client.post("/jobs", {"type": "echo"})
+        async with worker(database_url):
+            await client.ask("DELETE", "/types/echo/limit")
+            assert (await ended(client, job["id"]))["state"] == "succeeded"
+        for name in ("types/echo", "keys/unknown"):
+            kind = name[:4].rstrip("s")
+            assert await client.refused("GET", f"/{name}/limit") == (
+                404,
+                f"No limit is set for the {kind} {name.rpartition('/')[2]}",
+            )
+            assert (await client.refused("DELETE", f"/{name}/limit"))[0] == 404
+        for wrong, why in (
+            ({}, "no limit is given: give jobs at once, starts in a period, or both"),
+            ({"rateLimit": 5}, "rateLimit and ratePeriod go together: give both"),
+            ({"ratePeriod": 5, "concurrency": 1}, "rateLimit and ratePeriod go together: give both"),
+            ({"concurrency": -1}, "concurrency: input should be greater than or equal to 0"),
+            ({"atOnce": 1}, "atOnce is unknown"),
+        ):
+            status, said = await client.refused("PUT", path, wrong)
+            assert (status, why in said) == (422, True), said
+        done = [(each["action"], each["details"]) for each in (await client.get("/audit"))["entries"]]
+        assert ("types.unlimit", {"name": "echo"}) in done
+        assert ("keys.limit", {"name": "eu/customer 7", "concurrency": 1}) in done
+
+
+@in_loop
+async def test_what_did_not_change_is_not_sent_again(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        job = await client.post("/jobs", {"type": "echo"})
+        path = f"/jobs/{job['id']}"
+        first = await client.ask("GET", path)
+        assert first.headers["Cache-Control"] == "private, no-cache"
+        assert {"Authorization", "Cookie"} <= set(first.headers["Vary"].split(", "))
+        tag = first.headers["ETag"]
+        for known in (tag, f'"other", {tag}', "*"):
+            again = await client.ask("GET", path, **{"If-None-Match": known})
+            assert (again.status, again.text, again.headers["ETag"]) == (304, "", tag)
+        head = await client.ask("HEAD", path)
+        assert (head.status, head.text, head.headers["ETag"]) == (200, "", tag)
+        assert int(head.headers["Content-Length"]) == len(first.text.encode())
+        assert (await client.ask("HEAD", "/jobs/4711")).status == 404
+        assert (await client.ask("HEAD", "/events")).status == 405
+        await client.post(f"{path}/cancel", status=200)
+        changed = await client.ask("GET", path, **{"If-None-Match": tag})
+        assert (changed.status, changed.body["state"]) == (200, "cancelled")
+        assert (await client.with_token(None).ask("HEAD", path)).status == 401
+        refused = await client.ask("GET", "/nothing")
+        assert (refused.status, "ETag" in refused.headers) == (404, False)
+
+
+@in_loop
+async def test_description_is_fit_to_make_a_client_from(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        described = (await client.ask("GET", "/openapi.json")).body
+    operations = [(path, method, each) for path, all_ in described["paths"].items() for method, each in all_.items()]
+    names = [each["operationId"] for _, _, each in operations]
+    assert len(set(names)) == len(names)
+    assert {"submitJob", "submitJobs", "listJobs", "showJob", "limitKey", "makeATicket"} <= set(names)
+    for path, method, each in operations:
+        assert each["summary"], path
+        assert each["description"], path
+        good = [answer for status, answer in each["responses"].items() if status.startswith("2")]
+        assert len(good) == 1, path
+        assert method == "delete" or "content" in good[0], path
+        for parameter in each.get("parameters", ()):
+            assert parameter.get("description"), (path, parameter["name"])
+    schemas = described["components"]["schemas"]
+    answers = {name for name in schemas if "Input" not in name}
+    assert answers
+    # Whoever reads an answer finds all of its names, and no others.
+    for name in ("JobSummary", "JobWithHistory", "Statistics", "TypeOrKeyLimit", "Pool", "Me"):
+        assert schemas[name]["additionalProperties"] is False
+        assert set(schemas[name]["required"]) == schemas[name]["properties"].keys()

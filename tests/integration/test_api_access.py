@@ -20,6 +20,8 @@ EVERYTHING = [
     ("POST", "/jobs/cancel"),
     ("POST", "/jobs/retry"),
     ("GET", "/jobs/1"),
+    ("PATCH", "/jobs/1"),
+    ("DELETE", "/jobs/1"),
     ("POST", "/jobs/1/cancel"),
     ("POST", "/jobs/1/retry"),
     ("POST", "/jobs/1/rerun"),
@@ -32,13 +34,24 @@ EVERYTHING = [
     ("POST", "/cron/resume"),
     ("GET", "/workers"),
     ("GET", "/pools"),
+    ("GET", "/pools/default"),
+    ("GET", "/pools/default/pause"),
     ("PUT", "/pools/default/pause"),
     ("DELETE", "/pools/default/pause"),
     ("GET", "/pauses"),
     ("GET", "/types"),
     ("GET", "/types/echo"),
+    ("GET", "/types/echo/pause"),
     ("PUT", "/types/echo/pause"),
     ("DELETE", "/types/echo/pause"),
+    ("GET", "/limits"),
+    ("GET", "/types/echo/limit"),
+    ("PUT", "/types/echo/limit"),
+    ("DELETE", "/types/echo/limit"),
+    ("GET", "/keys/customer/limit"),
+    ("PUT", "/keys/customer/limit"),
+    ("DELETE", "/keys/customer/limit"),
+    ("GET", "/me"),
     ("GET", "/statistics"),
     ("GET", "/audit"),
     ("GET", "/events"),
@@ -61,7 +74,7 @@ async def test_nothing_is_told_without_a_token_where_others_can_connect(database
         paths = {(method.upper(), path) for path, each in described["paths"].items() for method in each}
         listed = {(method, f"/api/v1{path}") for method, path in EVERYTHING}
         assert {
-            (method, path.replace("{jobId}", "1").replace("{pool}", "default").replace("{type}", "echo"))
+            (method, path.format(jobId=1, pool="default", type="echo", key="customer"))
             for method, path in paths
             if path.startswith("/api/v1")
         } <= listed

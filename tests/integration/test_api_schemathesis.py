@@ -9,31 +9,55 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.api import api
+from tests.support.api import Api, api
 from tests.support.loop import in_loop_for
 from tests.support.web import TOKEN
+
+
+async def find_problems(client: Api, folder: Path, *options: str) -> None:
+    """Run schemathesis; fails where it finds something, or where the server fails."""
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{client.server.url}/openapi.json"),
+            *("--header", f"Authorization: Bearer {TOKEN}"),
+            *("--include-path-regex", "^/api/(v1/|tickets)", "--exclude-path-regex", "/events$"),
+            *("--generation-deterministic", "--no-color", "--suppress-health-check", "all", *options),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=160,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
+    assert "Traceback" not in client.server.log.read_text()
 
 
 @pytest.mark.slow
 @in_loop_for(170)
 async def test_schemathesis_finds_nothing(database_url: str, tmp_path: Path) -> None:
     async with api(database_url, tmp_path, WORKERJOBS_API_RATE="0") as client:
-        ended = await asyncio.to_thread(
-            subprocess.run,
-            [
-                *(sys.executable, "-m", "schemathesis.cli", "run", f"{client.server.url}/openapi.json"),
-                *("--header", f"Authorization: Bearer {TOKEN}"),
-                *("--include-path-regex", "^/api/v1/", "--exclude-path-regex", "/events$"),
-                # Cron schedules, moments and rules between fields go beyond what a schema says.
-                *("--exclude-checks", "positive_data_acceptance"),
-                *("--phases", "examples,coverage,fuzzing", "--max-examples", "20"),
-                *("--generation-deterministic", "--no-color", "--suppress-health-check", "all"),
-            ],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=160,
-            check=False,
+        await find_problems(
+            client,
+            tmp_path,
+            # Cron schedules, moments and rules between fields go beyond what a schema says.
+            *("--exclude-checks", "positive_data_acceptance"),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", "20"),
         )
-        assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
-        assert "Traceback" not in client.server.log.read_text()
+
+
+@pytest.mark.slow
+@in_loop_for(170)
+async def test_schemathesis_finds_nothing_where_limits_refuse_most(database_url: str, tmp_path: Path) -> None:
+    limits = {"WORKERJOBS_API_RATE": "5", "WORKERJOBS_MAX_BODY_MIB": "0.001"}
+    async with api(database_url, tmp_path, **limits) as client:
+        await find_problems(
+            client,
+            tmp_path,
+            # Requests that are refused for their number say nothing of what else is wrong with them.
+            *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
+            *("--checks", "response_headers_conformance,response_schema_conformance"),
+            *("--phases", "examples,fuzzing", "--max-examples", "5"),
+        )
+        assert (await client.ask("POST", "/jobs", {"type": "x" * 2000})).status in (413, 429)

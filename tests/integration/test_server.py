@@ -12,7 +12,7 @@ import aiohttp
 import psycopg
 import pytest
 
-from tests.support.cli import workerjobs
+from tests.support.cli import workerjobs, workerjobs_json
 from tests.support.loop import in_loop, until
 from tests.support.web import TOKEN, TOKEN_HEADER, make_users, next_message, server
 from workerjobs import broadcast, notify
@@ -215,8 +215,18 @@ async def test_tickets_are_made_for_those_who_show_the_token(url: str, tmp_path:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN_HEADER["Authorization"][:-1]}):
             async with web.http.post(f"{web.url}/api/tickets", json={"userId": 7}, headers=headers) as answer:
                 assert answer.status == 401
-        async with web.http.post(f"{web.url}/api/tickets", json={"userId": 0}, headers=TOKEN_HEADER) as answer:
-            assert answer.status == 422
+        for wrong in ({"userId": 0}, {"userId": "7"}, {"userId": 7, "admin": True}, {}):
+            async with web.http.post(f"{web.url}/api/tickets", json=wrong, headers=TOKEN_HEADER) as answer:
+                assert answer.status == 422
+        # Tokens of the table make tickets too, where their scope is enough.
+        for name, scope, status in (("shop", "write", 201), ("screen", "read", 403)):
+            made = workerjobs_json("token", "create", name, "--scope", scope, database_url=url)["token"]
+            headers = {"Authorization": f"Bearer {made}"}
+            async with web.http.post(f"{web.url}/api/tickets", json={"userId": 7}, headers=headers) as answer:
+                assert answer.status == status
+                if status == 201:
+                    async with web.stream((await answer.json())["ticket"]) as stream:
+                        await stream.mark()
 
 
 @in_loop

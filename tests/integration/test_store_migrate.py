@@ -18,6 +18,7 @@ TABLES = """
     order by 1
 """
 IN_PUBLIC = [
+    "public.workerApiAnswers",
     "public.workerApiTokens",
     "public.workerAudit",
     "public.workerBroadcasts",

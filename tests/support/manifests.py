@@ -30,6 +30,12 @@ _FILES = {
         "# out, and let the Secret workerjobs-database hold the `url` of your own Postgres (14 or newer).",
     ),
     "30-operator.yaml": (("operator.yaml",), "The operator: two pods, of which one is active."),
+    "35-server.yaml": (
+        ("server.yaml",),
+        "The server: the HTTP API, and notifications. It starts once there is a Secret with its token:\n"
+        "#   kubectl create secret generic workerjobs-server -n workerjobs \\\n"
+        "#     --from-literal=token=$(openssl rand -hex 32)",
+    ),
     "40-pool.yaml": (
         ("pool.yaml",),
         "The default pool. After a change: kubectl rollout restart deployment/workerjobs-operator -n workerjobs",

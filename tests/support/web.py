@@ -138,7 +138,7 @@ async def server(
             found = re.search(r"Serving at (\S+)", log.read_text())
             return found[1] if found else None
 
-        address_of_it = await until(address)
+        address_of_it = await until(address, seconds=60)
         assert address_of_it is not None
         async with aiohttp.ClientSession() as http:
             yield Server(address_of_it, log, process, http)

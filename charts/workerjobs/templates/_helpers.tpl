@@ -79,6 +79,10 @@ app.kubernetes.io/component: worker
 {{ include "workerjobs.fullname" . }}-worker
 {{- end -}}
 
+{{- define "workerjobs.serverName" -}}
+{{ include "workerjobs.fullname" . }}-server
+{{- end -}}
+
 {{- define "workerjobs.postgresName" -}}
 {{ include "workerjobs.fullname" . }}-postgres
 {{- end -}}
@@ -93,6 +97,16 @@ app.kubernetes.io/component: worker
 {{- with .Values.pool.serviceAccount -}}
 {{- if .create -}}{{ default (include "workerjobs.workerName" $) .name }}{{- else -}}{{ default "default" .name }}{{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "workerjobs.serverServiceAccount" -}}
+{{- with .Values.server.serviceAccount -}}
+{{- if .create -}}{{ default (include "workerjobs.serverName" $) .name }}{{- else -}}{{ default "default" .name }}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "workerjobs.serverSecret" -}}
+{{- default (include "workerjobs.serverName" .) .Values.server.existingSecret -}}
 {{- end -}}
 
 {{- define "workerjobs.databaseSecret" -}}

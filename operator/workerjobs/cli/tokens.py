@@ -12,7 +12,7 @@ import typer
 from workerjobs import app
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
 from workerjobs.cli.places import needs_database
-from workerjobs.domain.tokens import MAX_TOKEN_NAME, Scope, hash_token, make_token
+from workerjobs.domain.tokens import MAX_TOKEN_NAME, PERSON, Scope, hash_token, make_token
 from workerjobs.errors import InvalidInputError
 from workerjobs.settings.reading import database_url
 
@@ -40,7 +40,7 @@ def create(
     """Make a token and print it. It can't be shown again: the database keeps its hash alone."""
     if not 0 < len(name) <= MAX_TOKEN_NAME or not name.isprintable() or not name.strip():
         raise InvalidInputError(f"The name is {name!r}: give a text of up to {MAX_TOKEN_NAME} characters")
-    if name in RESERVED:
+    if name in RESERVED or name.startswith(PERSON):
         raise InvalidInputError(f"The name {name} means something else in the audit: give another one")
     made = make_token()
     lasts = None if days is None else timedelta(days=days)

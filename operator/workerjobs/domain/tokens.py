@@ -9,6 +9,8 @@ from enum import StrEnum
 PREFIX = "wj_"
 """By which people and scanners of repositories know one."""
 MAX_TOKEN_NAME = 100
+PERSON = "user:"
+"""What stands before the name of somebody whom a proxy has signed in; no token's name begins so."""
 
 
 class Scope(StrEnum):

@@ -189,8 +189,46 @@ class CronStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """What was asked under an Idempotency-Key, and what was answered."""
+
+    fingerprint: str
+    answer: Mapping[str, Any] | None
+    """None: nothing yet, the key is new."""
+
+
 class RecordingStore(JobStore, CronStore, Protocol):
     """The table inside of one transaction."""
+
+    async def change_pending(
+        self, job_id: int, *, due: datetime | None, is_now: bool, priority: int | None, pool: str | None
+    ) -> Job | None:
+        """Change a pending job that no resource declares; None where it is no such job.
+
+        Args:
+            job_id: Which.
+            due: When to run; None leaves it, or means the database's now.
+            is_now: Whether it is due now.
+            priority: None leaves it.
+            pool: None leaves it.
+        """
+        ...
+
+    async def delete_finished(self, job_id: int) -> bool:
+        """Delete a finished job that no resource declares; returns whether there was one."""
+        ...
+
+    async def use_key(self, actor: str, key: str, fingerprint: str) -> KeptAnswer:
+        """Take a caller's key for a request, or find what was asked under it less than a day ago.
+
+        Waits for another transaction that takes it.
+        """
+        ...
+
+    async def keep_answer(self, actor: str, key: str, answer: Mapping[str, Any]) -> None:
+        """Keep what is answered under a key."""
+        ...
 
     async def record(self, caller: Caller, address: str | None, action: str, details: Mapping[str, Any]) -> None:
         """Note who does this."""

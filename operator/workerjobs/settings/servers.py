@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from workerjobs.settings.reading import Reader, names_in, number, whole
@@ -15,6 +16,20 @@ from workerjobs.settings.reading import Reader, names_in, number, whole
 MIN_SECRET = 32
 """Characters of a secret; the key of HS256 has as many bytes (RFC 7518, 3.2)."""
 DEFAULT_SERVER_PORT = 8095
+
+
+@dataclass(frozen=True, slots=True)
+class SignedInHeaders:
+    """Where a proxy says whom it has signed in, and what its groups may do."""
+
+    user: str
+    """WORKERJOBS_PROXY_USER_HEADER: the header with the name."""
+    groups: str
+    """WORKERJOBS_PROXY_GROUPS_HEADER: the header with the groups, comma-separated."""
+    read_groups: frozenset[str]
+    """WORKERJOBS_PROXY_READ_GROUPS: who may look; none: everybody whom the proxy has signed in."""
+    write_groups: frozenset[str]
+    """WORKERJOBS_PROXY_WRITE_GROUPS: who may change things as well; none: nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +54,10 @@ class ServerSettings:
     """WORKERJOBS_TICKET_SECONDS: how long a ticket can be used to connect."""
     allowed_origins: tuple[str, ...]
     """WORKERJOBS_ALLOWED_ORIGINS: of pages on other servers that may connect."""
-    trusted_proxies: tuple[str, ...]
-    """WORKERJOBS_TRUSTED_PROXIES: addresses whose X-Forwarded headers are believed."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    """WORKERJOBS_TRUSTED_PROXIES: peers whose headers are believed, `X-Forwarded-For` and those of ``signed_in``."""
+    signed_in: SignedInHeaders | None
+    """Headers of those whom a proxy has signed in; None: no such headers count."""
     max_listeners: int
     """WORKERJOBS_MAX_LISTENERS: connections in all."""
     max_user_listeners: int
@@ -85,6 +102,10 @@ def server_settings(environment: Mapping[str, str] | None = None) -> ServerSetti
         reader.problems.append(
             f"WORKERJOBS_SERVER_HOST={host} lets other machines connect: set WORKERJOBS_SERVER_TOKEN as well"
         )
+    nobody: tuple[IPv4Network | IPv6Network, ...] = ()
+    proxies = reader.read(
+        "WORKERJOBS_TRUSTED_PROXIES", nobody, _networks, "addresses or networks such as 10.1.0.0/16, comma-separated"
+    )
     settings = ServerSettings(
         database_url=reader.database_url(),
         database_direct_url=reader.database_direct_url(),
@@ -95,7 +116,8 @@ def server_settings(environment: Mapping[str, str] | None = None) -> ServerSetti
         ticket_secret=secret or (ticket_secret_of(token) if token is not None else secrets.token_hex(MIN_SECRET)),
         ticket_seconds=reader.read("WORKERJOBS_TICKET_SECONDS", 60.0, number(1, 86_400), "seconds from 1 to 86400"),
         allowed_origins=reader.read("WORKERJOBS_ALLOWED_ORIGINS", (), _origins, "origins such as https://app.example"),
-        trusted_proxies=reader.read("WORKERJOBS_TRUSTED_PROXIES", (), names_in, "addresses, comma-separated"),
+        trusted_proxies=proxies,
+        signed_in=_signed_in(reader, is_some_proxy_trusted=bool(proxies)),
         max_listeners=reader.read("WORKERJOBS_MAX_LISTENERS", 1000, whole(1, 100_000), "a number to 100000"),
         max_user_listeners=reader.read("WORKERJOBS_MAX_USER_LISTENERS", 10, whole(1, 100_000), "a number to 100000"),
         api_rate=reader.read(
@@ -135,6 +157,51 @@ def _secret(reader: Reader, name: str) -> str | None:
     if text and len(text) < MIN_SECRET:
         reader.problems.append(f"{name} is too short: give at least {MIN_SECRET} characters, made by chance")
     return text or None
+
+
+def _signed_in(reader: Reader, *, is_some_proxy_trusted: bool) -> SignedInHeaders | None:
+    user = reader.read("WORKERJOBS_PROXY_USER_HEADER", None, _header, "a header's name such as X-Forwarded-User")
+    names = SignedInHeaders(
+        user=user or "",
+        groups=reader.read(
+            "WORKERJOBS_PROXY_GROUPS_HEADER",
+            "X-Forwarded-Groups",
+            _header,
+            "a header's name such as X-Forwarded-Groups",
+        ),
+        read_groups=reader.read("WORKERJOBS_PROXY_READ_GROUPS", frozenset(), _groups, "groups, comma-separated"),
+        write_groups=reader.read("WORKERJOBS_PROXY_WRITE_GROUPS", frozenset(), _groups, "groups, comma-separated"),
+    )
+    if user is None:
+        others = ("WORKERJOBS_PROXY_GROUPS_HEADER", "WORKERJOBS_PROXY_READ_GROUPS", "WORKERJOBS_PROXY_WRITE_GROUPS")
+        reader.problems += [
+            f"{name} says nothing by itself: set WORKERJOBS_PROXY_USER_HEADER as well"
+            for name in others
+            if reader.given.get(name, "").strip()
+        ]
+        return None
+    if not is_some_proxy_trusted:
+        reader.problems.append(
+            f"WORKERJOBS_PROXY_USER_HEADER={user} is believed from listed peers alone: set WORKERJOBS_TRUSTED_PROXIES"
+        )
+    return names
+
+
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+
+
+def _header(text: str) -> str:
+    if not _HEADER.fullmatch(text) or text.lower() in ("authorization", "cookie", "host", "origin"):
+        raise ValueError(text)
+    return text
+
+
+def _groups(text: str) -> frozenset[str]:
+    return frozenset(names_in(text))
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(each, strict=False) for each in names_in(text))
 
 
 def _origins(text: str) -> tuple[str, ...]:

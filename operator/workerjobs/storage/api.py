@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -22,6 +22,7 @@ from workerjobs.ports.api import (
     JobPage,
     JobQuery,
     JobSummary,
+    KeptAnswer,
     KnownType,
     QueueCount,
     RecentRuns,
@@ -191,6 +192,26 @@ class TransactionStore(PostgresJobStore):
         }
         async with self._connected() as connection:
             await connection.execute(query("api/record"), values)
+
+    async def change_pending(
+        self, job_id: int, *, due: datetime | None, is_now: bool, priority: int | None, pool: str | None
+    ) -> Job | None:
+        """See `RecordingStore.change_pending`."""
+        values = {"id": job_id, "due": due, "is_now": is_now, "priority": priority, "pool": pool}
+        return next(iter(await self._rows("api/change_pending", values, struct_row(Job))), None)
+
+    async def delete_finished(self, job_id: int) -> bool:
+        """See `RecordingStore.delete_finished`."""
+        return bool(await self._rows("api/delete_finished", {"id": job_id}, scalar_row))
+
+    async def use_key(self, actor: str, key: str, fingerprint: str) -> KeptAnswer:
+        """See `RecordingStore.use_key`."""
+        values = {"actor": actor, "key": key, "fingerprint": fingerprint}
+        return (await self._rows("api/use_key", values, class_row(KeptAnswer)))[0]
+
+    async def keep_answer(self, actor: str, key: str, answer: Mapping[str, Any]) -> None:
+        """See `RecordingStore.keep_answer`."""
+        await self._execute("api/keep_answer", {"actor": actor, "key": key, "answer": json.dumps(answer)})
 
 
 def _page(jobs: Sequence[JobSummary], which: JobQuery, floor: int | None) -> JobPage:

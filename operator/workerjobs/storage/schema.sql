@@ -921,6 +921,14 @@ CREATE FUNCTION workerjobs.unschedule(key text) RETURNS integer
     select count(*)::integer from workerjobs.end_line(key, 'Job cancelled')
 $$;
 
+CREATE TABLE public."workerApiAnswers" (
+    actor text NOT NULL,
+    key text NOT NULL,
+    fingerprint text NOT NULL,
+    answer jsonb,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE public."workerApiTokens" (
     id bigint NOT NULL,
     name text NOT NULL,
@@ -1208,6 +1216,9 @@ CREATE SEQUENCE workerjobs.fencing_token
     NO MAXVALUE
     CACHE 1;
 
+ALTER TABLE ONLY public."workerApiAnswers"
+    ADD CONSTRAINT "workerApiAnswers_pkey" PRIMARY KEY (actor, key);
+
 ALTER TABLE ONLY public."workerApiTokens"
     ADD CONSTRAINT "workerApiTokens_hash_key" UNIQUE (hash);
 
@@ -1273,6 +1284,8 @@ ALTER TABLE ONLY public."workerJobsMigrations"
 
 ALTER TABLE ONLY public."workerJobs"
     ADD CONSTRAINT "workerJobs_pkey" PRIMARY KEY (id);
+
+CREATE INDEX "workerApiAnswers_createdAt" ON public."workerApiAnswers" USING btree ("createdAt");
 
 CREATE UNIQUE INDEX "workerApiTokens_name" ON public."workerApiTokens" USING btree (name) WHERE ("revokedAt" IS NULL);
 

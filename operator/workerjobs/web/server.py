@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 import socket
@@ -16,17 +15,19 @@ from urllib.parse import urlsplit
 import uvicorn
 from fastapi import FastAPI, Header, HTTPException, Query, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError
 from workerjobs.settings.servers import ServerSettings, is_loopback
-from workerjobs.web.api.application import add_api
+from workerjobs.web.api.application import add_api, operation_id
 from workerjobs.web.api.changes import Changes
+from workerjobs.web.api.events import STREAM
 from workerjobs.web.api.problems import problem as refusal
 from workerjobs.web.api.stores import Stores
+from workerjobs.web.peers import Peers
 from workerjobs.web.relay import Event, Listener, Relay, TooManyListenersError
 from workerjobs.web.tickets import MAX_USER_ID, make_ticket, user_of
 
@@ -45,29 +46,50 @@ SERVER_ERROR = 1013
 class TicketRequest(BaseModel):
     """For whom a ticket is."""
 
-    user_id: int = Field(alias="userId", ge=1, le=MAX_USER_ID)
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    user_id: int = Field(alias="userId", ge=1, le=MAX_USER_ID, description="Id in the table users.", examples=[7])
+
+
+class Ticket(BaseModel):
+    """With it a user's browser may connect to `/api/notifications/stream` or `/api/notifications/socket`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ticket: str = Field(description="A JSON Web Token.")
+    expires: datetime = Field(description="From then on it is not taken; connections that were made go on.")
 
 
 def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Changes) -> FastAPI:
     """Put the application together."""
-    app = FastAPI(title="WorkerJobs", version=version("workerjobs"), docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="WorkerJobs",
+        version=version("workerjobs"),
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
+    )
 
-    @app.post("/api/tickets", status_code=201)
-    async def ticket(wanted: TicketRequest, authorization: Annotated[str, Header()] = "") -> dict[str, str]:
-        """Make a ticket with which a user's browser may listen to its notifications."""
-        if settings.token is not None and not hmac.compare_digest(
-            authorization.encode(), f"Bearer {settings.token}".encode()
-        ):
-            raise HTTPException(401, "Give WORKERJOBS_SERVER_TOKEN as a bearer token")
+    @app.post("/api/tickets", status_code=201, summary="Make a ticket", tags=["notifications"])
+    async def make_a_ticket(wanted: TicketRequest) -> Ticket:
+        """Make a ticket with which a user's browser may listen to its notifications; needs the scope write."""
         lasts = timedelta(seconds=settings.ticket_seconds)
         made, expires = make_ticket(wanted.user_id, settings.ticket_secret, now=datetime.now(UTC), lasts=lasts)
-        return {"ticket": made, "expires": expires.isoformat()}
+        return Ticket(ticket=made, expires=expires)
 
-    @app.get("/api/notifications/stream")
-    async def stream(
-        ticket: str = "",
-        last_event_id: Annotated[str, Query(alias="lastEventId")] = "",
-        last_event_id_header: Annotated[str, Header(alias="Last-Event-ID")] = "",
+    @app.get(
+        "/api/notifications/stream",
+        summary="Listen to notifications",
+        tags=["notifications"],
+        response_class=StreamingResponse,
+        responses=STREAM,
+    )
+    async def listen_to_notifications(
+        ticket: Annotated[str, Query(description="For whom: of `POST /api/tickets`.")] = "",
+        last_event_id: Annotated[str, Query(alias="lastEventId", description="Of the last event that was seen.")] = "",
+        last_event_id_header: Annotated[
+            str, Header(alias="Last-Event-ID", description="The same, as browsers say.")
+        ] = "",
     ) -> Response:
         """Send a user's notifications as they come, as server-sent events."""
         user_id = user_of(ticket, settings.ticket_secret)
@@ -115,8 +137,9 @@ def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Ch
         CORSMiddleware,  # the guard outside of it refuses; this tells browsers what it lets pass
         allow_origins=settings.allowed_origins,
         allow_origin_regex=_LOOPBACK_ORIGIN if settings.is_loopback else None,
-        allow_methods=["GET", "POST", "PUT", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key", "If-None-Match"],
+        expose_headers=["ETag", "Idempotent-Replayed", "Location", "Retry-After"],
     )
     app.add_middleware(_Guard, settings=settings)
     return app
@@ -235,13 +258,12 @@ class WebServer(uvicorn.Server):
             logging.getLogger(name).setLevel(logging.WARNING)
         super().__init__(
             uvicorn.Config(
-                app,
+                Peers(app, settings.trusted_proxies),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
                 server_header=False,
-                proxy_headers=bool(settings.trusted_proxies),
-                forwarded_allow_ips=list(settings.trusted_proxies),
+                proxy_headers=False,
                 timeout_graceful_shutdown=5,
             )
         )

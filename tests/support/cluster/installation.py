@@ -14,8 +14,8 @@ from tests.support.cluster.controlplane import Cluster
 from tests.support.helm import CHART, HelmError, helm
 
 RELEASE = NAMESPACE = "workerjobs"
-OPERATOR, WORKERS = "workerjobs-operator", "workerjobs-pool-default"
-OPERATORS, WORKER_COUNT = 2, 2
+OPERATOR, WORKERS, SERVER = "workerjobs-operator", "workerjobs-pool-default", "workerjobs-server"
+OPERATORS, WORKER_COUNT, SERVERS = 2, 2, 1
 """Pods of an installation with nothing set."""
 JOB_FILES = "workerjobs-jobs"
 """The ConfigMap of the chart's ``pool.jobFiles``."""
@@ -71,7 +71,7 @@ def install(
 
 
 def wait_until_ready(cluster: Cluster, workers: int = WORKER_COUNT) -> None:
-    """Wait until the operators and so many worker pods are ready, all of the newest template.
+    """Wait until the operators, the server and so many worker pods are ready, all of the newest template.
 
     Raises:
         InstallationError: They are not in time; the message shows the pods.
@@ -79,9 +79,8 @@ def wait_until_ready(cluster: Cluster, workers: int = WORKER_COUNT) -> None:
 
     def is_ready() -> bool:
         deployments = {item["metadata"]["name"]: item for item in _items(cluster, "deployments", NAMESPACE)}
-        return _is_rolled_out(deployments.get(OPERATOR), OPERATORS) and _is_rolled_out(
-            deployments.get(WORKERS), workers
-        )
+        wanted = {OPERATOR: OPERATORS, WORKERS: workers, SERVER: SERVERS}
+        return all(_is_rolled_out(deployments.get(name), count) for name, count in wanted.items())
 
     if not _wait_until(is_ready, _READY_SECONDS):
         pods = cluster.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=wide").stdout
@@ -89,7 +88,8 @@ def wait_until_ready(cluster: Cluster, workers: int = WORKER_COUNT) -> None:
             "get", "events", f"--namespace={NAMESPACE}", "--field-selector=type=Warning", "--output=wide"
         ).stdout
         raise InstallationError(
-            f"{OPERATORS} operators and {workers} worker pods are not ready after {_READY_SECONDS:g} s:\n{pods}{events}"
+            f"{OPERATORS} operators, {SERVERS} server and {workers} worker pods are not ready after "
+            f"{_READY_SECONDS:g} s:\n{pods}{events}"
         )
 
 

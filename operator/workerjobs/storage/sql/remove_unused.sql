@@ -1,10 +1,17 @@
--- Forget workers that vanished a day ago, broadcasts of that age, entries of the audit after 90 days, some thousands at a
--- time, lines of jobs that are gone (that others deleted, or whose line came late), and keys that no unfinished row has and nobody gave a limit.
+-- Forget workers that vanished a day ago, broadcasts and answers of that age, entries of the audit after 90 days, some
+-- thousands at a time, lines of jobs that are gone (that others deleted, or whose line came late), and keys that no
+-- unfinished row has and nobody gave a limit.
 with gone as (
     delete from "workerJobWorkers" where "seenAt" < now() - interval '1 day'
 ),
 heard as (
     delete from "workerBroadcasts" where "createdAt" < now() - interval '1 day'
+),
+answered as (
+    delete from "workerApiAnswers" where (actor, key) in (
+        select old.actor, old.key from "workerApiAnswers" as old where old."createdAt" < now() - interval '1 day'
+        order by old."createdAt", old.actor, old.key limit 10000
+    )
 ),
 told as (
     delete from "workerAudit" where id in (

@@ -1,4 +1,4 @@
-"""Who may ask: a bearer token with the scope that the request needs, and not too often."""
+"""Who may ask: a bearer token, or somebody whom a proxy has signed in, with the scope that the request needs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError, Sc
 from workerjobs.ports.api import Caller
 from workerjobs.settings import ServerSettings
 from workerjobs.web.api.problems import RETRY_AFTER, problem
+from workerjobs.web.api.proxies import NotAcceptedError, signed_in
 from workerjobs.web.api.rates import Rates
 from workerjobs.web.api.stores import Stores
 
-OWN_CHECKS = ("/api/tickets", "/api/notifications/")
-"""What looks at tokens or tickets by itself. Everything else is looked at here, whatever it is."""
+OWN_CHECKS = ("/api/notifications/",)
+"""What looks at tickets by itself. Everything else is looked at here, whatever it is."""
 TOKEN_HEADER = "X-WorkerJobs-Token"  # noqa: S105  # its name
 SAFE_METHODS = ("GET", "HEAD")
 FAILURES_PER_SECOND = 5.0
@@ -48,12 +49,18 @@ class Access:
             return await self._app(scope, receive, send)
         address = (scope["client"] or ("unknown",))[0]
         now = time.monotonic()
-        token = _shown(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        token = _shown(headers)
+        try:
+            # A proxy's word goes first: a token that it passes on may be its own, which means nothing here.
+            caller = self._person(scope, headers)
+        except NotAcceptedError as error:
+            return await problem(403, str(error))(scope, receive, send)
         is_guessing = self._failures.wait_seconds(address, now=now, is_counted=False) > 0
-        if token is not None and is_guessing and not self._is_known(token):
+        if caller is None and token is not None and is_guessing and not self._is_known(token):
             return await problem(429, "Too many wrong tokens: wait a little", headers=RETRY_AFTER)(scope, receive, send)
         try:
-            caller = await self._caller(token)
+            caller = caller or await self._caller(token)
         except (DatabaseUnavailableError, DatabaseRefusedError, SchemaError):
             answer = problem(503, "Tokens can't be checked now, as the database can't be asked", headers=RETRY_AFTER)
             return await answer(scope, receive, send)
@@ -65,7 +72,7 @@ class Access:
         if caller.scope != TokenScope.WRITE and scope["method"] not in SAFE_METHODS:
             answer = problem(
                 403,
-                "This token may look and not change anything: use one with the scope write",
+                f"{caller.actor} may look and not change anything: that takes the scope write",
                 headers={"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="write"'},
             )
             return await answer(scope, receive, send)
@@ -83,9 +90,17 @@ class Access:
         own = self._settings.token
         return own is not None and hmac.compare_digest(token.encode(), own.encode())
 
+    def _person(self, scope: Scope, headers: Headers) -> Caller | None:
+        names = self._settings.signed_in
+        if names is None:
+            return None
+        return signed_in(headers, names, is_from_proxy=scope.get("state", {}).get("proxy") is True)
+
     async def _caller(self, authorization: str | None) -> Caller | None:
         if authorization is None:
-            return NOBODY if self._settings.token is None and self._settings.is_loopback else None
+            # Behind a proxy on this machine everybody comes from here.
+            is_open = self._settings.token is None and self._settings.is_loopback and self._settings.signed_in is None
+            return NOBODY if is_open else None
         token = _bearer(authorization)
         if token is None:
             return None

@@ -6,10 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic.alias_generators import to_camel
 
 from workerjobs.settings import ServerSettings
-from workerjobs.web.api import cron, events, figures, jobs, pools
+from workerjobs.web.api import cron, events, figures, job_limits, jobs, pools
 from workerjobs.web.api.access import Access
+from workerjobs.web.api.caching import Caching
 from workerjobs.web.api.changes import Changes
 from workerjobs.web.api.limits import SizeLimit
 from workerjobs.web.api.problems import MEDIA_TYPE, Problem, handle_problems
@@ -18,12 +21,13 @@ from workerjobs.web.api.stores import Stores
 PREFIX = "/api/v1"
 DESCRIPTION = """\
 Jobs in a Postgres table, run by workers. Every request shows a token, `Authorization: Bearer …`
-(`workerjobs token create NAME --scope read|write`), unless the server listens on a loopback address and has no
-`WORKERJOBS_SERVER_TOKEN`. A token of scope `read` may look, one of scope `write` may also change things; what is
-changed is noted (`GET /api/v1/audit`).
+(`workerjobs token create NAME --scope read|write`), unless a listed proxy has signed its sender in, or the server
+listens on a loopback address and has no `WORKERJOBS_SERVER_TOKEN`. A token of scope `read` may look, one of scope
+`write` may also change things (`GET /api/v1/me`); what is changed is noted (`GET /api/v1/audit`).
 
 Lists are read page by page: give `next` of a page as `before` (or `after`) of the next one. Durations without a unit in
-their name are milliseconds, as in the table. Errors are problem details (RFC 9457).
+their name are milliseconds, as in the table. Errors are problem details (RFC 9457). Answers to GET have an `ETag`; sent
+back as `If-None-Match`, the answer is 304 while nothing changed. HEAD is accepted wherever GET is, but for events.
 """
 PROBLEMS = {
     "401": "No token, or one that is not valid.",
@@ -33,7 +37,8 @@ PROBLEMS = {
 }
 PROBLEMS_OF_INPUT = {"422": "The input has to be corrected; `errors` names each problem."}
 PROBLEMS_OF_CHANGES = {"400": "The body can't be read.", "413": "The body is too large."}
-PROBLEMS_OF_ONE = {"404": "There is no such thing.", "409": "Its state does not allow that."}
+PROBLEMS_OF_ONE = {"404": "There is no such thing."}
+PROBLEMS_OF_CHANGING_ONE = {"409": "Its state does not allow that."}
 
 
 def add_api(app: FastAPI, settings: ServerSettings, stores: Stores, changes: Changes) -> None:
@@ -41,12 +46,14 @@ def add_api(app: FastAPI, settings: ServerSettings, stores: Stores, changes: Cha
     app.state.stores = stores
     app.state.changes = changes
     router = APIRouter(prefix=PREFIX)
-    for part in (jobs, cron, pools, figures, events):
+    for part in (jobs, cron, pools, job_limits, figures, events):
         router.include_router(part.router)
+    router.include_router(pools.last_router)
     app.include_router(router)
     handle_problems(app)
     app.add_middleware(Access, settings=settings, stores=stores)
     app.add_middleware(SizeLimit, limit_bytes=settings.max_body_bytes)
+    app.add_middleware(Caching, prefix=f"{PREFIX}/")
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -60,12 +67,24 @@ def add_api(app: FastAPI, settings: ServerSettings, stores: Stores, changes: Cha
     app.openapi = describe  # type: ignore[method-assign]
 
 
+def operation_id(route: APIRoute) -> str:
+    """Name an operation, as generated clients call their methods.
+
+    >>> async def list_jobs() -> None: ...
+    >>> operation_id(APIRoute("/jobs", list_jobs))
+    'listJobs'
+    """
+    return to_camel(route.name)
+
+
 TAGS = [
     {"name": "jobs", "description": "Submit, look at, cancel and run again."},
     {"name": "cron", "description": "Jobs that run on a schedule."},
     {"name": "pools and types", "description": "Workers and their pools, job types, pauses."},
-    {"name": "figures", "description": "Counts, and who did what."},
+    {"name": "limits", "description": "How many jobs of a type or concurrency key run at once, and start in a period."},
+    {"name": "figures", "description": "Counts, who asks, and who did what."},
     {"name": "events", "description": "Changes as they happen, as server-sent events."},
+    {"name": "notifications", "description": "What users are told, and tickets for their browsers."},
 ]
 
 
@@ -77,8 +96,8 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
         components["schemas"].pop(unused, None)
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for path, operations in described["paths"].items():
-        for operation in operations.values():
-            if path.startswith(PREFIX):
+        for method, operation in operations.items():
+            if path.startswith((PREFIX, "/api/tickets")):
                 operation["security"] = [{"token": []}]
             own = {status: each["description"] for status, each in operation["responses"].items() if status >= "400"}
             expected = own | PROBLEMS
@@ -87,7 +106,7 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
             if "requestBody" in operation:
                 expected |= PROBLEMS_OF_CHANGES
             if "{" in path:
-                expected |= PROBLEMS_OF_ONE
+                expected |= PROBLEMS_OF_ONE | (PROBLEMS_OF_CHANGING_ONE if method != "get" else {})
             for status, words in expected.items():
                 operation["responses"][status] = {
                     "description": words,

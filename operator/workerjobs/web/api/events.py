@@ -50,7 +50,7 @@ class EventStream(StreamingResponse):
 
 
 @router.get("/events", summary="Changes as they happen", response_class=StreamingResponse, responses=STREAM)
-async def events(request: Request) -> EventStream:
+async def listen(request: Request) -> EventStream:
     """Tell of changes: `job` with a job as `GET /jobs` shows it; `pauses`, `workers`, `resources` without more.
 
     `reset` comes first, and again where changes may have been missed: whatever is read after it is up to date, and what
@@ -69,7 +69,7 @@ async def events(request: Request) -> EventStream:
 
 
 @router.get("/jobs/{jobId:int}/events", summary="Follow a job", response_class=StreamingResponse, responses=STREAM)
-async def follow(job_id: JobId, request: Request) -> EventStream:
+async def follow_job(job_id: JobId, request: Request) -> EventStream:
     """Tell of each change of a job, `job` each time with the job as `GET /jobs` shows it, until it is finished."""
     stores: Stores = request.app.state.stores
     if await _read(stores, job_id) is None:

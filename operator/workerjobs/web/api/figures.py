@@ -1,10 +1,10 @@
-"""Figures of the queue, and who did what."""
+"""Figures of the queue, who asks, and who did what."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from workerjobs.web.api import schemas
 from workerjobs.web.api.jobs import LEASE
@@ -13,8 +13,14 @@ from workerjobs.web.api.stores import StoreOfRequest
 router = APIRouter(tags=["figures"])
 
 
+@router.get("/me", summary="Who asks")
+async def show_caller(request: Request) -> schemas.Me:
+    """Tell whom this server takes the caller for, and what that allows."""
+    return schemas.Me.model_validate(request.state.caller)
+
+
 @router.get("/statistics", summary="Figures of the queue")
-async def statistics(store: StoreOfRequest) -> schemas.Statistics:
+async def show_statistics(store: StoreOfRequest) -> schemas.Statistics:
     """Count what waits and runs, by pool and type, and how runs went of late."""
     queues, recent, workers = await store.queues(), await store.recent_runs(), await store.workers(LEASE)
     return schemas.Statistics(
@@ -30,7 +36,7 @@ async def statistics(store: StoreOfRequest) -> schemas.Statistics:
 
 
 @router.get("/audit", summary="Who did what")
-async def audit(query: Annotated[schemas.AuditQuery, Query()], store: StoreOfRequest) -> schemas.Audit:
+async def list_audit(query: Annotated[schemas.AuditQuery, Query()], store: StoreOfRequest) -> schemas.Audit:
     """List what was done through this API, newest first; kept for 90 days. Data of jobs is not part of it."""
     entries = await store.audit(query.before, query.limit)
     return schemas.Audit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
@@ -13,8 +13,10 @@ from workerjobs.domain.job import Job, JobState, NewJob, check_job
 from workerjobs.domain.parsing import parse_job
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.ports.api import ApiStore, JobQuery
+from workerjobs.ports.jobs import JobStore
 from workerjobs.settings import LEASE_SECONDS
 from workerjobs.web.api import schemas
+from workerjobs.web.api.once import REPLAYED, AnsweredError, OnceOfRequest
 from workerjobs.web.api.problems import ProblemError
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
 
@@ -24,7 +26,17 @@ LEASE = timedelta(seconds=LEASE_SECONDS)
 HISTORY = 50
 MAX_PROBLEMS = 20
 
-JobId = Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID, description="The job's id.")]
+JobId = Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID, description="The job's id.", examples=[17])]
+REPLAY: dict[int | str, dict[str, Any]] = {
+    201: {
+        "headers": {
+            REPLAYED: {
+                "description": "`true`: the answer is an earlier one, and nothing was done now.",
+                "schema": {"type": "string", "const": "true"},
+            }
+        }
+    }
+}
 
 
 @router.get("", summary="List jobs")
@@ -41,34 +53,45 @@ async def read_jobs(query: Annotated[schemas.JobListQuery, Query()], store: Stor
     return schemas.FullJobList(jobs=[_full(job) for job in page.jobs], next=page.before)
 
 
-@router.post("", status_code=201, summary="Submit a job")
-async def submit(job: schemas.NewJob, change: ChangeOfRequest, response: Response) -> schemas.Job:
+@router.post("", status_code=201, summary="Submit a job", responses=REPLAY)
+async def submit_job(
+    job: schemas.NewJob, change: ChangeOfRequest, response: Response, once: OnceOfRequest
+) -> schemas.Job:
     """Store a job; a worker starts it as soon as it is due.
 
     Pending jobs of its tag are cancelled. Its data is checked where live workers know the type.
     """
-    (new,) = await _checked(change.store, [job])
-    details: dict[str, object] = {"type": new.type, "pool": new.pool}
-    async with change.transaction("jobs.submit", details) as inside:
-        (stored,) = await inside.submit([new])
-        details["id"] = stored.id
-    response.headers["Location"] = f"jobs/{stored.id}"
-    return _full(stored)
+    details: dict[str, object] = {"type": job.type, "pool": job.pool}
+    try:
+        async with change.transaction("jobs.submit", details) as inside:
+            await once.begin(inside, job)
+            (stored,) = await inside.submit(await _checked(inside, [job]))
+            details["id"] = stored.id
+            answer = _full(stored)
+            await once.keep(inside, answer.model_dump(mode="json", exclude={"data"}))
+    except AnsweredError as earlier:
+        answer = schemas.Job(**earlier.answer, data=job.data)
+    response.headers["Location"] = f"jobs/{answer.id}"
+    return answer
 
 
-@router.post("/bulk", status_code=201, summary="Submit many jobs")
-async def submit_bulk(jobs: schemas.NewJobs, change: ChangeOfRequest) -> schemas.JobIds:
+@router.post("/bulk", status_code=201, summary="Submit many jobs", responses=REPLAY)
+async def submit_jobs(jobs: schemas.NewJobs, change: ChangeOfRequest, once: OnceOfRequest) -> schemas.JobIds:
     """Store up to 5,000 jobs, all or none. Problems name each job by its place, from 0."""
-    new = await _checked(change.store, jobs.jobs, is_bulk=True)
-    details: dict[str, object] = {"count": len(new), "types": sorted({job.type for job in new})}
-    async with change.transaction("jobs.submit", details) as inside:
-        ids = [job.id for job in await inside.submit(new)]
-        details |= {"first": min(ids), "last": max(ids)}
+    details: dict[str, object] = {"count": len(jobs.jobs), "types": sorted({job.type for job in jobs.jobs})}
+    try:
+        async with change.transaction("jobs.submit", details) as inside:
+            await once.begin(inside, jobs)
+            ids = [job.id for job in await inside.submit(await _checked(inside, jobs.jobs, is_bulk=True))]
+            details |= {"first": min(ids), "last": max(ids)}
+            await once.keep(inside, {"ids": ids})
+    except AnsweredError as earlier:
+        ids = earlier.answer["ids"]
     return schemas.JobIds(ids=ids)
 
 
 @router.post("/cancel", summary="Cancel some jobs")
-async def cancel_some(which: schemas.CancelJobs, change: ChangeOfRequest) -> schemas.Cancelled:
+async def cancel_jobs(which: schemas.CancelJobs, change: ChangeOfRequest) -> schemas.Cancelled:
     """Cancel jobs by their ids or by a tag: pending ones at once, running ones are stopped by their worker.
 
     Cancelling the pending run of a cron job ends the cron job.
@@ -91,7 +114,7 @@ async def cancel_some(which: schemas.CancelJobs, change: ChangeOfRequest) -> sch
 @router.post(
     "/retry", status_code=201, summary="Run some jobs again", responses={404: {"description": "There is no such job."}}
 )
-async def retry_some(which: schemas.SomeJobs, change: ChangeOfRequest) -> schemas.JobIds:
+async def retry_jobs(which: schemas.SomeJobs, change: ChangeOfRequest) -> schemas.JobIds:
     """Run finished jobs again, now, each as a new job; all of them or none."""
     details: dict[str, object] = {"ids": which.ids}
     async with change.transaction("jobs.retry", details) as inside:
@@ -101,7 +124,7 @@ async def retry_some(which: schemas.SomeJobs, change: ChangeOfRequest) -> schema
 
 
 @router.get("/{jobId:int}", summary="Show a job")
-async def show(job_id: JobId, store: StoreOfRequest) -> schemas.JobWithHistory:
+async def show_job(job_id: JobId, store: StoreOfRequest) -> schemas.JobWithHistory:
     """Show a job with its data, its result, and the runs that it belongs to."""
     job = await _existing(store, job_id)
     history = await store.history(job_id, HISTORY)
@@ -122,8 +145,49 @@ async def logs(job_id: JobId, query: Annotated[schemas.LogQuery, Query()], store
     )
 
 
+@router.patch("/{jobId:int}", summary="Change a pending job")
+async def change_job(job_id: JobId, wanted: schemas.JobChange, change: ChangeOfRequest) -> schemas.Job:
+    """Change when a pending job is due (`null`: now), its priority, or its pool.
+
+    409 where it has started, and where something else says it: a WorkerJob resource, or a schedule when it is due.
+    """
+    job = await _existing(change.store, job_id)
+    given = wanted.model_dump(by_alias=True, exclude_unset=True)
+    new = parse_job({"type": job.type, **given})
+    is_due_given = "due" in given
+    if not is_due_given and new == parse_job({"type": job.type}):
+        raise InvalidInputError("nothing is given: give due, priority or pool")
+    check_job(new, now=datetime.now(UTC))
+    _see_it_is_no_resources(job)
+    if is_due_given and job.cron_schedule is not None:
+        raise ProblemError(409, f"Job {job_id} is a cron job's: its schedule says when it is due")
+    async with change.transaction("jobs.change", {"ids": [job_id], **given}) as inside:
+        changed = await inside.change_pending(
+            job_id,
+            due=new.due,
+            is_now=is_due_given and new.due is None,
+            priority=wanted.priority,
+            pool=wanted.pool,
+        )
+        if changed is None:
+            raise ProblemError(409, f"Job {job_id} is not pending any more: only pending jobs are changed")
+    return _full(changed)
+
+
+@router.delete("/{jobId:int}", status_code=204, summary="Delete a finished job")
+async def delete_job(job_id: JobId, change: ChangeOfRequest) -> None:
+    """Delete a finished job with its result, before its time. 409 where it is not finished, or a resource's."""
+    job = await _existing(change.store, job_id)
+    if not job.state.is_final:
+        raise ProblemError(409, f"Job {job_id} is {job.state}: cancel it first")
+    _see_it_is_no_resources(job)
+    async with change.transaction("jobs.delete", {"ids": [job_id], "type": job.type}) as inside:
+        if not await inside.delete_finished(job_id):
+            raise NotFoundError(f"There is no job {job_id}")
+
+
 @router.post("/{jobId:int}/cancel", summary="Cancel a job")
-async def cancel(
+async def cancel_job(
     job_id: JobId,
     change: ChangeOfRequest,
     why: Annotated[schemas.CancelJob | None, Body()] = None,
@@ -139,7 +203,7 @@ async def cancel(
 
 
 @router.post("/{jobId:int}/retry", status_code=201, summary="Try a job again")
-async def retry(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
+async def retry_job(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
     """Run a job again, now, that failed or was cancelled: as a new job. 409 where it succeeded or is not finished."""
     job = await _existing(change.store, job_id)
     if job.state is JobState.SUCCEEDED:
@@ -148,9 +212,16 @@ async def retry(job_id: JobId, change: ChangeOfRequest, response: Response) -> s
 
 
 @router.post("/{jobId:int}/rerun", status_code=201, summary="Run a job again")
-async def rerun(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
+async def rerun_job(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
     """Run a finished job again, now, however it ended: as a new job. 409 where it is not finished."""
     return await _again(await _existing(change.store, job_id), "jobs.rerun", change, response)
+
+
+def _see_it_is_no_resources(job: Job) -> None:
+    if job.resource_uid is not None:
+        raise ProblemError(
+            409, f"Job {job.id} is of the WorkerJob {job.namespace}/{job.resource_name}: change or delete that"
+        )
 
 
 async def _again(job: Job, action: str, change: ChangeOfRequest, response: Response) -> schemas.Job:
@@ -171,7 +242,7 @@ async def _existing(store: ApiStore, job_id: int) -> Job:
     return job
 
 
-async def _checked(store: ApiStore, given: Sequence[schemas.NewJob], *, is_bulk: bool = False) -> list[NewJob]:
+async def _checked(store: JobStore, given: Sequence[schemas.NewJob], *, is_bulk: bool = False) -> list[NewJob]:
     """Check jobs, also against what workers know of their types."""
     now = datetime.now(UTC)
     known: dict[tuple[str, str], list[Schema]] = {}

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Path
 
 from workerjobs.domain.limits import PauseKind
 from workerjobs.errors import NotFoundError
-from workerjobs.ports.api import QueueCount
+from workerjobs.ports.api import ApiStore, QueueCount
 from workerjobs.ports.jobs import Pause
 from workerjobs.ports.workers import WorkerStatus
 from workerjobs.web.api import schemas
@@ -17,9 +17,11 @@ from workerjobs.web.api.jobs import LEASE
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
 
 router = APIRouter(tags=["pools and types"])
+last_router = APIRouter(tags=["pools and types"])
+"""Comes after all others: a name may hold slashes, so that it would take what stands below a name for a part of it."""
 
-PoolName = Annotated[schemas.Name, Path(alias="pool", description="The pool's name.")]
-TypeName = Annotated[schemas.Name, Path(alias="type", description="The job type.")]
+PoolName = Annotated[schemas.Name, Path(alias="pool", description="The pool's name.", examples=["default"])]
+TypeName = Annotated[schemas.Name, Path(alias="type", description="The job type.", examples=["sendReport"])]
 Why = Annotated[schemas.PauseRequest | None, Body()]
 
 
@@ -42,13 +44,19 @@ async def list_pauses(store: StoreOfRequest) -> schemas.PauseList:
     return schemas.PauseList(pauses=[schemas.Pause.model_validate(each) for each in await store.pauses()])
 
 
-@router.put("/pools/{pool}/pause", summary="Pause a pool")
+@router.get("/pools/{pool:path}/pause", summary="Show a pool's pause")
+async def show_pool_pause(pool: PoolName, store: StoreOfRequest) -> schemas.Pause:
+    """Show since when a pool is paused, and why; 404 where it is not."""
+    return await _shown_pause(store, PauseKind.POOL, pool)
+
+
+@router.put("/pools/{pool:path}/pause", summary="Pause a pool")
 async def pause_pool(pool: PoolName, change: ChangeOfRequest, why: Why = None) -> schemas.Pause:
     """Start no more jobs of a pool; running ones go on. Again: the new reason counts."""
     return await _pause(PauseKind.POOL, pool, why, change)
 
 
-@router.delete("/pools/{pool}/pause", status_code=204, summary="Resume a pool")
+@router.delete("/pools/{pool:path}/pause", status_code=204, summary="Resume a pool")
 async def resume_pool(pool: PoolName, change: ChangeOfRequest) -> None:
     """End a pool's pause; 404 where there is none."""
     await _resume(PauseKind.POOL, pool, change)
@@ -60,25 +68,40 @@ async def list_types(store: StoreOfRequest) -> schemas.JobTypeList:
     return schemas.JobTypeList(types=[schemas.JobType.model_validate(each) for each in await store.job_types(LEASE)])
 
 
-@router.get("/types/{type}", summary="Show a job type")
+@router.get("/types/{type:path}/pause", summary="Show a type's pause")
+async def show_type_pause(job_type: TypeName, store: StoreOfRequest) -> schemas.Pause:
+    """Show since when a job type is paused, and why; 404 where it is not."""
+    return await _shown_pause(store, PauseKind.TYPE, job_type)
+
+
+@router.put("/types/{type:path}/pause", summary="Pause a job type")
+async def pause_type(job_type: TypeName, change: ChangeOfRequest, why: Why = None) -> schemas.Pause:
+    """Start no more jobs of a type; running ones go on. Again: the new reason counts."""
+    return await _pause(PauseKind.TYPE, job_type, why, change)
+
+
+@router.delete("/types/{type:path}/pause", status_code=204, summary="Resume a job type")
+async def resume_type(job_type: TypeName, change: ChangeOfRequest) -> None:
+    """End a type's pause; 404 where there is none."""
+    await _resume(PauseKind.TYPE, job_type, change)
+
+
+@last_router.get("/pools/{pool:path}", summary="Show a pool")
+async def show_pool(pool: PoolName, store: StoreOfRequest) -> schemas.Pool:
+    """Show a pool; 404 where it has no workers, no unfinished jobs and no pause."""
+    for each in pools(await store.workers(LEASE), await store.queues(), await store.pauses()):
+        if each.name == pool:
+            return each
+    raise NotFoundError(f"The pool {pool} has no workers, no unfinished jobs and no pause")
+
+
+@last_router.get("/types/{type:path}", summary="Show a job type")
 async def show_type(job_type: TypeName, store: StoreOfRequest) -> schemas.JobType:
     """Show a job type with the JSON Schema of its data; 404 where no live worker knows it."""
     found = await store.job_types(LEASE, job_type)
     if not found:
         raise NotFoundError(f"No live worker knows the type {job_type}")
     return schemas.JobType.model_validate(found[0])
-
-
-@router.put("/types/{type}/pause", summary="Pause a job type")
-async def pause_type(job_type: TypeName, change: ChangeOfRequest, why: Why = None) -> schemas.Pause:
-    """Start no more jobs of a type; running ones go on. Again: the new reason counts."""
-    return await _pause(PauseKind.TYPE, job_type, why, change)
-
-
-@router.delete("/types/{type}/pause", status_code=204, summary="Resume a job type")
-async def resume_type(job_type: TypeName, change: ChangeOfRequest) -> None:
-    """End a type's pause; 404 where there is none."""
-    await _resume(PauseKind.TYPE, job_type, change)
 
 
 def pools(workers: Sequence[WorkerStatus], queues: Sequence[QueueCount], pauses: Sequence[Pause]) -> list[schemas.Pool]:
@@ -111,6 +134,13 @@ def _pool(
         types=sorted({job_type for each in workers for job_type in each.types}),
         pause=None if pause is None else schemas.Pause.model_validate(pause),
     )
+
+
+async def _shown_pause(store: ApiStore, kind: PauseKind, name: str) -> schemas.Pause:
+    for each in await store.pauses():
+        if (each.kind, each.name) == (kind, name):
+            return schemas.Pause.model_validate(each)
+    raise NotFoundError(f"The {kind} {name} is not paused")
 
 
 async def _pause(

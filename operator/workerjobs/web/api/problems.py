@@ -104,8 +104,10 @@ def handle_problems(app: FastAPI) -> None:
 
 def _methods(paths: Mapping[str, Mapping[str, Any]], path: str) -> str:
     """Name the methods of a path; Starlette (1.10) names those of the first route that fits."""
+    # A name in a path may hold slashes; the longest pattern is the one that says most.
+    patterns = sorted(paths, key=len, reverse=True)
     found = paths.get(path) or next(
-        (each for name, each in paths.items() if re.fullmatch(re.sub(r"{\w+}", "[^/]+", name), path)), {}
+        (paths[name] for name in patterns if re.fullmatch(re.sub(r"{\w+}", ".+", name), path)), {}
     )
     return ", ".join(sorted(method.upper() for method in found))
 

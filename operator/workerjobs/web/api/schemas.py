@@ -18,7 +18,9 @@ from pydantic.alias_generators import to_camel
 
 from workerjobs.domain import job as domain
 from workerjobs.domain.job import MAX_LIMIT, MAX_MILLISECONDS, MAX_NAME, JobState
+from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.parsing import parse_moment
+from workerjobs.domain.tokens import Scope
 
 MAX_ID = 2**63 - 1
 MAX_PAGE = 500
@@ -47,9 +49,15 @@ class Query(BaseModel):
 
 
 class Output(BaseModel):
-    """What is answered."""
+    """What is answered: each name always, and no other ones."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        from_attributes=True,
+        extra="forbid",
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 # --- jobs
@@ -145,6 +153,20 @@ class CancelJob(Input):
     reason: Reason = Field(USUAL_REASON, description="Becomes the error of a job that was still pending.")
 
 
+class JobChange(Input):
+    """What to change of a pending job; what is not given stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"due": None}, {"priority": 10, "pool": "urgent"}]})
+
+    due: str | None = Field(
+        None,
+        description="When to run, ISO 8601, UTC where it has no zone; null: now.",
+        json_schema_extra={"format": "date-time"},
+    )
+    priority: int | None = Field(None, ge=-(2**15), le=2**15 - 1, description="Higher runs first.")
+    pool: Name | None = Field(None, description="Whose workers run it.")
+
+
 class Cancelled(Output):
     """What became of jobs that were to be cancelled; those that were finished are in neither list."""
 
@@ -158,18 +180,18 @@ Since = Annotated[datetime, BeforeValidator(parse_moment), WithJsonSchema({"type
 class JobListQuery(Query):
     """Which jobs; all conditions hold."""
 
-    state: JobState | None = None
-    type: Name | None = None
-    tag: Name | None = None
-    pool: Name | None = None
-    user_id: int | None = Field(None, ge=0, le=2**31 - 1)
+    state: JobState | None = Field(None, description="How far they are.")
+    type: Name | None = Field(None, description="Of this job type.")
+    tag: Name | None = Field(None, description="With this tag.")
+    pool: Name | None = Field(None, description="Of this pool.")
+    user_id: int | None = Field(None, ge=0, le=2**31 - 1, description="For this user; 0 is the system.")
     namespace: Name | None = Field(None, description="Of the WorkerJob resource that it comes from.")
     cron_key: Name | None = Field(None, description="Runs of this cron job.")
     since: Since | None = Field(None, description="Ended then or later; of unfinished ones: made then or later.")
     until: Since | None = Field(None, description="Ended, or made, before.")
     is_last: bool = Field(False, description="Only jobs that no retry and no run by hand followed.")
     before: Id | None = Field(None, description="Only smaller ids: `next` of the page before this one.")
-    limit: int = Field(50, ge=1, le=MAX_PAGE)
+    limit: int = Field(50, ge=1, le=MAX_PAGE, description="At most so many in a page.")
 
 
 class JobSummary(Output):
@@ -187,7 +209,7 @@ class JobSummary(Output):
     started: Moment | None
     finished: Moment | None
     cancel_requested: bool
-    progress: Any = Field(None, description="`current`, `total` and `message`, as far as the job tells them.")
+    progress: Any = Field(description="`current`, `total` and `message`, as far as the job tells them.")
     error: str | None = Field(description="Of a job that failed or was cancelled; its first 500 characters.")
     cron_schedule: str | None
     cron_key: str | None
@@ -314,7 +336,7 @@ class CronQuery(Query):
     """Which cron jobs."""
 
     after: int = Field(0, ge=0, le=MAX_ID, description="`next` of the page before this one.")
-    limit: int = Field(100, ge=1, le=MAX_PAGE)
+    limit: int = Field(100, ge=1, le=MAX_PAGE, description="At most so many in a page.")
     ticks: int = Field(5, ge=0, le=50, description="How many coming ticks to tell of each.")
 
 
@@ -343,7 +365,7 @@ class CronJob(JobSummary):
     tick: Moment | None = Field(description="The tick that this run is for.")
     is_suspended: bool
     next_ticks: list[Moment] = Field(description="Coming ticks; of a suspended job none.")
-    last_states: list[str] = Field(description="How its last runs ended, newest first, at most ten.")
+    last_states: list[JobState] = Field(description="How its last runs ended, newest first, at most ten.")
 
 
 class CronList(Output):
@@ -351,6 +373,38 @@ class CronList(Output):
 
     cron: list[CronJob]
     next: int | None = Field(description="Give it as `after` to get the next page; null: there is none.")
+
+
+# --- limits
+
+
+class LimitRequest(Input):
+    """What to limit: jobs at once, starts in a period, or both. What is not given is not limited."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"concurrency": 4}, {"rateLimit": 100, "ratePeriod": 3_600_000}]}
+    )
+
+    concurrency: int | None = Field(None, ge=0, le=MAX_LIMIT, description="So many run at once; 0 lets none start.")
+    rate_limit: Limit | None = Field(None, description="So many start in each ratePeriod.")
+    rate_period: PositiveMilliseconds | None = Field(None, description="Goes with rateLimit.")
+
+
+class TypeOrKeyLimit(Output):
+    """The limit of a job type, or of a concurrency key."""
+
+    kind: LimitKind
+    name: str
+    concurrency: int | None = Field(description="So many run at once; null: any number.")
+    rate_limit: int | None = Field(description="So many start in each ratePeriod; null: any number.")
+    rate_period: int | None
+    running: int = Field(description="Jobs that run under it now.")
+
+
+class LimitList(Output):
+    """All limits that are set."""
+
+    limits: list[TypeOrKeyLimit]
 
 
 # --- workers, pools, types
@@ -391,7 +445,7 @@ class PauseRequest(Input):
 class Pause(Output):
     """Something whose jobs are not started for now; running ones go on."""
 
-    kind: str
+    kind: PauseKind
     name: str
     reason: str | None
     paused_at: Moment
@@ -478,11 +532,18 @@ class Statistics(Output):
     recent: list[RecentRuns] = Field(description="Of the newest 2,000 jobs, those that are finished.")
 
 
+class Me(Output):
+    """Who asks."""
+
+    actor: str = Field(description="As in the audit.", examples=["dashboard"])
+    scope: Scope = Field(description="read: may look; write: may change things as well.")
+
+
 class AuditQuery(Query):
     """Which entries."""
 
     before: Id | None = Field(None, description="`next` of the page before this one.")
-    limit: int = Field(100, ge=1, le=MAX_PAGE)
+    limit: int = Field(100, ge=1, le=MAX_PAGE, description="At most so many in a page.")
 
 
 class AuditEntry(Output):
@@ -490,7 +551,10 @@ class AuditEntry(Output):
 
     id: int
     at: Moment
-    actor: str = Field(description="The token's name; server: WORKERJOBS_SERVER_TOKEN; loopback: no token was needed.")
+    actor: str = Field(
+        description="The token's name; user:NAME: signed in by a proxy; server: WORKERJOBS_SERVER_TOKEN; loopback: no "
+        "token was needed."
+    )
     token_id: int | None
     address: str | None
     action: str

@@ -1,0 +1,1 @@
+update "workerApiAnswers" set answer = %(answer)s where actor = %(actor)s and key = %(key)s
