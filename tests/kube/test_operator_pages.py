@@ -102,14 +102,14 @@ def test_metrics_tell_of_passes_calls_leadership_and_the_watch(operators: Operat
     other = operators.start(**HOST, **lease)
     values = metrics_of(url_of(leader))
     assert values["workerjobs_operator_is_leader"] == 1
-    assert values["workerjobs_operator_leader_transitions"] == 1
+    assert values["workerjobs_operator_leader_transitions_total"] == 1
     assert values["workerjobs_operator_reconcile_seconds_count"] >= 1
     assert values["workerjobs_operator_queue"] == 0
     assert values["workerjobs_operator_watch_age_seconds"] < 90
     assert values['workerjobs_operator_api_calls_total{code="200",resource="workerjobs/status",verb="PATCH"}'] >= 1
     assert values['workerjobs_operator_api_calls_total{code="200",resource="pods",verb="WATCH"}'] >= 1
     at = url_of(other)
-    eventually(lambda: metrics_of(at)["workerjobs_operator_leader_transitions"] == 1)
+    eventually(lambda: metrics_of(at)["workerjobs_operator_leader_transitions_total"] == 1)
     assert metrics_of(at)["workerjobs_operator_is_leader"] == 0
     # Who stands by is ready: it could take over.
     assert get(f"{at}/readyz") == (200, "ok\n")

@@ -17,6 +17,7 @@ from typing import Any
 
 from psycopg.rows import dict_row, scalar_row, tuple_row
 
+from workerjobs import tracing
 from workerjobs.domain.job import Job, NewJob, check_job, column_name, encode_data, encode_json, field_problems
 from workerjobs.domain.lifecycle import REPLACED_RESULT
 from workerjobs.domain.parsing import as_new_job
@@ -76,8 +77,9 @@ def submitting(jobs: Sequence[NewJob], *, cancels_by_tag: bool = True) -> Steps[
     if not jobs:
         return []
     tags = {job.tag for job in jobs if job.tag is not None and cancels_by_tag}
-    values = {"jobs": jobs_json(jobs, datetime.now(UTC), tags), "replaced_tags": sorted(tags)}
-    stored: list[Job] = yield Statement("submit", values, struct_row(Job))
+    with tracing.submitting(jobs[0].type, len(jobs)) as traceparent:
+        values = {"jobs": jobs_json(_traced(jobs, traceparent), datetime.now(UTC), tags), "replaced_tags": sorted(tags)}
+        stored: list[Job] = yield Statement("submit", values, struct_row(Job))
     return stored
 
 
@@ -100,15 +102,17 @@ def scheduling(given: NewJob | Mapping[str, Any], key: str | None) -> Steps[Job]
     if job.cron_key is None:
         return (yield from submitting_one(job))
     after = datetime.now(UTC)
-    while True:
-        values = {"job": jobs_json([job], after, set())[1:-1]}
-        stored: list[Job] = yield Statement("schedule", values, struct_row(Job))
-        if stored:
-            return stored[0]
-        # A run of this very tick goes on, or is over already on the database's clock: the one after it.
-        (_, tick, _), job = _timing(job, after), replace(job, due=None)
-        assert tick is not None
-        after = tick
+    with tracing.submitting(job.type) as traceparent:
+        (job,) = _traced([job], traceparent)
+        while True:
+            values = {"job": jobs_json([job], after, set())[1:-1]}
+            stored: list[Job] = yield Statement("schedule", values, struct_row(Job))
+            if stored:
+                return stored[0]
+            # A run of this very tick goes on, or is over already on the database's clock: the one after it.
+            (_, tick, _), job = _timing(job, after), replace(job, due=None)
+            assert tick is not None
+            after = tick
 
 
 def unscheduling(key: str) -> Steps[int]:
@@ -164,6 +168,7 @@ class Bulk:
     cron_tags: Sequence[str]
     """Those of cron jobs."""
     count: int
+    first_type: str = ""
 
 
 def prepare_bulk(given: Iterable[NewJob | Mapping[str, Any]]) -> Bulk:
@@ -205,17 +210,27 @@ def prepare_bulk(given: Iterable[NewJob | Mapping[str, Any]]) -> Bulk:
         name: values for name, values in columns.items() if values.count(_DEFAULTS.get(name)) < len(values)
     }
     cron_tags = {job.tag for job in jobs if job.tag is not None and job.cron_schedule is not None}
-    return Bulk(given_columns, sorted(tags), sorted(cron_tags), len(jobs))
+    return Bulk(given_columns, sorted(tags), sorted(cron_tags), len(jobs), jobs[0].type if jobs else "")
 
 
 def submitting_bulk(bulk: Bulk) -> Steps[int]:
     """Store a bulk by COPY; returns how many jobs it has."""
     if bulk.count == 0:
         return 0
+    with tracing.submitting(bulk.first_type, bulk.count) as traceparent:
+        columns = dict(bulk.columns)
+        if traceparent is not None:
+            given = columns.get("traceparent") or repeat(None, bulk.count)
+            columns["traceparent"] = [each or traceparent for each in given]
+        yield from _copying(bulk, columns)
+    return bulk.count
+
+
+def _copying(bulk: Bulk, given: Mapping[str, Sequence[Any]]) -> Steps[None]:
     if bulk.tags:
         yield Statement("replace_tags", {"tags": bulk.tags, "cron_tags": bulk.cron_tags}, dict_row)
     ((table, now),) = yield Statement("jobs_table", {}, tuple_row)
-    columns = {column_name(name): values for name, values in bulk.columns.items() if name != "is_superseded"}
+    columns = {column_name(name): values for name, values in given.items() if name != "is_superseded"}
     if "due" in columns:
         # COPY knows no default for single rows.
         columns["due"] = [now if due is None else due for due in columns["due"]]
@@ -229,7 +244,13 @@ def submitting_bulk(bulk: Bulk) -> Steps[int]:
             _remove_at(due, delay) if each else None for each, due, delay in zip(superseded, dues, delays, strict=False)
         ]
     yield CopyIn(table, list(columns), _copy_blocks(list(columns.values())))
-    return bulk.count
+
+
+def _traced(jobs: Sequence[NewJob], traceparent: str | None) -> Sequence[NewJob]:
+    """Give jobs the span that submits them, where they name none."""
+    if traceparent is None:
+        return jobs
+    return [job if job.traceparent else replace(job, traceparent=traceparent) for job in jobs]
 
 
 def _remove_at(due: datetime, delay_ms: int) -> datetime:
