@@ -157,7 +157,9 @@ class RunTracing:
             return None
 
     @contextmanager
-    def run(self, job_id: int, job_type: str, attempt: int, traceparent: str | None, *, is_root: bool) -> Iterator[str | None]:
+    def run(
+        self, job_id: int, job_type: str, attempt: int, traceparent: str | None, *, is_root: bool
+    ) -> Iterator[str | None]:
         """A span around a run, current for what the job does.
 
         Args:
@@ -171,7 +173,9 @@ class RunTracing:
             The traceparent of the span, or that of the row where nothing is traced.
         """
         api = self._api
-        parent = self._propagator.extract({} if traceparent is None else {"traceparent": traceparent}, self._context.Context())
+        parent = self._propagator.extract(
+            {} if traceparent is None else {"traceparent": traceparent}, self._context.Context()
+        )
         links = []
         if is_root:
             if (origin := api.get_current_span(parent).get_span_context()).is_valid:

@@ -102,7 +102,9 @@ async def test_trace_goes_from_the_submit_through_the_job_to_what_it_calls(datab
         assert (told.trace_id, told.parent_id) == (TRACE_ID, SPAN_ID)
         # Each run of a cron line is a trace by itself: one of all of them would never end.
         (ticked,) = runs_of(collected, tick)
-        schedule = next(span for span in collected.find("submit whatIsLoaded") if f"-{span.span_id}-" in (tick.traceparent or ""))
+        schedule = next(
+            span for span in collected.find("submit whatIsLoaded") if f"-{span.span_id}-" in (tick.traceparent or "")
+        )
         assert ticked.trace_id != request.trace_id
         assert (ticked.parent_id, ticked.links) == ("", (f"{schedule.trace_id}-{schedule.span_id}",))
         assert tick.result["traceparent"] == traceparent_of(ticked)

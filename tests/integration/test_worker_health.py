@@ -194,7 +194,12 @@ def test_health_follows_the_loop_and_readiness_the_start() -> None:
 
 def serve(port: int) -> HealthServer | None:
     return probes.serve_health(
-        "127.0.0.1", port, seconds_since_life=lambda: 0, is_started=lambda: True, registry=CollectorRegistry(), role="worker"
+        "127.0.0.1",
+        port,
+        seconds_since_life=lambda: 0,
+        is_started=lambda: True,
+        registry=CollectorRegistry(),
+        role="worker",
     )
 
 
@@ -219,7 +224,12 @@ def test_port_that_is_taken_is_refused_where_it_was_chosen_and_replaced_where_it
 def test_no_port_serves_nothing() -> None:
     assert (
         probes.serve_health(
-            "127.0.0.1", None, seconds_since_life=lambda: 0, is_started=lambda: True, registry=CollectorRegistry(), role="worker"
+            "127.0.0.1",
+            None,
+            seconds_since_life=lambda: 0,
+            is_started=lambda: True,
+            registry=CollectorRegistry(),
+            role="worker",
         )
         is None
     )

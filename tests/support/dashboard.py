@@ -207,7 +207,10 @@ ROWS: dict[str, Sequence[Panel]] = {
         Panel(
             "Processed",
             [
-                (f"max by (chain) (rate(workerjobs_chain_blocks_total{{{HERE}}}[$__rate_interval]))", "{{chain}} blocks"),
+                (
+                    f"max by (chain) (rate(workerjobs_chain_blocks_total{{{HERE}}}[$__rate_interval]))",
+                    "{{chain}} blocks",
+                ),
                 (f"max by (chain) (rate(workerjobs_chain_logs_total{{{HERE}}}[$__rate_interval]))", "{{chain}} logs"),
                 (
                     f"max by (chain) (rate(workerjobs_chain_logs_undecodable_total{{{HERE}}}[$__rate_interval]))",
@@ -228,7 +231,9 @@ ROWS: dict[str, Sequence[Panel]] = {
             ],
         ),
         Panel(
-            "Halted", [(f"max by (chain) (workerjobs_chain_halted{{{HERE}}})", "{{chain}}")], text="1: people have to decide."
+            "Halted",
+            [(f"max by (chain) (workerjobs_chain_halted{{{HERE}}})", "{{chain}}")],
+            text="1: people have to decide.",
         ),
         Panel(
             "Endpoints: requests",
@@ -272,9 +277,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Answers, 99th percentile",
             [
                 (
-                    "topk(10, "
-                    + quantiles("workerjobs_http_request_duration_seconds", "method, route")[1][0]
-                    + ")",
+                    "topk(10, " + quantiles("workerjobs_http_request_duration_seconds", "method, route")[1][0] + ")",
                     "{{method}} {{route}}",
                 )
             ],

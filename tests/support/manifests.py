@@ -50,7 +50,9 @@ metadata:
     pod-security.kubernetes.io/enforce: restricted
 """
 MONITORING = MANIFESTS / "monitoring"
-_MONITORS = "# For the Prometheus operator: who is asked for metrics, and the alert rules (the same as in rules.yaml).\n"
+_MONITORS = (
+    "# For the Prometheus operator: who is asked for metrics, and the alert rules (the same as in rules.yaml).\n"
+)
 _DASHBOARD = "# The Grafana dashboard (the same as dashboard.json) for Grafana's sidecar.\n"
 _KUSTOMIZATION = """\
 # All of the installation, for `kubectl apply -k` and as a base for overlays of your own. The samples are not in it, nor
@@ -86,7 +88,9 @@ def _monitoring() -> dict[Path, str]:
     """manifests/monitoring: what the chart has on request, for installations without Helm, and as plain files."""
     on = {name: {"enabled": True} for name in ("podMonitor", "prometheusRule", "dashboard")}
     values = yaml.safe_load((MANIFESTS / "values.yaml").read_text(encoding="utf-8")) | {"metrics": on}
-    objects = [_ONLY_HELMS.sub("", text) for template, text in documents(render_text(values)) if template == "metrics.yaml"]
+    objects = [
+        _ONLY_HELMS.sub("", text) for template, text in documents(render_text(values)) if template == "metrics.yaml"
+    ]
     return {
         MONITORING / "rules.yaml": (CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"),
         MONITORING / "dashboard.json": dashboard_text(),

@@ -37,7 +37,9 @@ def families_of(registry: CollectorRegistry) -> dict[str, Family]:
     for collector in registry._collector_to_names:
         for metric in collector.collect():
             name = metric.name + {"counter": "_total", "info": "_info"}.get(metric.type, "")
-            found[name] = Family(name, _type_of(metric), tuple(sorted(_labels_of(metric, collector))), metric.documentation)
+            found[name] = Family(
+                name, _type_of(metric), tuple(sorted(_labels_of(metric, collector))), metric.documentation
+            )
     return found
 
 

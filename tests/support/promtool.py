@@ -1,12 +1,11 @@
-"""Prometheus' own promtool, which checks rules and runs their tests: out of Debian's package, which is not installed.
+"""Prometheus' own promtool, which checks rules and runs their tests, out of Debian's package.
 
-``python -m tests.support.promtool`` gets it, without root: apt fetches the package, and one program of it is kept in the
-cache.
+``python -m tests.support.promtool`` gets it, without root: apt fetches the package, which is not installed; one program
+of it is kept in the cache.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -74,7 +73,7 @@ def fetch_promtool() -> None:
         (package,) = folder.glob("prometheus_*.deb")
         if (problem := _run(["dpkg-deb", "--extract", str(package), "content"], folder)) is not None:
             raise PromtoolError(problem)
-        os.replace(folder / "content" / "usr" / "bin" / "promtool", place)
+        (folder / "content" / "usr" / "bin" / "promtool").replace(place)
 
 
 def _place() -> Path:
@@ -84,7 +83,13 @@ def _place() -> Path:
 def _run(command: list[str], folder: Path) -> str | None:
     """Run a command; returns what was wrong."""
     ended = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, timeout=FETCH_SECONDS, stdin=subprocess.DEVNULL
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=FETCH_SECONDS,
+        stdin=subprocess.DEVNULL,
     )
     if ended.returncode == 0:
         return None

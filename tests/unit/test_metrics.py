@@ -21,9 +21,9 @@ RUNBOOKS = ROOT / "docs" / "observability.md"
 ALERTS = ROOT / "charts" / "workerjobs" / "files" / "alerts.yaml"
 UNITS = {"seconds": "s", "bytes": "bytes", "blocks": "blocks", "block": "number", "jobs": "jobs", "pods": "pods"}
 LABELS = {
-    "chain", "class", "code", "endpoint", "how", "method", "outcome", "pool", "reason", "resource", "role", "route", "state",
-    "status", "type", "verb", "version", "what", "workerpool",
-}  # fmt: skip
+    *("chain", "class", "code", "endpoint", "how", "method", "outcome", "pool", "reason", "resource", "role", "route"),
+    *("state", "status", "type", "verb", "version", "what", "workerpool"),
+}
 """Labels whose values are few, or bounded by the code: never an id, a path, a tag or a text of a user's."""
 
 
@@ -35,7 +35,8 @@ def page_of(text: str) -> dict[str, dict[str, tuple[str, tuple[str, ...], str]]]
         rows = re.findall(r"^\| `(\w+)` \| (\w+) \|(.*?)\|(.*?)\| \S.*\|$", body, re.MULTILINE)
         if rows:
             found[title.lower()] = {
-                name: (kind, tuple(sorted(re.findall(r"\w+", labels))), unit.strip()) for name, kind, labels, unit in rows
+                name: (kind, tuple(sorted(re.findall(r"\w+", labels))), unit.strip())
+                for name, kind, labels, unit in rows
             }
     return found
 

@@ -99,7 +99,9 @@ async def run_operator(
                         return
                     election.count_from(latest.transitions)
 
-        mirror = Mirror(store, cluster, cluster_id, settings.namespaces, on_pass=metrics.passed, on_failure=metrics.failed)
+        mirror = Mirror(
+            store, cluster, cluster_id, settings.namespaces, on_pass=metrics.passed, on_failure=metrics.failed
+        )
         pods = WorkerPods(
             store, cluster, cluster_id, settings.pod_namespaces, timedelta(seconds=LEASE_SECONDS), metrics
         )
@@ -124,7 +126,9 @@ async def run_operator(
         )
         metrics.watch_pools(lambda: pools.statuses)
         queue_metrics = QueueMetrics(
-            backlog_store.queues, metrics.registry, lambda: mirror.started.is_set() and all(e.is_leader for e in elections)
+            backlog_store.queues,
+            metrics.registry,
+            lambda: mirror.started.is_set() and all(e.is_leader for e in elections),
         )
         health = serve_health(
             settings.health_host,

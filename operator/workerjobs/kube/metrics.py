@@ -39,7 +39,9 @@ class _Facts(Collector):
             labels=["workerpool", "state"],
         )
         backlog = GaugeMetricFamily(
-            "workerjobs_workerpool_backlog_jobs", "Due jobs that a WorkerPool's workers could run.", labels=["workerpool"]
+            "workerjobs_workerpool_backlog_jobs",
+            "Due jobs that a WorkerPool's workers could run.",
+            labels=["workerpool"],
         )
         for name, status in self.pools().items():
             if "desired" not in status:

@@ -1,4 +1,4 @@
-"""Metrics of the queue: what waits in the table, and for how long. They are the table's, and not those of one process."""
+"""Metrics of the queue: what waits in the table, and for how long. They are the table's and not of one process."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from workerjobs.ports.api import QueueCount
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 15.0
+INACTIVE_SECONDS = 1.0
+"""Until it is seen that looking has become this one's business."""
 MOST_QUEUES = 500
 """Types of jobs, in their pools, that are shown; those with most jobs. A type is text that anybody may submit."""
 
@@ -45,7 +47,7 @@ class QueueMetrics(Collector):
         """Look again and again, until cancelled."""
         while True:
             await self.step()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS if self._is_active() else INACTIVE_SECONDS)
 
     async def step(self) -> None:
         """Look once. Without an answer nothing is shown: an old figure would be taken for today's."""

@@ -303,7 +303,7 @@ class Child:
             self._tracing = RunTracing.where_used(exports=False)
 
     def _report(self, hook: ErrorHook, task: Task, failure: BaseException) -> None:
-        """Tell the error hook that a job failed; a process that can't be sure that the hook has ended takes no other."""
+        """Tell the error hook that a job failed; a process whose hook may still be running takes no other job."""
         self._is_reporting = True
         try:
             self._is_to_end = not hook.call(failure, self._context_of(task))

@@ -132,7 +132,12 @@ class Supervisor:
         self._settling = Settling(store, self._running, self._clock, self.metrics)
         self._reporting = Reporting(store, self._running)
         self._heartbeat = Heartbeat(
-            store, self._running, lease=options.lease, every=options.renew_every, stop_job=self._stop_job, metrics=self.metrics
+            store,
+            self._running,
+            lease=options.lease,
+            every=options.renew_every,
+            stop_job=self._stop_job,
+            metrics=self.metrics,
         )
         self._pickup = Pickup(
             store,
