@@ -129,6 +129,9 @@ class RunTracing:
 
     Args:
         exports: Whether to set up the SDK from the OTEL_* variables where the job modules have not done it.
+
+    Raises:
+        Exception: Whatever OpenTelemetry raises at variables that it can't use.
     """
 
     def __init__(self, *, exports: bool) -> None:
@@ -136,14 +139,10 @@ class RunTracing:
         self._context: Any = importlib.import_module("opentelemetry.context")
         propagation = importlib.import_module("opentelemetry.trace.propagation.tracecontext")
         self._propagator: Any = propagation.TraceContextTextMapPropagator()
-        self._exports = exports
+        self._provider, self._exporter = self._set_up() if exports else (None, None)
         self._process = 0
-        """Where spans were made; a fork of it has to set up its own export."""
+        """Where spans were made; a fork of it has to export its own."""
         self._tracer: Tracer | None = None
-        if exports:
-            # Now, and not in each process that is forked for a job. It starts no thread, which would forbid the fork.
-            for name in _PACKAGES:
-                importlib.import_module(name)
 
     @classmethod
     def where_used(cls, *, exports: bool) -> RunTracing | None:
@@ -153,7 +152,7 @@ class RunTracing:
         try:
             return cls(exports=exports)
         except Exception:
-            log.exception("Jobs are not traced: OpenTelemetry can't be imported")
+            log.exception("Jobs are not traced: OpenTelemetry can't be set up")
             return None
 
     @contextmanager
@@ -223,28 +222,35 @@ class RunTracing:
     def _tracer_here(self) -> Tracer:
         if self._tracer is None or self._process != os.getpid():
             self._process = os.getpid()
-            if self._exports and isinstance(self._api.get_tracer_provider(), self._api.ProxyTracerProvider):
-                self._set_up()
+            if self._provider is not None:
+                self._export()
             self._tracer = _tracer_of(self._api)
         return self._tracer
 
-    def _set_up(self) -> None:
+    def _set_up(self) -> tuple[Any, Any]:
+        """Prepare the SDK from its variables, where the job modules have not done it.
+
+        Here is what takes long, so that a process forked for a job does not do it again; and nothing that starts a
+        thread, which would forbid the fork.
+        """
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import SERVICE_NAME as NAME
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
+
+        if not isinstance(self._api.get_tracer_provider(), self._api.ProxyTracerProvider):
+            return None, None
+        # What the variables say wins over this.
+        resource = Resource.create({NAME: SERVICE_NAME}).merge(OTELResourceDetector().detect())
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._api.set_tracer_provider(provider)
+        return provider, OTLPSpanExporter()
+
+    def _export(self) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        try:
-            # What the variables say wins over this.
-            resource = Resource.create({NAME: SERVICE_NAME}).merge(OTELResourceDetector().detect())
-            delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else EXPORT_EVERY_MS
-            provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=delay))
-            self._api.set_tracer_provider(provider)
-        except Exception:
-            log.exception("Jobs are not traced: the OTEL_* variables can't be used")
-            self._exports = False
+        delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else EXPORT_EVERY_MS
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter, schedule_delay_millis=delay))
 
 
 def _is_installed(package: str) -> bool:
