@@ -93,7 +93,7 @@ class FollowUp:
     cron_key: str | None
     """Only the next run of a cron line belongs to the line; a retry does not, so one line stays one line."""
     traceparent: str | None = None
-    """Of a retry: the span of the run that it follows. The next run of a cron line carries what the line carries."""
+    """Of a retry: the span of the run that it follows. None: what the row carries, as the next run of a cron line."""
 
 
 @dataclass(frozen=True, slots=True)
