@@ -139,7 +139,10 @@ class RunTracing:
         self._context: Any = importlib.import_module("opentelemetry.context")
         propagation = importlib.import_module("opentelemetry.trace.propagation.tracecontext")
         self._propagator: Any = propagation.TraceContextTextMapPropagator()
-        self._provider, self._exporter = self._set_up() if exports else (None, None)
+        self._provider: Any = None
+        self._exporter: Any = None
+        if exports:
+            self._set_up()
         self._process = 0
         """Where spans were made; a fork of it has to export its own."""
         self._tracer: Tracer | None = None
@@ -227,7 +230,7 @@ class RunTracing:
             self._tracer = _tracer_of(self._api)
         return self._tracer
 
-    def _set_up(self) -> tuple[Any, Any]:
+    def _set_up(self) -> None:
         """Prepare the SDK from its variables, where the job modules have not done it.
 
         Here is what takes long, so that a process forked for a job does not do it again; and nothing that starts a
@@ -239,12 +242,12 @@ class RunTracing:
         from opentelemetry.sdk.trace import TracerProvider
 
         if not isinstance(self._api.get_tracer_provider(), self._api.ProxyTracerProvider):
-            return None, None
+            return
         # What the variables say wins over this.
         resource = Resource.create({NAME: SERVICE_NAME}).merge(OTELResourceDetector().detect())
-        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._api.set_tracer_provider(provider)
-        return provider, OTLPSpanExporter()
+        self._exporter = OTLPSpanExporter()
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._api.set_tracer_provider(self._provider)
 
     def _export(self) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor

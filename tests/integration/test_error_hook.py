@@ -51,7 +51,7 @@ async def test_the_example_for_sentry_reports_failed_jobs(database_url: str, tmp
             if b'"exception"' in line
         ]
         (event,) = events
-        assert event["exception"]["values"][-1]["type"] == "ValueError"
+        assert event["exception"]["values"][-1]["type"] == "RuntimeError"
         assert event["tags"]["job_type"] == "raise"
         assert event["contexts"]["job"] | {"type": ""} == {"id": failed.id, "attempt": 1, "type": ""}
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,6 +22,7 @@ from tests.support.table import open_store
 from tests.support.workers import finished, worker_process
 from workerjobs import tracing
 from workerjobs.domain.job import Job, NewJob
+from workerjobs.ports.jobs import JobFilter
 from workerjobs.storage.postgres import PostgresJobStore
 
 JOBS = str(Path(__file__).parents[1] / "support" / "observed_jobs.py")
@@ -26,8 +30,7 @@ TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GIVEN = f"00-{TRACE_ID}-{SPAN_ID}-01"
 
 
-def submit_traced(url: str, collected: Collector, **jobs: list[dict[str, object]]) -> None:
-    given = {"submit": [], "submit_many": [], "schedule": []} | jobs
+def submit_traced(url: str, collected: Collector, **given: list[dict[str, Any]]) -> None:
     ended = subprocess.run(
         [sys.executable, JOBS, url, json.dumps(given)],
         env=environment(url, OTEL_EXPORTER_OTLP_ENDPOINT=collected.url, OTEL_SERVICE_NAME="shop"),
@@ -40,7 +43,7 @@ def submit_traced(url: str, collected: Collector, **jobs: list[dict[str, object]
 
 
 async def first_of(store: PostgresJobStore, job_type: str) -> Job:
-    job = min((each for each in await store.list() if each.type == job_type), key=lambda each: each.id)
+    job = min(await store.list(JobFilter(type=job_type)), key=lambda each: each.id)
     return await finished(store, job)
 
 
@@ -54,7 +57,7 @@ async def test_trace_goes_from_the_submit_through_the_job_to_what_it_calls(datab
             collected,
             submit=[
                 *({"type": kind, "data": {"url": f"{collected.url}/{kind}"}} for kind in kinds),
-                {"type": "failOnce", "retry": {"limit": 1}},
+                {"type": "failOnce", "retry": {"limit": 1, "initialDelay": 0}},
                 {"type": "whatIsLoaded", "traceparent": GIVEN},
             ],
             submit_many=[{"type": "echoMany"}, {"type": "echoMany"}],
@@ -73,9 +76,9 @@ async def test_trace_goes_from_the_submit_through_the_job_to_what_it_calls(datab
         ):
             jobs = {kind: await first_of(store, kind) for kind in kinds}
             failed = await first_of(store, "failOnce")
-            tried_again = await until(lambda: follow_up_of(store, failed))
-            given = next(job for job in await store.list() if job.traceparent == GIVEN)
-            tick = await until(lambda: finished_tick(store))
+            tried_again = await follow_up_of(store, failed)
+            given = next(job for job in await store.list(JobFilter()) if job.traceparent == GIVEN)
+            tick = await finished_tick(store)
             for job in (tried_again, given):
                 await finished(store, job)
             process.send(signal.SIGTERM)
@@ -85,29 +88,27 @@ async def test_trace_goes_from_the_submit_through_the_job_to_what_it_calls(datab
         for kind, job in jobs.items():
             (run,) = runs_of(collected, job)
             submit = submits[f"submit {kind}"]
-            assert job.traceparent == f"00-{submit.trace_id}-{submit.span_id}-01"
+            assert is_context_of(job.traceparent, submit)
             assert (run.trace_id, run.parent_id, run.kind) == (request.trace_id, submit.span_id, 5)
             assert (run.service, run.is_error) == ("workerjobs-worker", False)
-            assert job.result == traceparent_of(run)
-            assert collected.calls[f"/{kind}"]["Traceparent"] == traceparent_of(run)
+            assert is_context_of(job.result, run)
+            assert is_context_of(collected.calls[f"/{kind}"]["Traceparent"], run)
         lines = [record for record in records if record.get("job_id") == jobs["callOut"].id]
         assert {"calling out", "calling", "Succeeded"} <= {record["message"] for record in lines}
         assert {record.get("trace_id") for record in lines} == {request.trace_id}
         (first,), (second,) = runs_of(collected, failed), runs_of(collected, tried_again)
         assert (first.is_error, first.events) == (True, ("exception",))
         # What follows a run belongs to it.
-        assert tried_again.traceparent == traceparent_of(first)
+        assert is_context_of(tried_again.traceparent, first)
         assert (second.trace_id, second.parent_id, second.is_error) == (request.trace_id, first.span_id, False)
         (told,) = runs_of(collected, given)
         assert (told.trace_id, told.parent_id) == (TRACE_ID, SPAN_ID)
         # Each run of a cron line is a trace by itself: one of all of them would never end.
         (ticked,) = runs_of(collected, tick)
-        schedule = next(
-            span for span in collected.find("submit whatIsLoaded") if f"-{span.span_id}-" in (tick.traceparent or "")
-        )
+        (schedule,) = [each for each in collected.find("submit whatIsLoaded") if is_context_of(tick.traceparent, each)]
         assert ticked.trace_id != request.trace_id
         assert (ticked.parent_id, ticked.links) == ("", (f"{schedule.trace_id}-{schedule.span_id}",))
-        assert tick.result["traceparent"] == traceparent_of(ticked)
+        assert is_context_of(tick.result["traceparent"], ticked)
         assert {record["trace_id"] for record in records if record.get("job_id") == tick.id} == {ticked.trace_id}
 
 
@@ -115,16 +116,27 @@ def runs_of(collected: Collector, job: Job) -> list[Span]:
     return collected.find(f"run {job.type}", messaging_message_id=str(job.id))
 
 
-def traceparent_of(span: Span) -> str:
-    return f"00-{span.trace_id}-{span.span_id}-01"
+def is_context_of(traceparent: str | None, span: Span) -> bool:
+    """Whether it is this span, sampled; the SDK says in the flags as well whether the id is random."""
+    found = re.fullmatch(rf"00-{span.trace_id}-{span.span_id}-0([0-9a-f])", traceparent or "")
+    return found is not None and int(found[1], 16) & 1 == 1
 
 
-async def follow_up_of(store: PostgresJobStore, job: Job) -> Job | None:
-    return next((each for each in await store.list() if each.rescheduled_from_job == job.id), None)
+async def find(store: PostgresJobStore, is_it: Callable[[Job], bool]) -> Job:
+    async def look() -> Job | None:
+        return next((each for each in await store.list(JobFilter()) if is_it(each)), None)
+
+    found = await until(look)
+    assert found is not None
+    return found
 
 
-async def finished_tick(store: PostgresJobStore) -> Job | None:
-    return next((each for each in await store.list() if each.tag == "line" and each.state.is_final), None)
+async def follow_up_of(store: PostgresJobStore, job: Job) -> Job:
+    return await find(store, lambda each: each.rescheduled_from_job == job.id)
+
+
+async def finished_tick(store: PostgresJobStore) -> Job:
+    return await find(store, lambda each: each.tag == "line" and each.state.is_final)
 
 
 @in_loop
