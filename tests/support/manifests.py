@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.support.dashboard import dashboard_text
+from tests.support.grafana import dashboard_text
 from tests.support.helm import CHART, REPOSITORY, documents, program, render_text
 
 MANIFESTS = REPOSITORY / "manifests"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Counter
 
-from tests.support import dashboard
+from tests.support import grafana
 from tests.support.observed import Family, families_of, roles
 from tests.support.promtool import promtool
 
@@ -118,15 +118,15 @@ def test_names_follow_the_conventions_of_prometheus(code: Mapping[str, dict[str,
 def test_dashboard_and_alerts_ask_for_metrics_that_are_there(code: Mapping[str, dict[str, Family]]) -> None:
     known = {name for each in code.values() for name in each}
     alerts = ALERTS.read_text()
-    assert names_in(dashboard.expressions()) - known == set()
+    assert names_in(grafana.expressions()) - known == set()
     assert names_in([alerts]) - known == set()
-    shown = names_in([*dashboard.expressions(), alerts])
+    shown = names_in([*grafana.expressions(), alerts])
     # The rest tells what a process takes, in ways that people know.
     assert {name for name in known - shown if name.startswith("workerjobs_")} == set()
 
 
 def test_dashboard_has_a_row_for_each_part_and_its_panels_do_not_overlap() -> None:
-    shown = json.loads(dashboard.dashboard_text())
+    shown = json.loads(grafana.dashboard_text())
     assert [each["title"] for each in shown["panels"] if each["type"] == "row"] == [
         "Queue",
         "Workers",
@@ -138,7 +138,7 @@ def test_dashboard_has_a_row_for_each_part_and_its_panels_do_not_overlap() -> No
     for panel in shown["panels"]:
         at = panel["gridPos"]
         cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
-        assert at["x"] + at["w"] <= dashboard.WIDTH
+        assert at["x"] + at["w"] <= grafana.WIDTH
         assert not cells & taken
         taken |= cells
     assert len({panel["id"] for panel in shown["panels"]}) == len(shown["panels"])
@@ -146,7 +146,7 @@ def test_dashboard_has_a_row_for_each_part_and_its_panels_do_not_overlap() -> No
 
 def test_prometheus_accepts_the_rules_and_the_queries_of_the_dashboard(tmp_path: Path) -> None:
     assert f"SUCCESS: {len(alerts())} rules found" in promtool("check", "rules", str(ALERTS), folder=tmp_path)
-    queries = [{"record": f"query:{number}", "expr": each} for number, each in enumerate(dashboard.expressions())]
+    queries = [{"record": f"query:{number}", "expr": each} for number, each in enumerate(grafana.expressions())]
     (tmp_path / "dashboard.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": queries}]}))
     assert f"SUCCESS: {len(queries)} rules found" in promtool("check", "rules", "dashboard.yaml", folder=tmp_path)
 
