@@ -59,6 +59,15 @@ caller: ContextVar[str | None] = ContextVar("caller", default=None)
 """The traceparent that a request to this program came with, where it does not trace itself."""
 
 
+def current() -> str | None:
+    """The context that this program is in, or that a request came with; None where neither is traced."""
+    api: Any = sys.modules.get(_API)
+    if api is None or not hasattr(api, "use_span"):
+        # The second: somebody else's thread is importing it at this moment.
+        return caller.get()
+    return _traceparent_of(api.get_current_span().get_span_context()) or caller.get()
+
+
 @contextmanager
 def submitting(job_type: str, count: int = 1) -> Iterator[str | None]:
     """A span around storing jobs, where this program traces.
@@ -74,8 +83,7 @@ def submitting(job_type: str, count: int = 1) -> Iterator[str | None]:
     """
     api: Any = sys.modules.get(_API)
     if api is None or not hasattr(api, "use_span"):
-        # The second: somebody else's thread is importing it at this moment.
-        yield caller.get()
+        yield current()
         return
     attributes: dict[str, str | int] = {
         "messaging.system": "workerjobs",

@@ -168,7 +168,6 @@ class Bulk:
     cron_tags: Sequence[str]
     """Those of cron jobs."""
     count: int
-    first_type: str = ""
 
 
 def prepare_bulk(given: Iterable[NewJob | Mapping[str, Any]]) -> Bulk:
@@ -210,27 +209,17 @@ def prepare_bulk(given: Iterable[NewJob | Mapping[str, Any]]) -> Bulk:
         name: values for name, values in columns.items() if values.count(_DEFAULTS.get(name)) < len(values)
     }
     cron_tags = {job.tag for job in jobs if job.tag is not None and job.cron_schedule is not None}
-    return Bulk(given_columns, sorted(tags), sorted(cron_tags), len(jobs), jobs[0].type if jobs else "")
+    return Bulk(given_columns, sorted(tags), sorted(cron_tags), len(jobs))
 
 
 def submitting_bulk(bulk: Bulk) -> Steps[int]:
     """Store a bulk by COPY; returns how many jobs it has."""
     if bulk.count == 0:
         return 0
-    with tracing.submitting(bulk.first_type, bulk.count) as traceparent:
-        columns = dict(bulk.columns)
-        if traceparent is not None:
-            given = columns.get("traceparent") or repeat(None, bulk.count)
-            columns["traceparent"] = [each or traceparent for each in given]
-        yield from _copying(bulk, columns)
-    return bulk.count
-
-
-def _copying(bulk: Bulk, given: Mapping[str, Sequence[Any]]) -> Steps[None]:
     if bulk.tags:
         yield Statement("replace_tags", {"tags": bulk.tags, "cron_tags": bulk.cron_tags}, dict_row)
     ((table, now),) = yield Statement("jobs_table", {}, tuple_row)
-    columns = {column_name(name): values for name, values in given.items() if name != "is_superseded"}
+    columns = {column_name(name): values for name, values in bulk.columns.items() if name != "is_superseded"}
     if "due" in columns:
         # COPY knows no default for single rows.
         columns["due"] = [now if due is None else due for due in columns["due"]]
@@ -244,6 +233,7 @@ def _copying(bulk: Bulk, given: Mapping[str, Sequence[Any]]) -> Steps[None]:
             _remove_at(due, delay) if each else None for each, due, delay in zip(superseded, dues, delays, strict=False)
         ]
     yield CopyIn(table, list(columns), _copy_blocks(list(columns.values())))
+    return bulk.count
 
 
 def _traced(jobs: Sequence[NewJob], traceparent: str | None) -> Sequence[NewJob]:
@@ -275,6 +265,9 @@ def _columns(jobs: Sequence[NewJob], now: datetime, replaced_tags: set[str]) -> 
     last = {job.tag: index for index, job in enumerate(jobs)} if replaced_tags else {}
     columns: dict[str, Sequence[Any]] = dict(zip(_SAME_NAMES, zip(*map(_same_fields, jobs), strict=True), strict=False))
     columns["due"] = [job.due for job in jobs]
+    if (traceparent := tracing.current()) is not None:
+        # Of a bulk; jobs submitted one by one name the span of that.
+        columns["traceparent"] = [job.traceparent or traceparent for job in jobs]
     columns["is_superseded"] = [job.tag in replaced_tags and last[job.tag] != index for index, job in enumerate(jobs)]
     if any(columns.get("cron_schedule", ())):
         timings = [_timing(job, now) for job in jobs]
@@ -307,7 +300,11 @@ def _checked(given: NewJob | Mapping[str, Any]) -> NewJob:
     return job
 
 
-_DEFAULTS = {name: value for name, (value,) in _columns([NewJob(type="")], datetime.now(UTC), set()).items()}
+_DEFAULTS = {
+    **{name: value for name, (value,) in _columns([NewJob(type="")], datetime.now(UTC), set()).items()},
+    # Also where this is imported within a span.
+    "traceparent": None,
+}
 """What the table gives a column by itself."""
 
 
