@@ -16,6 +16,17 @@ OTHER = "other"
 """Whatever a caller makes up, in place of paths and methods."""
 
 
+def _route_of(scope: Scope) -> str:
+    template = getattr(scope.get("route"), "path", None)
+    if not isinstance(template, str):
+        return OTHER
+    if ":path}" in template:
+        return template
+    # Of a router within another one it is the end of the path alone (FastAPI 0.165), otherwise all of it.
+    segments = scope["path"].split("/")
+    return "/".join(segments[: len(segments) - template.count("/")]) + template
+
+
 class RequestMetrics:
     """Counts requests on their way to an application and back.
 
@@ -49,7 +60,7 @@ class RequestMetrics:
         async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 method = scope["method"] if scope["method"] in _METHODS else OTHER
-                route = getattr(scope.get("route"), "path", OTHER)
+                route = _route_of(scope)
                 self._seconds.labels(method, route).observe(time.monotonic() - began)
                 self._requests.labels(method, route, str(message["status"])).inc()
             await send(message)
