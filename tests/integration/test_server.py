@@ -312,6 +312,7 @@ async def test_probes_and_metrics_are_on_a_port_of_their_own(url: str, tmp_path:
             "process_resident_memory_bytes ",
         ):
             assert f"\n{line}" in metrics, metrics
+        assert "_created" not in metrics
 
 
 def test_settings_that_let_others_in_need_a_token(url: str) -> None:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Info, ProcessCollector, disable_created_metrics
 
 from workerjobs.errors import InvalidSettingsError
 from workerjobs.settings import DEFAULT_HEALTH_PORT
@@ -54,6 +54,8 @@ def serve_health(
 
     if port is None:
         return None
+    # The moment at which each series began would be as many series again, which Prometheus has no use for.
+    disable_created_metrics()
     describe_process(registry, role)
     try:
         server = serve(port)
