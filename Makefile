@@ -43,6 +43,7 @@ test: $(INSTALLED) ## All tests but the slow ones, with what they need
 	$(BIN)/python -m tests.support.cluster binaries
 	$(BIN)/python -m tests.support.cluster binaries helm helm-unittest helm-docs kubeconform
 	$(BIN)/python -m tests.support.pgbouncer
+	$(BIN)/python -m tests.support.promtool
 	$(BIN)/python -m tests.support.anvil
 	$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal

@@ -1,7 +1,7 @@
 """Structured logging: JSON lines for machines, coloured lines on a terminal, both from ``logging`` records.
 
-Modules log with ``logging.getLogger(__name__)`` and put facts into ``extra``: job_id, job_type, attempt. `configure`
-decides once, per process, how these records look.
+Modules log with ``logging.getLogger(__name__)`` and put facts of a job into ``extra`` (`Job.log_facts`). `configure`
+decides once, per process, how these records look; docs/logs.md lists the fields.
 """
 
 from __future__ import annotations

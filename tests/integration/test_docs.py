@@ -15,7 +15,6 @@ import pytest
 from tests.support.cli import environment
 from workerjobs import InvalidInputError, WorkerManager
 from workerjobs.domain.doctor import SERVER_CHECKS, TABLE_CHECKS
-from workerjobs.worker.metrics import WorkerMetrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -197,16 +196,6 @@ def test_every_check_of_the_doctor_is_documented() -> None:
     names = set(re.findall(r'_(?:ok|warn|fail)\(\s*"([a-z ]+)"', source))
     assert len(names) == len(SERVER_CHECKS) + len(TABLE_CHECKS)
     assert names == set(re.findall(r"^\| `([a-z ]+)` \|", page, flags=re.MULTILINE))
-
-
-def test_every_metric_is_documented() -> None:
-    page = (ROOT / "docs" / "configuration.md").read_text()
-    # As Prometheus names them: counters end in _total.
-    names = {
-        f"{family.name}_total" if family.type == "counter" else family.name
-        for family in WorkerMetrics().registry.collect()
-    }
-    assert names == set(re.findall(r"^\| `(workerjobs_\w+)` \|", page, flags=re.MULTILINE))
 
 
 def test_the_commands_of_the_limits_page_run(database_url: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.support.cli import workerjobs, workerjobs_json
 from tests.support.loop import in_loop, until
 from tests.support.web import TOKEN, TOKEN_HEADER, make_users, next_message, server
-from workerjobs import broadcast, notify
+from workerjobs import broadcast, client, notify
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.storage.quickdapp import install_quickdapp
 
@@ -287,12 +287,42 @@ async def test_server_ends_at_once_with_listeners_connected(url: str, tmp_path: 
 async def test_probes_and_metrics_are_on_a_port_of_their_own(url: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    with psycopg.connect(url) as connection:
+        client.submit(connection, {"type": "report"})
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     async with server(url, tmp_path, WORKER_HEALTH_PORT=str(port)) as web, web.stream(await web.ticket(7)) as stream:
         await stream.mark()
-        for path, said in (("healthz", "ok"), ("readyz", "ok"), ("metrics", "workerjobs_listeners 1.0")):
+        jobs = f"{web.url}/api/v1/jobs"
+        headers = TOKEN_HEADER | {"traceparent": traceparent}
+        async with web.http.post(jobs, json={"type": "report", "pool": "paper"}, headers=headers) as answer:
+            job = await answer.json()
+            assert job["traceparent"] == traceparent
+        headers = TOKEN_HEADER | {"traceparent": "no context"}
+        async with web.http.post(jobs, json={"type": "report"}, headers=headers) as answer:
+            assert (await answer.json())["traceparent"] is None
+        for path in (f"/api/v1/jobs/{job['id']}", "/made/up"):
+            async with web.http.get(f"{web.url}{path}", headers=TOKEN_HEADER):
+                pass
+        for path in ("healthz", "readyz"):
             async with web.http.get(f"http://127.0.0.1:{port}/{path}") as answer:
-                assert answer.status == 200
-                assert said in await answer.text()
+                assert (answer.status, await answer.text()) == (200, "ok\n")
+        async with web.http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            metrics = await answer.text()
+        for line in (
+            "workerjobs_listeners 1.0",
+            "workerjobs_listening 1.0",
+            'workerjobs_http_requests_total{method="POST",route="/api/v1/jobs",status="201"} 2.0',
+            # The route, whatever the job's id.
+            'workerjobs_http_requests_total{method="GET",route="/api/v1/jobs/{jobId:int}",status="200"} 1.0',
+            'workerjobs_http_requests_total{method="GET",route="other",status="404"} 1.0',
+            'workerjobs_http_request_duration_seconds_count{method="POST",route="/api/v1/jobs"} 2.0',
+            'workerjobs_queue_jobs{pool="default",state="due",type="report"} 1.0',
+            'workerjobs_queue_oldest_due_age_seconds{pool="default",type="report"}',
+            'workerjobs_build_info{role="server",version="',
+            "process_resident_memory_bytes ",
+        ):
+            assert f"\n{line}" in metrics, metrics
+        assert "_created" not in metrics
 
 
 def test_settings_that_let_others_in_need_a_token(url: str) -> None:

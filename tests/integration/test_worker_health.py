@@ -124,6 +124,10 @@ async def test_metrics_count_what_the_worker_does(database_url: str, tmp_path: P
             "workerjobs_children state=stopping": 0.0,
             "workerjobs_jobs_running": 1.0,
             "workerjobs_database_up": 1.0,
+            "workerjobs_listening": 1.0,
+            "workerjobs_settlements_waiting": 0.0,
+            "workerjobs_settlements_refused_total reason=lease": 0.0,
+            "workerjobs_jobs_stopped_total reason=timed_out": 0.0,
         }
 
         async def as_expected() -> bool:
@@ -131,6 +135,8 @@ async def test_metrics_count_what_the_worker_does(database_url: str, tmp_path: P
             return {name: samples.get(name) for name in expected} == expected
 
         await until(as_expected)
+        assert (await metrics(url))["workerjobs_claim_duration_seconds_count"] >= 6
+        assert (await metrics(url))["workerjobs_settle_duration_seconds_count"] >= 1
         told.go()
         process.send(signal.SIGTERM)
         # Probed to the end: a draining worker lives.
@@ -188,7 +194,12 @@ def test_health_follows_the_loop_and_readiness_the_start() -> None:
 
 def serve(port: int) -> HealthServer | None:
     return probes.serve_health(
-        "127.0.0.1", port, seconds_since_life=lambda: 0, is_started=lambda: True, registry=CollectorRegistry()
+        "127.0.0.1",
+        port,
+        seconds_since_life=lambda: 0,
+        is_started=lambda: True,
+        registry=CollectorRegistry(),
+        role="worker",
     )
 
 
@@ -213,7 +224,12 @@ def test_port_that_is_taken_is_refused_where_it_was_chosen_and_replaced_where_it
 def test_no_port_serves_nothing() -> None:
     assert (
         probes.serve_health(
-            "127.0.0.1", None, seconds_since_life=lambda: 0, is_started=lambda: True, registry=CollectorRegistry()
+            "127.0.0.1",
+            None,
+            seconds_since_life=lambda: 0,
+            is_started=lambda: True,
+            registry=CollectorRegistry(),
+            role="worker",
         )
         is None
     )

@@ -306,6 +306,8 @@ async def test_notices_make_a_resource_be_looked_at(database_url: str) -> None:
     queue: asyncio.Queue[Notice] = asyncio.Queue()
 
     class Notices:
+        is_listening = True
+
         async def notices(self) -> AsyncIterator[Notice]:
             while True:
                 yield await queue.get()

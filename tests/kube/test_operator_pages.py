@@ -55,6 +55,9 @@ async def test_backlog_of_a_pool_is_told_as_json_to_who_knows_the_token(
     pools = WorkerPools(jobs.cluster, jobs.namespace)
     pools.apply("gpu", workerCount=0, types=["report"], maxWorkers=2)
     assert json.loads(get(page, TOKEN)[1]) == {"backlog": 0, "running": 0, "desired": 0}
+    named = f'workerpool="{jobs.namespace}/gpu"'
+    eventually(lambda: metrics_of(at).get(f"workerjobs_workerpool_desired_pods{{{named}}}") == 0)
+    assert metrics_of(at)[f'workerjobs_workerpool_pods{{state="ready",{named}}}'] == 0
     async with open_store(database_url) as store:
         later = datetime.now(UTC) + timedelta(hours=1)
         waiting = [NewJob(type="report", pool="gpu") for _ in range(3)]
@@ -102,14 +105,17 @@ def test_metrics_tell_of_passes_calls_leadership_and_the_watch(operators: Operat
     other = operators.start(**HOST, **lease)
     values = metrics_of(url_of(leader))
     assert values["workerjobs_operator_is_leader"] == 1
-    assert values["workerjobs_operator_leader_transitions"] == 1
+    assert values["workerjobs_operator_leader_transitions_total"] == 1
     assert values["workerjobs_operator_reconcile_seconds_count"] >= 1
     assert values["workerjobs_operator_queue"] == 0
+    assert values["workerjobs_listening"] == 1
+    assert values['workerjobs_operator_failures_total{what="workerpools"}'] == 0
+    assert values["process_resident_memory_bytes"] > 0
     assert values["workerjobs_operator_watch_age_seconds"] < 90
     assert values['workerjobs_operator_api_calls_total{code="200",resource="workerjobs/status",verb="PATCH"}'] >= 1
     assert values['workerjobs_operator_api_calls_total{code="200",resource="pods",verb="WATCH"}'] >= 1
     at = url_of(other)
-    eventually(lambda: metrics_of(at)["workerjobs_operator_leader_transitions"] == 1)
+    eventually(lambda: metrics_of(at)["workerjobs_operator_leader_transitions_total"] == 1)
     assert metrics_of(at)["workerjobs_operator_is_leader"] == 0
     # Who stands by is ready: it could take over.
     assert get(f"{at}/readyz") == (200, "ok\n")

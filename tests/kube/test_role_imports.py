@@ -23,7 +23,7 @@ from workerjobs.cli import main
 main()
 """
 OF_THE_OPERATOR = {"kopf", "kubernetes", "aiohttp"}
-OF_NO_ROLE_HERE = {"web3", "fastapi", "uvicorn", "matplotlib", "pytest"}
+OF_NO_ROLE_HERE = {"web3", "fastapi", "uvicorn", "matplotlib", "opentelemetry", "pytest"}
 # What a supervisor works with: a child gets its job, and gives back its result, over a pipe. (pydantic: typer
 # 0.29 reads arguments with it.)
 OF_THE_SUPERVISOR = {"psycopg", "prometheus_client", "jsonschema", "rich", "typer", "pydantic"}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.support.grafana import dashboard_text
 from tests.support.helm import CHART, REPOSITORY, documents, program, render_text
 
 MANIFESTS = REPOSITORY / "manifests"
@@ -54,6 +55,11 @@ metadata:
     app.kubernetes.io/part-of: workerjobs
     pod-security.kubernetes.io/enforce: restricted
 """
+MONITORING = MANIFESTS / "monitoring"
+_MONITORS = (
+    "# For the Prometheus operator: who is asked for metrics, and the alert rules (the same as in rules.yaml).\n"
+)
+_DASHBOARD = "# The Grafana dashboard (the same as dashboard.json) for Grafana's sidecar.\n"
 _KUSTOMIZATION = """\
 # All of the installation, for `kubectl apply -k` and as a base for overlays of your own. The samples are not in it, nor
 # what is in autoscaling/.
@@ -77,9 +83,28 @@ def expected_files() -> dict[Path, str]:
     installed = sorted(path.relative_to(MANIFESTS) for path in (*DEFINITIONS.iterdir(), *files))
     files[MANIFESTS / "kustomization.yaml"] = _KUSTOMIZATION + "".join(f"  - {path}\n" for path in installed)
     files[CHART / "README.md"] = readme()
+    files[CHART / "files" / "dashboard.json"] = dashboard_text()
+    files |= _monitoring()
     for source in DEFINITIONS.iterdir():
         files[CHART / "files" / "crds" / source.name] = source.read_text(encoding="utf-8")
     return files
+
+
+def _monitoring() -> dict[Path, str]:
+    """manifests/monitoring: what the chart has on request, for installations without Helm, and as plain files."""
+    on = {name: {"enabled": True} for name in ("podMonitor", "prometheusRule", "dashboard")}
+    values = yaml.safe_load((MANIFESTS / "values.yaml").read_text(encoding="utf-8")) | {"metrics": on}
+    objects = [
+        _ONLY_HELMS.sub("", text) for template, text in documents(render_text(values)) if template == "metrics.yaml"
+    ]
+    return {
+        MONITORING / "rules.yaml": (CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"),
+        MONITORING / "dashboard.json": dashboard_text(),
+        MONITORING / "prometheus-operator.yaml": _MONITORS
+        + "---\n".join(text for text in objects if "\nkind: ConfigMap\n" not in text),
+        MONITORING / "grafana-dashboard.yaml": _DASHBOARD
+        + "---\n".join(text for text in objects if "\nkind: ConfigMap\n" in text),
+    }
 
 
 def readme() -> str:
@@ -91,15 +116,22 @@ def readme() -> str:
 
 def existing_files() -> set[Path]:
     """All files of the folders whose files are all generated."""
-    return {*(MANIFESTS / "install").iterdir(), *(CHART / "files" / "crds").iterdir()}
+    return {*(MANIFESTS / "install").iterdir(), *(CHART / "files" / "crds").iterdir(), *_in(MONITORING)}
+
+
+def _in(folder: Path) -> set[Path]:
+    return set(folder.iterdir()) if folder.is_dir() else set()
 
 
 def main() -> None:
     """Write them."""
+    # What the chart holds is rendered with it.
+    (CHART / "files" / "dashboard.json").write_text(dashboard_text(), encoding="utf-8")
     expected = expected_files()
     for path in existing_files() - expected.keys():
         path.unlink()
     for path, text in expected.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 

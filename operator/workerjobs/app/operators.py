@@ -20,9 +20,11 @@ from workerjobs.app.probes import serve_health
 from workerjobs.errors import InvalidInputError, InvalidSettingsError
 from workerjobs.ports.workers import Leadership
 from workerjobs.settings import LEASE_SECONDS, OperatorSettings
+from workerjobs.storage.api import PostgresApiStore
 from workerjobs.storage.fenced import FencedJobStore
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.web.backlog import BacklogPage
+from workerjobs.web.queue_metrics import QueueMetrics
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ async def run_operator(
     cluster = await KubernetesCluster.connect(
         on_call=metrics.api_called, before_write=lambda: elections[0].check() if elections else None
     )
-    backlog_store = PostgresJobStore(url, "workerjobs backlog")  # connects when somebody asks
+    backlog_store = PostgresApiStore(url, "workerjobs backlog")  # connects when somebody asks
 
     async def backlog_of(namespace: str, pool: str) -> Mapping[str, int] | None:
         if settings.namespaces and namespace not in settings.namespaces:
@@ -97,7 +99,9 @@ async def run_operator(
                         return
                     election.count_from(latest.transitions)
 
-        mirror = Mirror(store, cluster, cluster_id, settings.namespaces, on_pass=metrics.passed)
+        mirror = Mirror(
+            store, cluster, cluster_id, settings.namespaces, on_pass=metrics.passed, on_failure=metrics.failed
+        )
         pods = WorkerPods(
             store, cluster, cluster_id, settings.pod_namespaces, timedelta(seconds=LEASE_SECONDS), metrics
         )
@@ -114,11 +118,17 @@ async def run_operator(
             raise InvalidSettingsError(
                 f"WORKERJOBS_NAMESPACES has to name {own} as well: there the operator is, and makes the default pool"
             )
-        pools = Pools(store, cluster, defaults, own, timedelta(seconds=LEASE_SECONDS), default_pool)
+        pools = Pools(store, cluster, defaults, own, timedelta(seconds=LEASE_SECONDS), default_pool, metrics.failed)
         metrics.watch_queue(lambda: mirror.queue_length)
         metrics.watch_pods(lambda: pods.seconds_since_heard)
         metrics.watch_leadership(
             lambda: all(each.is_leader for each in elections), lambda: sum(each.transitions for each in elections)
+        )
+        metrics.watch_pools(lambda: pools.statuses)
+        queue_metrics = QueueMetrics(
+            backlog_store.queues,
+            metrics.registry,
+            lambda: mirror.started.is_set() and all(e.is_leader for e in elections),
         )
         health = serve_health(
             settings.health_host,
@@ -126,6 +136,7 @@ async def run_operator(
             seconds_since_life=lambda: mirror.seconds_since_life,
             is_started=lambda: mirror.started.is_set() or any(each.stands_by for each in elections),
             registry=metrics.registry,
+            role="operator",
             pages={"backlog": BacklogPage(settings.backlog_token, backlog_of, asyncio.get_running_loop())},
         )
         watched = ", ".join(settings.namespaces) or "all namespaces"
@@ -133,9 +144,11 @@ async def run_operator(
         if on_started is not None:
             on_started(stop.set)
         log.info("The operator of cluster %s watches %s", cluster_id, watched)
+        measuring = asyncio.create_task(queue_metrics.run(), name="queue metrics")
         try:
             # Each look of the operator is at all its resources.
             notices = listener(url, settings.database_direct_url, poll_seconds=OPERATOR_POLL_SECONDS)
+            metrics.watch_listening(lambda: notices.is_listening)
             await handlers.run(
                 mirror,
                 notices,
@@ -147,6 +160,8 @@ async def run_operator(
                 begin,
             )
         finally:
+            measuring.cancel()
+            await asyncio.wait({measuring})
             if health is not None:
                 await asyncio.to_thread(health.close)
     finally:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Info, ProcessCollector, disable_created_metrics
 
 from workerjobs.errors import InvalidSettingsError
 from workerjobs.settings import DEFAULT_HEALTH_PORT
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def describe_process(registry: CollectorRegistry, role: str) -> None:
+    """Show what runs, and what it takes: ``workerjobs_build_info`` and ``process_…``."""
+    ProcessCollector(registry=registry)
+    about = Info("workerjobs_build", "What runs: role and release; always 1.", registry=registry)
+    about.info({"role": role, "version": version("workerjobs")})
+
+
 def serve_health(
     host: str,
     port: int | None,
@@ -26,9 +34,10 @@ def serve_health(
     seconds_since_life: Callable[[], float],
     is_started: Callable[[], bool],
     registry: CollectorRegistry,
+    role: str,
     pages: Mapping[str, WSGIApplication] = MappingProxyType({}),
 ) -> HealthServer | None:
-    """Serve probes and metrics; None where they are off.
+    """Serve probes and metrics, also those of the process itself; None where they are off.
 
     Where the default port is taken, by another worker on this machine, a free one is used and said.
     """
@@ -45,6 +54,9 @@ def serve_health(
 
     if port is None:
         return None
+    # The moment at which each series began would be as many series again, which Prometheus has no use for.
+    disable_created_metrics()
+    describe_process(registry, role)
     try:
         server = serve(port)
     except InvalidSettingsError:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from workerjobs.app.databases import listener, wait_for_store
 from workerjobs.app.extras import extra
@@ -20,6 +20,8 @@ from workerjobs.storage.api import PostgresApiStore
 from workerjobs.storage.listen import NOTIFICATIONS
 from workerjobs.storage.messages import PostgresMessageStore
 from workerjobs.web.health import Pulse
+from workerjobs.web.queue_metrics import QueueMetrics
+from workerjobs.web.server_metrics import ServerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ async def run_server(
         from workerjobs.web.api.changes import Changes
         from workerjobs.web.api.stores import Stores
         from workerjobs.web.relay import Relay
+        from workerjobs.web.request_metrics import RequestMetrics
         from workerjobs.web.server import WebServer, make_app
 
     await (await wait_for_store(url, "workerjobs server", settings.database_wait_seconds)).close()
@@ -67,24 +70,27 @@ async def run_server(
     relay = Relay(store, notices, limit=settings.max_listeners, limit_per_user=settings.max_user_listeners)
     stores = Stores([PostgresApiStore(url, "workerjobs server API") for _ in range(API_CONNECTIONS)])
     changes = Changes(stores, listener(url, settings.database_direct_url), limit=settings.max_listeners)
-    server = WebServer(make_app(settings, relay, stores, changes), settings)
-    pulse = Pulse()
     registry = CollectorRegistry()
-    Gauge("workerjobs_listeners", "Connections that are sent notifications.", registry=registry).set_function(
-        lambda: relay.count
-    )
+    app = make_app(settings, relay, stores, changes)
+    server = WebServer(RequestMetrics(app, registry), settings)
+    pulse = Pulse()
+    metrics_store = PostgresApiStore(url, "workerjobs server metrics")
+    queue_metrics = QueueMetrics(metrics_store.queues, registry)
+    ServerMetrics(registry, listeners=lambda: relay.count, is_listening=lambda: notices.is_listening)
     health = serve_health(
         settings.health_host,
         settings.health_port,
         seconds_since_life=lambda: pulse.seconds_since,
         is_started=relay.listening.is_set,
         registry=registry,
+        role="server",
     )
     stopped = asyncio.Event()
     passing_on = asyncio.create_task(relay.run(), name="relay")
     serving = asyncio.create_task(server.run_until_stopped(), name="server")
     stopping = asyncio.create_task(stopped.wait())
     beating = asyncio.create_task(pulse.beat())
+    measuring = asyncio.create_task(queue_metrics.run(), name="queue metrics")
     try:
         await asyncio.wait(
             {passing_on, asyncio.create_task(relay.listening.wait())}, return_when=asyncio.FIRST_COMPLETED
@@ -102,11 +108,12 @@ async def run_server(
         changes.close()
         server.should_exit = True
         await asyncio.wait({serving})
-        ending: list[asyncio.Task[Any]] = [passing_on, stopping, beating]
+        ending: list[asyncio.Task[Any]] = [passing_on, stopping, beating, measuring]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         if health is not None:
             await asyncio.to_thread(health.close)
         await stores.close()
+        await metrics_store.close()
         await store.close()

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
+from workerjobs import tracing
 from workerjobs.app.databases import listener, wait_for_store
 from workerjobs.app.probes import serve_health
 from workerjobs.errors import InvalidSettingsError
@@ -80,6 +81,8 @@ async def run_worker(
             isolation=settings.isolation,
             memory_mib=settings.job_memory_mib,
             has_chains=bool(chains.chains),
+            traces=_traces(),
+            error_hook=settings.error_hook,
             sealed=_token_to_seal(settings.service_account),
         ),
         SupervisorOptions(
@@ -106,6 +109,7 @@ async def run_worker(
         seconds_since_life=lambda: supervisor.seconds_since_life,
         is_started=supervisor.started.is_set,
         registry=supervisor.metrics.registry,
+        role="worker",
     )
     if health is not None:
         os.environ[HEALTH_URL_VARIABLE] = f"{health.url}/healthz"
@@ -132,6 +136,17 @@ async def run_worker(
             await asyncio.to_thread(health.close)
         with contextlib.suppress(Exception):
             await store.close()
+
+
+def _traces() -> bool:
+    """Whether jobs are traced, as the variables of OpenTelemetry ask."""
+    if not tracing.is_asked_for(os.environ):
+        return False
+    if (obstacle := tracing.obstacle(os.environ)) is not None:
+        # Such variables are often set for all that runs in a cluster: no reason to run nothing.
+        log.warning("Jobs are not traced: %s", obstacle)
+        return False
+    return True
 
 
 def _token_to_seal(folder: str) -> str | None:

@@ -14,6 +14,7 @@ import msgspec
 
 from workerjobs.domain.schedule import CronSchedule
 from workerjobs.errors import InvalidInputError, InvalidScheduleError
+from workerjobs.tracing import trace_id_of
 
 DATA_LIMIT_BYTES = 1024 * 1024
 """Largest `data` of a job, as UTF-8 JSON."""
@@ -254,6 +255,14 @@ class Job(msgspec.Struct, frozen=True):
         """The short error of a job that failed or was cancelled."""
         result = self.result if self.success is False else None
         return str(result["error"]) if isinstance(result, dict) and "error" in result else None
+
+    @property
+    def log_facts(self) -> dict[str, object]:
+        """What log records about this job carry; docs/logs.md lists it."""
+        facts: dict[str, object] = {"job_id": self.id, "job_type": self.type, "attempt": self.attempt}
+        if self.traceparent is not None and (trace_id := trace_id_of(self.traceparent)) is not None:
+            facts["trace_id"] = trace_id
+        return facts
 
     def to_dict(self) -> dict[str, Any]:
         """Every column under its camelCase name, JSON parsed, moments as ISO 8601; what ``-o json`` prints."""

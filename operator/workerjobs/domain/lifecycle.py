@@ -92,6 +92,8 @@ class FollowUp:
     attempt: int
     cron_key: str | None
     """Only the next run of a cron line belongs to the line; a retry does not, so one line stays one line."""
+    traceparent: str | None = None
+    """Of a retry: the span of the run that it follows. None: what the row carries, as the next run of a cron line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def settle(job: Job, outcome: Outcome, *, now: datetime) -> Settlement:
     cancelled while it ran is not retried.
 
     Args:
-        job: The claimed row, with its fencing token.
+        job: The claimed row, with its fencing token, and with the run's own traceparent where it was traced.
         outcome: How the run ended.
         now: The database's clock when the run ended.
     """
@@ -160,7 +162,7 @@ def settle(job: Job, outcome: Outcome, *, now: datetime) -> Settlement:
         except (InvalidScheduleError, ValueError) as error:
             problem = f"The cron job ends here, as its schedule has no next tick: {error}"
     if not outcome.success and not job.cancel_requested and (delay := retry_delay(job)) is not None:
-        follow_ups.append(FollowUp(FollowUpKind.RETRY, now + delay, job.attempt + 1, cron_key=None))
+        follow_ups.append(FollowUp(FollowUpKind.RETRY, now + delay, job.attempt + 1, None, job.traceparent))
     return Settlement(job.id, job.fencing_token, outcome, tuple(follow_ups), problem)
 
 

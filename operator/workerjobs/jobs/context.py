@@ -88,6 +88,9 @@ class JobContext:
     fencing_token: int = 0
     """Grows with every run. A run whose worker was lost may still be going while the job runs again elsewhere: effects
     that must not happen twice can remember the highest token they saw and refuse lower ones."""
+    traceparent: str | None = None
+    """The W3C trace context to hand on, such as in a header of that name of an HTTP request, and in jobs that it
+    submits: the run's own span where the worker traces, otherwise what the job was submitted with."""
     database_url: str | None = None
     """The database that the job came from, for jobs that work on it."""
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("workerjobs.job"))

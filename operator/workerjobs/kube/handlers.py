@@ -123,6 +123,11 @@ class _Overheard:
         self._source = source
         self._hear = hear
 
+    @property
+    def is_listening(self) -> bool:
+        """See `NoticeSource.is_listening`."""
+        return self._source.is_listening
+
     async def notices(self) -> AsyncIterator[Notice]:
         """See `NoticeSource.notices`."""
         async for notice in self._source.notices():

@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _PASS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 _KINDS = ("OOM-killed", "evicted", "preempted", "killed", "exit code", "gone", "out of service")
+
+
+LOOKS = ("workerjobs", "deleted", "workerpools")
+
+
+class _Facts(Collector):
+    """What is known elsewhere, read when metrics are asked for."""
+
+    def __init__(self) -> None:
+        self.transitions: Callable[[], int] = lambda: 0
+        self.pools: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+
+    def collect(self) -> Iterator[Metric]:
+        transitions = CounterMetricFamily(
+            "workerjobs_operator_leader_transitions", "How often the Lease has changed hands."
+        )
+        transitions.add_metric([], self.transitions())
+        yield transitions
+        desired = GaugeMetricFamily(
+            "workerjobs_workerpool_desired_pods", "Pods that a WorkerPool is to have.", labels=["workerpool"]
+        )
+        pods = GaugeMetricFamily(
+            "workerjobs_workerpool_pods",
+            "Pods of a WorkerPool: all, and of these ready, busy, idle and draining ones.",
+            labels=["workerpool", "state"],
+        )
+        backlog = GaugeMetricFamily(
+            "workerjobs_workerpool_backlog_jobs",
+            "Due jobs that a WorkerPool's workers could run.",
+            labels=["workerpool"],
+        )
+        for name, status in self.pools().items():
+            if "desired" not in status:
+                continue
+            desired.add_metric([name], status["desired"])
+            backlog.add_metric([name], status["backlog"])
+            for state, key in (("all", "replicas"), *((each, each) for each in ("ready", "busy", "idle", "draining"))):
+                pods.add_metric([name, state], status[key])
+        yield from (desired, pods, backlog)
 
 
 class OperatorMetrics:
@@ -32,8 +74,20 @@ class OperatorMetrics:
         self._is_leader = Gauge(
             "workerjobs_operator_is_leader", "1 while this operator is the one that acts.", registry=self.registry
         )
-        self._transitions = Gauge(
-            "workerjobs_operator_leader_transitions", "How often the Lease has changed hands.", registry=self.registry
+        self._facts = _Facts()
+        self.registry.register(self._facts)
+        self._failures = Counter(
+            "workerjobs_operator_failures_total",
+            "Looks at resources that failed and are tried again: at WorkerJobs, at deleted ones, at WorkerPools.",
+            ["what"],
+            registry=self.registry,
+        )
+        for what in LOOKS:
+            self._failures.labels(what)
+        self._listening = Gauge(
+            "workerjobs_listening",
+            "1 while the database's announcements are heard; 0: they are looked for every 10 s.",
+            registry=self.registry,
         )
         self._watch_age = Gauge(
             "workerjobs_operator_watch_age_seconds",
@@ -54,7 +108,19 @@ class OperatorMetrics:
     def watch_leadership(self, is_leader: Callable[[], bool], transitions: Callable[[], int]) -> None:
         """Read who leads when metrics are asked for."""
         self._is_leader.set_function(lambda: float(is_leader()))
-        self._transitions.set_function(transitions)
+        self._facts.transitions = transitions
+
+    def watch_pools(self, statuses: Callable[[], Mapping[str, Mapping[str, Any]]]) -> None:
+        """Read what WorkerPools say of themselves, by "namespace/name", when metrics are asked for."""
+        self._facts.pools = statuses
+
+    def watch_listening(self, is_listening: Callable[[], bool]) -> None:
+        """Read whether announcements are heard when metrics are asked for."""
+        self._listening.set_function(lambda: float(is_listening()))
+
+    def failed(self, what: str) -> None:
+        """Count a look that failed; ``what`` is one of `LOOKS`."""
+        self._failures.labels(what).inc()
 
     def watch_pods(self, seconds_since_heard: Callable[[], float]) -> None:
         """Read the age of the watch when metrics are asked for."""

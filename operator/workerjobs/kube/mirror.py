@@ -59,6 +59,7 @@ class Mirror:
         namespaces: Those watched; none means all.
         sweep_seconds: How often to sweep, see `sweep`.
         on_pass: Told how many seconds each pass over dirty resources took.
+        on_failure: Told of each look that failed: at ``workerjobs``, or at ``deleted`` ones.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Mirror:
         *,
         sweep_seconds: float = SWEEP_SECONDS,
         on_pass: Callable[[float], None] = lambda seconds: None,
+        on_failure: Callable[[str], None] = lambda what: None,
     ) -> None:
         self.started = asyncio.Event()
         """Set once the resources could be listed and the table be read."""
@@ -90,6 +92,7 @@ class Mirror:
         self._said: dict[str, str] = {}
         self._is_acting = False
         self._on_pass = on_pass
+        self._on_failure = on_failure
         self._last_life = time.monotonic()
 
     @property
@@ -226,7 +229,8 @@ class Mirror:
             await asyncio.sleep(GATHER_SECONDS)
             self._has_work.clear()
             began = time.monotonic()
-            await self._try("Mirroring WorkerJobs", self.step)
+            if not await self._try("Mirroring WorkerJobs", self.step):
+                self._on_failure("workerjobs")
             self._on_pass(time.monotonic() - began)
             if self._dirty or self._deleted:
                 self._has_work.set()
@@ -236,6 +240,8 @@ class Mirror:
             if await self._try("Looking for deleted WorkerJobs", self.sweep):
                 self.started.set()
                 await asyncio.sleep(self._sweep_seconds)
+            else:
+                self._on_failure("deleted")
 
     async def _try(self, what: str, do: Callable[[], Awaitable[None]]) -> bool:
         """Do something that is done again if it fails; what troubles it is said when it begins or changes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
@@ -73,6 +73,7 @@ class Pools:
         own_namespace: Where the operator is, and with it the default pool.
         lease: How long a worker counts as alive that does not show itself.
         default_pool: Kept as the operator's configuration has it; None: there is none.
+        on_failure: Told of each look that failed: at ``workerpools``.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Pools:
         own_namespace: str,
         lease: timedelta,
         default_pool: DefaultPool | None = None,
+        on_failure: Callable[[str], None] = lambda what: None,
     ) -> None:
         self._store = store
         self._cluster = cluster
@@ -90,6 +92,7 @@ class Pools:
         self._own_namespace = own_namespace
         self._lease = lease
         self._default_pool = default_pool
+        self._on_failure = on_failure
         self._pools: dict[str, WorkerPool] = {}
         self._memories: dict[str, PoolMemory] = {}
         self._generations: dict[str, int] = {}
@@ -100,6 +103,11 @@ class Pools:
         self._pods = 0
         self._has_work = asyncio.Event()
         self._said: dict[str, str] = {}
+
+    @property
+    def statuses(self) -> dict[str, Mapping[str, Any]]:
+        """What each pool's status says, by "namespace/name"; may be asked from any thread."""
+        return {f"{pool.namespace}/{pool.name}": pool.status for pool in list(self._pools.values())}
 
     # --- what happened
 
@@ -157,8 +165,10 @@ class Pools:
             is_settled = await self.step()
         except TROUBLES as error:
             self._say("", str(error))
+            self._on_failure("workerpools")
             return BUSY_SECONDS
         except Exception:
+            self._on_failure("workerpools")
             log.exception("Looking at the WorkerPools failed, and is tried again")
             return QUIET_SECONDS
         self._works_again("")
@@ -187,6 +197,7 @@ class Pools:
                 raise
             except WorkerJobsError as error:
                 self._say(pool.uid, f"WorkerPool {pool.namespace}/{pool.name}: {error}")
+                self._on_failure("workerpools")
                 settled = False
                 continue
             self._works_again(pool.uid)

@@ -200,11 +200,10 @@ class WorkerPods:
     def _say(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self._metrics.released(job.lost_reason or "")
-            facts = {"job_id": job.id, "job_type": job.type, "attempt": job.attempt}
             if job.started is None:
-                log.warning("Released: %s (%s times so far)", job.lost_reason, job.rescues, extra=facts)
+                log.warning("Released: %s (%s times so far)", job.lost_reason, job.rescues, extra=job.log_facts)
             else:
-                log.warning("Left to the rescue, as it ends here: %s", job.lost_reason, extra=facts)
+                log.warning("Left to the rescue, as it ends here: %s", job.lost_reason, extra=job.log_facts)
 
 
 def _is_settled(worker: PodWorker) -> bool:

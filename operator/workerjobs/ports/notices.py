@@ -94,6 +94,11 @@ Notice = (
 class NoticeSource(Protocol):
     """Delivers what the database announces."""
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether it hears what is announced at this moment; may be asked from any thread."""
+        ...
+
     def notices(self) -> AsyncIterator[Notice]:
         """Yield notices for ever; `Reconnected` first, and again whenever some may have been missed."""
         ...

@@ -69,6 +69,8 @@ class WorkerSettings:
     """WORKER_CHILD_MAX_JOBS: about how many jobs a child runs before it is replaced; 0: any number."""
     child_max_mib: int
     """WORKER_CHILD_MAX_MIB: memory that a child may keep between jobs before it is replaced; 0: any."""
+    error_hook: str | None = None
+    """WORKERJOBS_ERROR_HOOK: a function, as "module:function", that is told of jobs that fail."""
     service_account: str = SERVICE_ACCOUNT
     """WORKERJOBS_SERVICE_ACCOUNT: folder with the token and ca.crt that dataFrom is resolved with."""
     lease_seconds: float = LEASE_SECONDS
@@ -138,11 +140,19 @@ def worker_settings(environment: Mapping[str, str] | None = None) -> WorkerSetti
         child_max_mib=reader.read(
             "WORKER_CHILD_MAX_MIB", DEFAULT_CHILD_MAX_MIB, whole(1, MAX_MEMORY_MIB), f"MiB from 0 to {MAX_MEMORY_MIB}"
         ),
+        error_hook=reader.read("WORKERJOBS_ERROR_HOOK", None, _function, "module:function"),
         service_account=reader.read("WORKERJOBS_SERVICE_ACCOUNT", SERVICE_ACCOUNT, str, "a folder"),
         pod=_pod(reader),
     )
     reader.finish()
     return settings
+
+
+def _function(text: str) -> str | None:
+    module, colon, path = text.partition(":")
+    if not colon or not all(name.isidentifier() for name in (*module.split("."), *path.split("."))):
+        raise ValueError(text)
+    return text
 
 
 def _pod(reader: Reader) -> PodIdentity | None:

@@ -61,6 +61,12 @@ class PostgresListener:
         self._is_direct = is_direct
         self._poll_seconds = poll_seconds
         self._channel = channel
+        self._is_listening = False
+
+    @property
+    def is_listening(self) -> bool:
+        """See `NoticeSource.is_listening`; False while it polls."""
+        return self._is_listening
 
     async def notices(self) -> AsyncIterator[Notice]:
         """Yield what is announced, for ever; see `NoticeSource`."""
@@ -81,6 +87,7 @@ class PostgresListener:
                     break
                 await connection.execute(sql.SQL("listen {}").format(sql.Identifier(self._channel)))
                 failures = 0
+                self._is_listening = True
                 yield Reconnected()
                 async for notification in connection.notifies():
                     if (notice := _parse(notification.payload)) is not None:
@@ -88,6 +95,7 @@ class PostgresListener:
             except psycopg.OperationalError as error:
                 log.warning("Listening to the database was interrupted: %s", str(error).strip().splitlines()[:1])
             finally:
+                self._is_listening = False
                 await connection.close()
         log.warning(
             "The database is behind a pooler and DATABASE_DIRECT_URL is not set: looking for news every %g s",

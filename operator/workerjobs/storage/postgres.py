@@ -395,6 +395,7 @@ class PostgresJobStore(OneConnection):
             "follow_dues": [follow_up.due for _, follow_up in follow_ups],
             "follow_attempts": [follow_up.attempt for _, follow_up in follow_ups],
             "follow_cron_keys": [follow_up.cron_key for _, follow_up in follow_ups],
+            "follow_traceparents": [follow_up.traceparent for _, follow_up in follow_ups],
         }
         try:
             stored.update(await self._rows("settle", values, scalar_row))

@@ -17,6 +17,7 @@ from typing import Any
 
 from psycopg.rows import dict_row, scalar_row, tuple_row
 
+from workerjobs import tracing
 from workerjobs.domain.job import Job, NewJob, check_job, column_name, encode_data, encode_json, field_problems
 from workerjobs.domain.lifecycle import REPLACED_RESULT
 from workerjobs.domain.parsing import as_new_job
@@ -76,8 +77,9 @@ def submitting(jobs: Sequence[NewJob], *, cancels_by_tag: bool = True) -> Steps[
     if not jobs:
         return []
     tags = {job.tag for job in jobs if job.tag is not None and cancels_by_tag}
-    values = {"jobs": jobs_json(jobs, datetime.now(UTC), tags), "replaced_tags": sorted(tags)}
-    stored: list[Job] = yield Statement("submit", values, struct_row(Job))
+    with tracing.submitting(jobs[0].type, len(jobs)) as traceparent:
+        values = {"jobs": jobs_json(_traced(jobs, traceparent), datetime.now(UTC), tags), "replaced_tags": sorted(tags)}
+        stored: list[Job] = yield Statement("submit", values, struct_row(Job))
     return stored
 
 
@@ -100,15 +102,17 @@ def scheduling(given: NewJob | Mapping[str, Any], key: str | None) -> Steps[Job]
     if job.cron_key is None:
         return (yield from submitting_one(job))
     after = datetime.now(UTC)
-    while True:
-        values = {"job": jobs_json([job], after, set())[1:-1]}
-        stored: list[Job] = yield Statement("schedule", values, struct_row(Job))
-        if stored:
-            return stored[0]
-        # A run of this very tick goes on, or is over already on the database's clock: the one after it.
-        (_, tick, _), job = _timing(job, after), replace(job, due=None)
-        assert tick is not None
-        after = tick
+    with tracing.submitting(job.type) as traceparent:
+        (job,) = _traced([job], traceparent)
+        while True:
+            values = {"job": jobs_json([job], after, set())[1:-1]}
+            stored: list[Job] = yield Statement("schedule", values, struct_row(Job))
+            if stored:
+                return stored[0]
+            # A run of this very tick goes on, or is over already on the database's clock: the one after it.
+            (_, tick, _), job = _timing(job, after), replace(job, due=None)
+            assert tick is not None
+            after = tick
 
 
 def unscheduling(key: str) -> Steps[int]:
@@ -232,6 +236,13 @@ def submitting_bulk(bulk: Bulk) -> Steps[int]:
     return bulk.count
 
 
+def _traced(jobs: Sequence[NewJob], traceparent: str | None) -> Sequence[NewJob]:
+    """Give jobs the span that submits them, where they name none."""
+    if traceparent is None:
+        return jobs
+    return [job if job.traceparent else replace(job, traceparent=traceparent) for job in jobs]
+
+
 def _remove_at(due: datetime, delay_ms: int) -> datetime:
     """When a job may be removed, as ``workerjobs.remove_at`` says."""
     try:
@@ -254,6 +265,9 @@ def _columns(jobs: Sequence[NewJob], now: datetime, replaced_tags: set[str]) -> 
     last = {job.tag: index for index, job in enumerate(jobs)} if replaced_tags else {}
     columns: dict[str, Sequence[Any]] = dict(zip(_SAME_NAMES, zip(*map(_same_fields, jobs), strict=True), strict=False))
     columns["due"] = [job.due for job in jobs]
+    if (traceparent := tracing.current()) is not None:
+        # Of a bulk; jobs submitted one by one name the span of that.
+        columns["traceparent"] = [job.traceparent or traceparent for job in jobs]
     columns["is_superseded"] = [job.tag in replaced_tags and last[job.tag] != index for index, job in enumerate(jobs)]
     if any(columns.get("cron_schedule", ())):
         timings = [_timing(job, now) for job in jobs]
@@ -286,7 +300,11 @@ def _checked(given: NewJob | Mapping[str, Any]) -> NewJob:
     return job
 
 
-_DEFAULTS = {name: value for name, (value,) in _columns([NewJob(type="")], datetime.now(UTC), set()).items()}
+_DEFAULTS = {
+    **{name: value for name, (value,) in _columns([NewJob(type="")], datetime.now(UTC), set()).items()},
+    # Also where this is imported within a span.
+    "traceparent": None,
+}
 """What the table gives a column by itself."""
 
 

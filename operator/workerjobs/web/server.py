@@ -252,7 +252,7 @@ class WebServer(uvicorn.Server):
         InvalidSettingsError: The address can't be used.
     """
 
-    def __init__(self, app: FastAPI, settings: ServerSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         # Its access log and its word on web sockets hold tickets.
         for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "websockets.server"):
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import msgspec
+from msgspec import structs
 
 from workerjobs.domain.lifecycle import encode_result
 from workerjobs.errors import InvalidDataError, ResultRefusedError, WorkerJobsError
@@ -27,6 +28,8 @@ from workerjobs.jobs.context import JobConnections, JobContext
 from workerjobs.jobs.registry import JobType, Registry, UnknownJobTypeError
 from workerjobs.logs import LEVELS
 from workerjobs.settings import Isolation
+from workerjobs.tracing import RunTracing
+from workerjobs.worker.error_hook import ErrorHook
 from workerjobs.worker.forking import count_threads
 from workerjobs.worker.fresh import FreshProcess, end_like
 from workerjobs.worker.memory import limited
@@ -43,6 +46,7 @@ from workerjobs.worker.messages import (
     Reported,
     Run,
     Task,
+    Traced,
     child_frame,
     frame,
     how_it_ended,
@@ -83,6 +87,10 @@ class Configuration(msgspec.Struct, frozen=True):
     """What a job may take whose type says nothing of it."""
     has_chains: bool = False
     """Whether jobs on chains can run here."""
+    traces: bool = False
+    """Whether runs are spans of traces that are exported from here."""
+    error_hook: str | None = None
+    """What is told of jobs that fail, as "module:function"."""
     sealed: str | None = None
     """Folder that no job may read; the nursery gives up access to it before it forks the first child."""
 
@@ -117,15 +125,31 @@ class Child:
         self._cancel: Callable[[], None] | None = None
         """Ends the ``async`` job that is running."""
         self._fresh = FreshProcess()
+        self._tracing: RunTracing | None = None
+        self._error_hook: ErrorHook | None = None
+        self._is_reporting = False
+        """The error hook is running."""
+        self._is_to_end = False
+        """This process takes no other job."""
 
     def run(self) -> int:
         """Run jobs until the channel closes; returns the exit code."""
+        try:
+            return self._run_jobs()
+        finally:
+            if self._tracing is not None:
+                self._tracing.close()
+
+    def _run_jobs(self) -> int:
         signal.signal(signal.SIGTERM, self._interrupt)
         self._configure_logging()
         self._registry.import_modules()
         descriptions = self._registry.descriptions()
         for name, failure in self._registry.failures.items():
             log.error("The job module %s can't be imported", name, exc_info=failure)
+        self._tracing = RunTracing.where_used(exports=self._configuration.traces)
+        if self._configuration.error_hook is not None:
+            self._error_hook = ErrorHook.load(self._configuration.error_hook)
         self._send(Ready(descriptions, self._registry.problems()))
         while True:
             # Without a permit the jobs that wait here were recalled: the next message but for some more jobs says so.
@@ -183,7 +207,7 @@ class Child:
             self._flush_output()
             self._put(finished)
         # With threads of the job modules it can't be forked: then this was the process for that job alone.
-        return is_told and not is_fresh
+        return is_told and not is_fresh and not self._is_to_end
 
     def _run_apart(self, task: Task, job_type: JobType, started: float) -> bool:
         """Run one job in a process of its own, and tell what became of it where that can't tell it."""
@@ -220,6 +244,8 @@ class Child:
         except BaseException:  # noqa: BLE001  # nothing may leave this frame but through os._exit
             traceback.print_exc()
         finally:
+            if self._tracing is not None:
+                self._tracing.close()
             os._exit(exit_code)
 
     def _tell(self, finished: Finished | None) -> bool:
@@ -238,6 +264,7 @@ class Child:
             signal.signal(signal.SIGTERM, self._interrupt)
         pid = os.getpid()
         error = trace = ""
+        failure: BaseException | None = None
         result_json = "null"
         try:
             self._is_running = True
@@ -245,18 +272,22 @@ class Child:
             self._is_running = False
             result_json = _encode(result)
         except _RefusedError as problem:
-            error = str(problem)
+            error, failure = str(problem), problem.__cause__
         except BaseException as problem:  # noqa: BLE001  # also SystemExit: a job must not end its process
             if self._is_interrupted or isinstance(problem, JobInterruptedError):
                 # Whatever came of it while it cleaned up: who interrupted it knows why it ended.
                 return None
-            error, trace = _describe(problem), _traceback_of(problem)
+            error, trace, failure = _describe(problem), _traceback_of(problem), problem
         finally:
             self._is_running = False
             if os.getpid() != pid:
                 # The job forked, and this copy of it came back here. It must not speak for its original.
                 os._exit(0)
             progress.flush()
+        if failure is not None and self._error_hook is not None:
+            self._report(self._error_hook, task, failure)
+        # It holds this frame, and with it all that the job worked on.
+        failure = None
         return Finished(task.job_id, not error, result_json, error, trace, started, time.monotonic())
 
     def _load(self, job_type: str) -> None:
@@ -265,14 +296,39 @@ class Child:
             found = self._registry.find(job_type)
         except UnknownJobTypeError as error:
             # Not what the job's function raises: a traceback would say nothing.
-            raise _RefusedError(str(error)) from None
+            raise _RefusedError(str(error)) from error
         self._send(Described(found.describe()))
+        if self._tracing is None:
+            # What was imported may use OpenTelemetry.
+            self._tracing = RunTracing.where_used(exports=False)
+
+    def _report(self, hook: ErrorHook, task: Task, failure: BaseException) -> None:
+        """Tell the error hook that a job failed; a process whose hook may still be running takes no other job."""
+        self._is_reporting = True
+        try:
+            self._is_to_end = not hook.call(failure, self._context_of(task))
+        except JobInterruptedError:
+            # Told to end: the job has failed all the same, and says so.
+            self._is_to_end = True
+        finally:
+            self._is_reporting = False
 
     def _call(self, task: Task, job_type: JobType, progress: _ProgressSender) -> Any:
+        if self._tracing is None:
+            return self._call_limited(task, job_type, progress)
+        with self._tracing.run(
+            task.job_id, task.job_type, task.attempt, task.traceparent, is_root=task.is_cron
+        ) as traceparent:
+            if traceparent is not None and traceparent != task.traceparent:
+                self._send(Traced(task.job_id, traceparent))
+                task = structs.replace(task, traceparent=traceparent)
+            return self._call_limited(task, job_type, progress)
+
+    def _call_limited(self, task: Task, job_type: JobType, progress: _ProgressSender) -> Any:
         try:
             data = job_type.arguments.parse(task.data_json)
         except InvalidDataError as error:
-            raise _RefusedError(str(error)) from None
+            raise _RefusedError(str(error)) from error
         limit_mib = job_type.options.memory_mib or self._configuration.memory_mib
         if limit_mib is None:
             return self._call_function(task, job_type, data, progress)
@@ -283,7 +339,18 @@ class Child:
         if not job_type.arguments.takes_context:
             return self._result_of(job_type.function(data))
         connections = JobConnections(self._configuration.database_url, self._load_storage)
-        context = JobContext(
+        try:
+            return self._result_of(job_type.function(data, self._context_of(task, progress.report, connections)))
+        finally:
+            connections.close()
+
+    def _context_of(
+        self,
+        task: Task,
+        report_progress: Callable[[str], None] = lambda progress_json: None,
+        connections: JobConnections | None = None,
+    ) -> JobContext:
+        return JobContext(
             job_id=task.job_id,
             job_type=task.job_type,
             attempt=task.attempt,
@@ -291,14 +358,11 @@ class Child:
             tag=task.tag,
             fencing_token=task.fencing_token,
             database_url=self._configuration.database_url,
-            report_progress=progress.report,
+            traceparent=task.traceparent,
+            report_progress=report_progress,
             is_cancelled=lambda: self._is_interrupted,
-            connections=connections,
+            connections=connections or JobConnections(),
         )
-        try:
-            return self._result_of(job_type.function(data, context))
-        finally:
-            connections.close()
 
     def _result_of(self, returned: Any) -> Any:
         return asyncio.run(self._finish(returned)) if inspect.isawaitable(returned) else returned
@@ -336,6 +400,9 @@ class Child:
             self._is_interrupted = True
             self._fresh.interrupt()
             return
+        if self._is_reporting:
+            self._is_interrupted = True
+            raise JobInterruptedError
         if not self._is_running:
             os._exit(0)
         # Once is enough: a second signal would interrupt the job's own cleaning up.
@@ -402,7 +469,7 @@ def _encode(result: object) -> str:
     try:
         return encode_result(result)
     except ResultRefusedError as error:
-        raise _RefusedError(str(error)) from None
+        raise _RefusedError(str(error)) from error
 
 
 class _ProgressSender:

@@ -33,6 +33,7 @@ from workerjobs.worker.messages import (
     Reported,
     SendSignal,
     ToNursery,
+    Traced,
     encode,
     from_nursery_decoder,
     how_it_ended,
@@ -184,7 +185,11 @@ class Children:
         for timer in self._timers:
             timer.cancel()
         for child in list(self._children.values()):
-            self.stop(child, at_once=not child.queue)
+            if self._configuration.traces and child.state is ChildState.IDLE and child.channel is not None:
+                # It sends its last spans.
+                self._retire(child)
+            else:
+                self.stop(child, at_once=not child.queue)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KILL_SECONDS + 5):
                 while self._children:
@@ -321,6 +326,9 @@ class Children:
                 logging.getLogger(name).log(
                     level, "%s", f"{text}\n{trace}" if trace else text, extra=job_facts(child.job)
                 )
+            case Traced(job_id=job_id, traceparent=traceparent):
+                if child.queue and child.queue[0].job.id == job_id:
+                    child.queue[0].traced(traceparent)
             case Recalled():
                 child.is_recalling = False
                 self._free(child)

@@ -36,6 +36,9 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
     user_id: int
     tag: str | None
     fencing_token: int
+    traceparent: str | None = None
+    is_cron: bool = False
+    """A run of a cron line, which begins a trace of its own."""
 
 
 class Run(msgspec.Struct, tag=True, frozen=True, array_like=True):
@@ -94,6 +97,13 @@ class Reported(msgspec.Struct, tag=True, frozen=True, array_like=True):
     progress_json: str
 
 
+class Traced(msgspec.Struct, tag=True, frozen=True, array_like=True):
+    """Child to supervisor: a run begins, as this span of a trace."""
+
+    job_id: int
+    traceparent: str
+
+
 class Logged(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Child to supervisor: a log record."""
 
@@ -104,7 +114,7 @@ class Logged(msgspec.Struct, tag=True, frozen=True, array_like=True):
 
 
 ToChild = Run | Recall
-FromChild = Ready | Bell | Described | Recalled | Finished | Reported | Logged
+FromChild = Ready | Bell | Described | Recalled | Finished | Reported | Traced | Logged
 
 
 class Fork(msgspec.Struct, tag=True, frozen=True):

@@ -48,6 +48,7 @@ class Pickup(Duty):
         leases: What this owner's claims have brought it and it still holds.
         run: Starts claimed jobs.
         on_paused: Told when nothing is being claimed any more after `pause`.
+        on_claimed: Told how many seconds each statement that claims took.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Pickup(Duty):
         leases: Callable[[], Sequence[Lease]],
         run: Callable[[Sequence[Job]], None],
         on_paused: Callable[[], None] = lambda: None,
+        on_claimed: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         super().__init__()
         self._store = store
@@ -75,6 +77,7 @@ class Pickup(Duty):
         self._leases = leases
         self._run_jobs = run
         self._on_paused = on_paused
+        self._on_claimed = on_claimed
         self._is_to_pause = False
         self._is_claiming = False
         self._locked_seconds = LOCKED_SECONDS[0]
@@ -120,7 +123,7 @@ class Pickup(Duty):
         while self._may_claim and (wanted := self._takers.count_wanted()) > 0:
             types = self._types()
             unlimited = await self._claim_limited(wanted, types)
-            jobs = await self._store.claim(self._owner, self._pool, unlimited, self._lease, types) if unlimited else []
+            jobs = await self._claim_plain(unlimited, types) if unlimited else []
             await self._begin(jobs)
             if jobs:
                 self._locked_seconds = LOCKED_SECONDS[0]
@@ -160,14 +163,22 @@ class Pickup(Duty):
         self._locked_seconds = min(LOCKED_SECONDS[1], 2 * self._locked_seconds)
         return self._locked_seconds
 
+    async def _claim_plain(self, wanted: int, types: Sequence[str]) -> Sequence[Job]:
+        began = self._now()
+        jobs = await self._store.claim(self._owner, self._pool, wanted, self._lease, types)
+        self._on_claimed(self._now() - began)
+        return jobs
+
     async def _claim_limited(self, wanted: int, types: Sequence[str]) -> int:
         """Claim jobs under limits, where some may start; returns how many others to claim."""
         if self._looks.seconds(self._now()) > 0:
             return wanted
         after = self._looks.begin(self._now())
+        began = self._now()
         claim = await self._store.claim_limited(
             self._owner, self._pool, wanted, self._lease, types, after, self._asked()
         )
+        self._on_claimed(self._now() - began)
         self._looks.end(claim, self._now())
         await self._begin(claim.jobs)
         return claim.unlimited

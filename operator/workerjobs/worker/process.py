@@ -90,7 +90,17 @@ class Child:
             job = running.job
             running.child = self
             tasks.append(
-                Task(job.id, job.type, job.data_json, job.attempt, job.user_id, job.tag, job.fencing_token or 0)
+                Task(
+                    job.id,
+                    job.type,
+                    job.data_json,
+                    job.attempt,
+                    job.user_id,
+                    job.tag,
+                    job.fencing_token or 0,
+                    job.traceparent,
+                    job.cron_schedule is not None,
+                )
             )
         self.queue.extend(runs)
         # Before the jobs: a job without a permit means to the child that it was recalled.

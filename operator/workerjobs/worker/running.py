@@ -8,6 +8,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import Outcome
 from workerjobs.ports.jobs import Lease
@@ -51,6 +53,10 @@ class RunningJob:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+    def traced(self, traceparent: str) -> None:
+        """Its run is this span: what is logged of it, and a retry that follows it, belong to its trace."""
+        self.job = structs.replace(self.job, traceparent=traceparent)
 
     @property
     def lease(self) -> Lease:
@@ -103,4 +109,4 @@ class RunningJobs:
 
 def job_facts(job: Job | None) -> dict[str, object]:
     """What log records about a job carry."""
-    return {} if job is None else {"job_id": job.id, "job_type": job.type, "attempt": job.attempt}
+    return {} if job is None else job.log_facts

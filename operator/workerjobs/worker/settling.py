@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -10,8 +11,8 @@ from workerjobs.domain.lifecycle import Outcome, Settlement, settle
 from workerjobs.ports.jobs import JobStore, Progress
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.duty import Duty
-from workerjobs.worker.metrics import WorkerMetrics
-from workerjobs.worker.running import RunningJob, RunningJobs, job_facts
+from workerjobs.worker.metrics import Refused, WorkerMetrics
+from workerjobs.worker.running import RunningJob, RunningJobs, StopReason, job_facts
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,11 @@ class Settling(Duty):
         self._metrics = metrics
         self._waiting: list[RunningJob] = []
 
+    @property
+    def waiting(self) -> int:
+        """How many runs have ended that are not settled."""
+        return len(self._waiting)
+
     def add(self, running: RunningJob, outcome: Outcome) -> None:
         """Take a run that ended."""
         running.outcome = outcome
@@ -45,16 +51,20 @@ class Settling(Duty):
             await _save_progress(self._store, batch)
             now = self._clock.now()
             settlements = [_decide(running, now) for running in batch]
+            began = time.monotonic()
             settled = await self._store.settle(settlements)
+            self._metrics.settle_took(time.monotonic() - began)
             del self._waiting[: len(batch)]
             for running in batch:
                 job_id = running.job.id
                 if job_id in settled.stored:
-                    self._metrics.settled(running.job, _outcome_of(running))
+                    is_cancelled = running.stop_reason is StopReason.CANCELLED or running.job.cancel_requested
+                    self._metrics.settled(running.job, _outcome_of(running), is_cancelled=is_cancelled)
                     self._running.remove(running)
                 else:
                     self._not_stored(running, settled.refused.get(job_id))
                 if reason := settled.without_follow_up.get(job_id):
+                    self._metrics.refused(Refused.FOLLOW_UP)
                     log.error(
                         "The row that should follow this job was refused: %s", reason, extra=job_facts(running.job)
                     )
@@ -72,15 +82,18 @@ class Settling(Duty):
     def _not_stored(self, running: RunningJob, refusal: str | None) -> None:
         job = running.job
         if refusal is not None and _outcome_of(running).success:
+            self._metrics.refused(Refused.RESULT)
             # Again, as a failure: its error is plain text, which Postgres takes.
             log.error("The job's result was refused by the database: %s", refusal, extra=job_facts(job))
             self.add(running, Outcome.failure(f"The job's result can't be stored: {refusal}"))
             return
         if refusal is not None:
+            self._metrics.refused(Refused.ROW)
             # Not the text but the row itself is refused, by a trigger or a constraint of someone else's. Trying again
             # at once would not end; the lease runs out, and a rescuer tries.
             log.error("The job can't be settled, the database refuses: %s", refusal, extra=job_facts(job))
         else:
+            self._metrics.refused(Refused.LEASE)
             # Either the lease was lost, or an earlier try to settle took effect although its answer was lost.
             log.warning(
                 "This run's outcome was not stored: the row is settled or leased to another", extra=job_facts(job)

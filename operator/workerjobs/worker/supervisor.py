@@ -135,7 +135,12 @@ class Supervisor:
         self._settling = Settling(store, self._running, self._clock, self.metrics)
         self._reporting = Reporting(store, self._running)
         self._heartbeat = Heartbeat(
-            store, self._running, lease=options.lease, every=options.renew_every, stop_job=self._stop_job
+            store,
+            self._running,
+            lease=options.lease,
+            every=options.renew_every,
+            stop_job=self._stop_job,
+            metrics=self.metrics,
         )
         self._pickup = Pickup(
             store,
@@ -148,6 +153,7 @@ class Supervisor:
             leases=lambda: [running.lease for running in self._running],
             run=self._run_jobs,
             on_paused=self._paused,
+            on_claimed=self.metrics.claim_took,
         )
         self._presence = Presence(
             store,
@@ -190,6 +196,8 @@ class Supervisor:
             self.metrics.watch_children(state, lambda state=state: self._children.count_of(state))  # type: ignore[misc]
         self.metrics.watch_running(lambda: len(self._running))
         self.metrics.watch_database(lambda: not self._rescue.is_troubled)
+        self.metrics.watch_listening(lambda: notices.is_listening)
+        self.metrics.watch_unstored(lambda: self._settling.waiting)
 
     # --- for those who start and watch it
 
@@ -330,6 +338,7 @@ class Supervisor:
             # Only what it runs is to end; what waits behind goes to others.
             self._dispatch.recall(child)
         running.stop_reason = reason
+        self.metrics.stopped(reason)
         log.info("Stopping: %s", reason, extra=job_facts(running.job))
         if running.child is None and self._dispatch.remove(running):
             # It was never begun.

@@ -1,7 +1,7 @@
 -- Insert the next rows of cron lines whose runs begin now and may overlap, and ask the runs that these replace to cancel.
 -- A stale token changes nothing, and a run that has its next row gets no other.
 with begun as (
-    select *
+    select *, null::text as traceparent
     from unnest(
         %(ids)s::bigint[], %(tokens)s::bigint[], %(follow_kinds)s::text[], %(follow_dues)s::timestamptz[],
         %(follow_attempts)s::int[], %(follow_cron_keys)s::text[]

@@ -26,8 +26,8 @@ followed as (
     from settled as s
     join unnest(
         %(follow_ids)s::bigint[], %(follow_tokens)s::bigint[], %(follow_kinds)s::text[], %(follow_dues)s::timestamptz[],
-        %(follow_attempts)s::int[], %(follow_cron_keys)s::text[]
-    ) as f (id, token, kind, due, attempt, cron_key)
+        %(follow_attempts)s::int[], %(follow_cron_keys)s::text[], %(follow_traceparents)s::text[]
+    ) as f (id, token, kind, due, attempt, cron_key, traceparent)
         -- The token as well: the same batch may hold a stale end of the same row, whose follow-ups are not wanted.
         on f.id = s.id and f.token = s."fencingToken"
     where
