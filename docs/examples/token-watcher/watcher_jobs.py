@@ -34,7 +34,7 @@ class Transfer(BaseModel):
 def book_transfer(transfer: Transfer, context: JobContext) -> dict[str, Any]:
     """Enter a transfer. The key is the log's own, so a second run of the job enters nothing twice."""
     log, said = transfer.log, transfer.log.arguments
-    amount = Decimal(said["value"]).scaleb(-int(said["decimals"]))
+    amount = Decimal(said["value"]).scaleb(-int(said["decimals"])).normalize()
     connection = context.connection
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtext('ledger'))")
