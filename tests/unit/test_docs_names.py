@@ -126,3 +126,14 @@ def test_commands_on_the_page_exist_with_their_options(page: str) -> None:
         if (problem := problem_with(words))
     }
     assert wrong == {}
+
+
+def test_what_does_not_exist_is_found() -> None:
+    assert problem_with(["submitt", "report"]) == "no command submitt"
+    assert problem_with(["limit", "sett", "key"]) == "no command sett"
+    assert problem_with(["submit", "report", "--dta", "{}"]) == "no option --dta of submit"
+    assert problem_with(["submit", "report", "--data", "{}", "-w"]) is None
+    assert [*simple_commands("A=1 workerjobs list | head && kubectl exec x -- workerjobs doctor")] == [
+        ["list"],
+        ["doctor"],
+    ]
