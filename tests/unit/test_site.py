@@ -6,7 +6,6 @@ The site itself is built by `make docs`, where whatever mkdocs warns of is an er
 from __future__ import annotations
 
 import doctest
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,12 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_command_is_listed_with_its_options() -> None:
     page = references.commands()
-    named = list(_commands(typer.main.get_command(commands), "workerjobs"))
+    named = list(references.all_of(typer.main.get_command(commands), "workerjobs"))
     assert len(named) > 30
     for name, command in named:
         assert f"# `{name}`\n" in page
         for parameter in command.params:
             assert all(option in page for option in parameter.opts if option.startswith("-")), name
-
-
-def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    context = typer.Context(command, info_name=name)
-    for part in command.list_commands(context) if hasattr(command, "list_commands") else ():
-        found = command.get_command(context, part)
-        yield f"{name} {part}", found
-        yield from _commands(found, f"{name} {part}")
 
 
 def test_every_operation_and_every_shape_of_the_api_is_listed() -> None:

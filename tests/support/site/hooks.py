@@ -1,7 +1,7 @@
 """What mkdocs is told of this project: the home page, the generated parts, links that lead out of docs/.
 
-A page says where a generated part goes by ``<!-- generated: NAME -->``, so that what is made from the code stands in no
-file that could be out of date.
+A page says where a generated part goes by ``<!-- generated: NAME -->``, up to ``<!-- end -->``, so that what is made
+from the code stands in no file that could be out of date; what is between is for readers of the file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GENERATED: dict[str, Callable[[], str]] = {
 COPIED = {"reference/chart.md": "charts/workerjobs/README.md", "reference/changelog.md": "CHANGELOG.md"}
 """Pages that are files from elsewhere in the repository."""
 HOME = "README.md"
-_MARK = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
+_PART = re.compile(r"^<!-- generated: ([\w-]+) -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
 # A script, style sheet, image or font that a browser would get from somewhere else.
 _LOADED = re.compile(
     r"""<(?:script|img|iframe)\b[^>]*\bsrc=["']?(?:https?:)?//|<link\b[^>]*\brel=["']?(?:stylesheet|preconnect|icon)["']?[^>]*\bhref=["']?(?:https?:)?//"""
@@ -52,7 +52,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Fill in what is generated, and make links out of docs/ links into the repository."""
-    markdown = _MARK.sub(lambda mark: GENERATED[mark[1]](), markdown)
+    markdown = _PART.sub(lambda part: GENERATED[part[1]]() if part[1] in GENERATED else "", markdown)
     markdown = links.plain_fences(markdown)
     try:
         return links.outward(

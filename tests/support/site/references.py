@@ -36,8 +36,26 @@ def commands() -> str:
     text = re.sub(r"^\* `--help`: .*\n", "", text, flags=re.MULTILINE)
     # Commands without options are left with an empty list.
     text = re.sub(r"^\*\*Options\*\*:\n\n(?=\n|#|\Z)", "", text, flags=re.MULTILINE)
+    # Lists of subcommands, whose texts typer cuts, as links.
+    first_lines = {name: (each.help or "").partition("\n")[0] for name, each in all_of(group, "workerjobs")}
+    parent, lines = "workerjobs", []
+    for line in text.splitlines():
+        if heading := re.match(r"#+ `(.+)`", line):
+            parent = heading[1]
+        elif (item := re.match(r"\* `([a-z-]+)`: ", line)) and (name := f"{parent} {item[1]}") in first_lines:
+            line = f"* [`{item[1]}`](#{name.replace(' ', '-')}): {first_lines[name]}"
+        lines.append(line)
     # The first heading is the page's.
-    return text.partition("\n")[2].strip()
+    return "\n".join(lines).partition("\n")[2].strip()
+
+
+def all_of(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The commands below a group, each with all its words."""
+    context = typer.Context(command, info_name=name)
+    for part in command.list_commands(context) if hasattr(command, "list_commands") else ():
+        found = command.get_command(context, part)
+        yield f"{name} {part}", found
+        yield from all_of(found, f"{name} {part}")
 
 
 # --- the HTTP API
