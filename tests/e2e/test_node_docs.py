@@ -30,12 +30,12 @@ def test_the_readmes_job_runs_on_the_cluster(node: Node, tmp_path: Path) -> None
             (tmp_path / block.file).write_text(block.content)
     (commands,) = (block for block in blocks("README.md", "shell") if "kubectl" in block.text)
     assert "slow" in commands.marks
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    (tmp_path / ".venv").symlink_to(sys.prefix)
     try:
         ended = subprocess.run(
             ["bash", "-euc", commands.text],
             cwd=tmp_path,
-            env={**os.environ, "PATH": path, "KUBECONFIG": str(node.cluster.kubeconfig)},
+            env={**os.environ, "KUBECONFIG": str(node.cluster.kubeconfig)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

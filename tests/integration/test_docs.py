@@ -92,7 +92,7 @@ def test_every_block_of_the_first_pages_is_run() -> None:
             assert block.marks <= {"no-test", "slow", "background"}, block.place
     # What the slow tests run: tests/e2e/test_demo.py and test_node_docs.py.
     slow = [block.text.partition(" ")[0] for block in blocks("README.md") if "slow" in block.marks]
-    assert slow == ["make", "kubectl"]
+    assert slow == ["make", ".venv/bin/kubectl"]
     # Too long for a test, or the tests themselves.
     left_out = [block.text for block in blocks("README.md") if "no-test" in block.marks]
     assert left_out == ["make test\n", "make cluster\n"]

@@ -6,6 +6,7 @@ The site itself is built by `make docs`, where whatever mkdocs warns of is an er
 from __future__ import annotations
 
 import doctest
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 import typer
 import yaml
 
+import workerjobs
 from tests.support.site import links, references
+from workerjobs import errors
 from workerjobs.cli.commands import commands
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +53,13 @@ def test_every_field_of_the_resources_is_listed_with_its_description() -> None:
             for name, field in schema[part]["properties"].items():
                 assert f"| `{name}` |" in page
                 assert " ".join(field.get("description", "").split())[:40].partition("|")[0] in page
+
+
+def test_every_public_name_of_the_package_is_in_the_python_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "python.md").read_text()
+    assert "::: workerjobs.errors\n" in page
+    named = set(re.findall(r"\w+", page)) | {name for name in workerjobs.__all__ if hasattr(errors, name)}
+    assert set(workerjobs.__all__) <= named
 
 
 @pytest.mark.parametrize("module", [links, references])
