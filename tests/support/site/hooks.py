@@ -7,7 +7,7 @@ from the code stands in no file that could be out of date; what is between is fo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,12 @@ _LOADED = re.compile(
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave pages out of the navigation that are not there yet."""
-    missing = {name for name in config.extra["optional_pages"] if not (Path(config.docs_dir) / name).exists()}
+    """Leave pages out of the navigation that are not there yet; those that it does not name come last."""
     assert config.nav is not None
-    config.nav = _without(config.nav, missing)
+    there = {file.name for file in Path(config.docs_dir).glob("*.md")}
+    more = sorted(there - set(_pages(config.nav)))
+    nav = _without(config.nav, set(config.extra["optional_pages"]) - there)
+    config.nav = [*nav, {"More": more}] if more else nav
     return config
 
 
@@ -76,6 +78,15 @@ def on_post_build(config: MkDocsConfig) -> None:
 def _is_page(files: Files, path: str) -> bool:
     file = files.get_file_from_path(path.removeprefix("docs/")) if path.startswith("docs/") else None
     return file is not None and file.inclusion is not InclusionLevel.EXCLUDED
+
+
+def _pages(nav: list[Any]) -> Iterator[str]:
+    for entry in nav:
+        ((_, target),) = entry.items()
+        if isinstance(target, list):
+            yield from _pages(target)
+        else:
+            yield target
 
 
 def _without(nav: list[Any], missing: set[str]) -> list[Any]:
