@@ -182,19 +182,6 @@ def test_the_sql_of_the_pages_runs(database_url: str) -> None:
                 connection.execute(f"drop owned by {account}; drop role {account}".encode())
 
 
-def test_no_page_has_a_block_that_is_neither_run_nor_marked() -> None:
-    run_here = {
-        *("README.md", "docs/quickstart.md", "docs/adding-jobs.md", "docs/testing-jobs.md", "docs/submitting.md"),
-        *("docs/limits.md", "docs/operating.md", "docs/autoscaling.md", "docs/quickdapp.md", "docs/from-celery.md"),
-        *("docs/from-cronjobs.md", "docs/from-graphile-worker.md"),
-        *(f"docs/examples/{name}/README.md" for name in EXAMPLES),
-    }
-    pages = ["README.md", *(str(file.relative_to(ROOT)) for file in (ROOT / "docs").rglob("*.md"))]
-    languages = ("shell", "sh", "bash", "python", "sql")
-    left = {block.place for page in pages for block in blocks(page, *languages) if "no-test" not in block.marks}
-    assert {place for place in left if place.partition(":")[0] not in run_here} == set()
-
-
 def test_the_arguments_that_the_page_lists_are_those_of_the_functions(database_url: str) -> None:
     (arguments,) = re.findall(
         r"^\| argument .*?\n\n", (ROOT / "docs/submitting.md").read_text(), re.MULTILINE | re.DOTALL
