@@ -113,7 +113,9 @@ def problem_with(words: list[str]) -> str | None:
             return f"no command {rest[0]}"
         command = found
         rest.pop(0)
-    options = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+    # Those of the whole program may stand after a command too.
+    taken = [*command.params, *group().params]
+    options = {option for parameter in taken for option in parameter.opts} | {"--help", "-h"}
     unknown = [word for word in rest if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in options]
     return f"no option {unknown[0]} of {command.name}" if unknown else None
 
