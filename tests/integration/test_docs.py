@@ -120,13 +120,13 @@ def test_what_other_queues_did_is_done_as_the_pages_say(database_url: str, tmp_p
             """insert into worker_jobs (type, user_id, data, due) values ('sendDigest', 0, '{"topic": "x"}', now())
             returning id"""
         ).fetchall()
-        assert manager.wait_for_job(digest, timeout=30).result == {"users": 0}
+        assert manager.wait_for_job(digest, timeout=60).result == {"users": 0}
         closed = manager.submit_job({"type": "closeDay"})
-        assert manager.wait_for_job(closed.id, timeout=30).success
+        assert manager.wait_for_job(closed.id, timeout=60).success
         tidied = manager.submit_job({"type": "runProgram", "data": {"program": "tidyUp"}})
-        assert manager.wait_for_job(tidied.id, timeout=30).success
+        assert manager.wait_for_job(tidied.id, timeout=60).success
         ((welcome,),) = connection.execute("""select min(id) from "workerJobs" where type = 'sendWelcome'""").fetchall()
-        assert manager.wait_for_job(welcome, timeout=30).result == {"user": 7}
+        assert manager.wait_for_job(welcome, timeout=60).result == {"user": 7}
         waiting = connection.execute(
             """select type, "cronSchedule", "timeZone" from "workerJobs"
             where started is null and type in ('closeDay', 'runProgram', 'cleanUp') order by type"""
