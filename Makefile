@@ -53,14 +53,19 @@ test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
 
 lint: $(INSTALLED) ## All checks: format, lint, types, layers
-	$(BIN)/ruff format --check operator tests
-	$(BIN)/ruff check operator tests
+	$(BIN)/ruff format --check operator tests docs/examples
+	$(BIN)/ruff check operator tests docs/examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(INSTALLED) ## Format the code
-	$(BIN)/ruff format operator tests
-	$(BIN)/ruff check --fix operator tests
+	$(BIN)/ruff format operator tests docs/examples
+	$(BIN)/ruff check --fix operator tests docs/examples
+
+.PHONY: docs
+docs: $(INSTALLED) ## The documentation as a site in site/, with references made from the code; wrong links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html has it; its search needs a server: $(BIN)/python -m http.server -d site"
 
 schema: $(INSTALLED) ## Write storage/schema.sql anew, after a new migration
 	$(BIN)/python -m tests.support.schema
@@ -91,4 +96,4 @@ chaos-pods: $(INSTALLED) ## With `make cluster` up: pods come and go a hundred t
 	$(BIN)/python -m tests.chaos.pods $(ARGS)
 
 clean: ## Remove what was built here; caches in ~/.cache/workerjobs stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

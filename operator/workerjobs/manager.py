@@ -30,10 +30,10 @@ FIRST_CHILD_SECONDS = 10.0
 class WorkerManager:
     """Runs a supervisor with its children in the background of this program, and submits jobs.
 
-    Example:
-        with WorkerManager(worker_count=2) as manager:
-            stored = manager.submit_job({"type": "removeOldWorkerJobs"})
-            print(manager.wait_for_job(stored.id).result)
+    Examples:
+        >>> with WorkerManager(worker_count=2) as manager:
+        ...     stored = manager.submit_job({"type": "removeOldWorkerJobs"})
+        ...     print(manager.wait_for_job(stored.id).result)
 
     Settings come from the environment (DATABASE_URL, WORKER_COUNT, …; see docs/configuration.md); arguments win over
     it. Without a DATABASE_URL it starts the embedded Postgres.

@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import environment
-
-SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
+from tests.support.docs import ROOT, tested_blocks
 
 
 @pytest.mark.slow
 def test_demo_runs_the_samples_until_they_are_finished() -> None:
+    # The README's first command; what it installs is there, as these tests run.
+    assert tested_blocks("README.md", "shell")[0] == "make demo\n"
     ended = subprocess.run(
-        [
-            *(sys.executable, "-m", "workerjobs", "dev", "--ephemeral", "--until-done"),
-            *("--filename", str(SAMPLES), "--jobs", "workerjobs.jobs.samples"),
-        ],
+        ["make", "--old-file=.venv/.installed", f"BIN={Path(sys.executable).parent}", "demo"],
+        cwd=ROOT,
         env=environment(None, WORKER_HEALTH_PORT="0"),
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -13,21 +13,15 @@ import psycopg
 import pytest
 
 from tests.support.cli import environment
-from workerjobs import InvalidInputError, WorkerManager
+from tests.support.docs import ROOT, blocks, go_through, tested_blocks
+from workerjobs import InvalidInputError, WorkerManager, app
 from workerjobs.domain.doctor import SERVER_CHECKS, TABLE_CHECKS
-
-ROOT = Path(__file__).parents[2]
-
-
-def blocks(page: str, language: str) -> list[str]:
-    """The code blocks of a page that are not marked ``no-test``."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", ["docs/adding-jobs.md", "docs/testing-jobs.md"])
 def test_example_on_a_page_is_the_file_it_names(page: str) -> None:
     found = 0
-    for block in blocks(page, "python"):
+    for block in tested_blocks(page, "python"):
         first, _, rest = block.partition("\n")
         if first.startswith("# docs/examples/"):
             assert rest == (ROOT / first.removeprefix("# ")).read_text()
@@ -48,16 +42,16 @@ def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_example_tests_pass_as_the_page_runs_them() -> None:
-    (command,) = blocks("docs/testing-jobs.md", "shell")
+    (command,) = tested_blocks("docs/testing-jobs.md", "shell")
     program, *arguments = command.split()
     assert program == "pytest"
     ended = run_pytest(*arguments)
     assert ended.returncode == 0, ended.stdout
-    assert "2 passed" in ended.stdout
+    assert "4 passed" in ended.stdout
 
 
 def test_more_tests_of_the_page_pass(tmp_path: Path) -> None:
-    _, *more = blocks("docs/testing-jobs.md", "python")
+    _, *more = tested_blocks("docs/testing-jobs.md", "python")
     for number, block in enumerate(more):
         (tmp_path / f"test_example_{number}.py").write_text(block)
     # Without this project's settings.
@@ -86,36 +80,105 @@ def test_the_typed_example_runs(database_url: str) -> None:
         assert f"`{raised.value}`" in (ROOT / "docs" / "adding-jobs.md").read_text()
 
 
-def test_the_readme_job_runs(database_url: str, tmp_path: Path) -> None:
-    own_job, script = blocks("README.md", "python")
-    file = tmp_path / "jobs.py"
-    file.write_text(own_job)
-    with WorkerManager(database_url=database_url, worker_count=1, job_modules=[str(file)]) as manager:
-        sent = manager.submit_job({"type": "sendReport", "data": {"to": ["ada", "grace"]}})
-        assert manager.wait_for_job(sent.id, timeout=30).result == {"sent": 2}
-    ended = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment(database_url),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == "{'upTo': 1000, 'primes': 168}\n"
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_a_newcomer_gets_through_the_page(page: str, database_url: str, tmp_path: Path) -> None:
+    go_through(page, tmp_path, database_url)
+
+
+def test_every_block_of_the_first_pages_is_run() -> None:
+    for page in ("README.md", "docs/quickstart.md"):
+        for block in blocks(page):
+            assert block.marks <= {"no-test", "slow", "background"}, block.place
+    # What the slow tests run: tests/e2e/test_demo.py and test_node_docs.py.
+    slow = [block.text.partition(" ")[0] for block in blocks("README.md") if "slow" in block.marks]
+    assert slow == ["make", ".venv/bin/kubectl"]
+    # Too long for a test, or the tests themselves.
+    left_out = [block.text for block in blocks("README.md") if "no-test" in block.marks]
+    assert left_out == ["make test\n", "make cluster\n"]
+
+
+def test_what_other_queues_did_is_done_as_the_pages_say(database_url: str, tmp_path: Path) -> None:
+    pages = ["docs/quickdapp.md", *(f"docs/from-{name}.md" for name in ("celery", "cronjobs", "graphile-worker"))]
+    app.install_quickdapp(database_url)
+    for block in (block for page in pages for block in blocks(page) if block.file):
+        (tmp_path / str(block.file)).write_text(block.content)
+    modules = [str(file) for file in tmp_path.glob("*.py")]
+    with (
+        WorkerManager(database_url=database_url, worker_count=1, job_modules=modules) as manager,
+        psycopg.connect(database_url, autocommit=True) as connection,
+    ):
+        for page in pages:
+            for block in blocks(page):
+                if block.language == "sql" and "no-test" not in block.marks:
+                    connection.execute(block.text.encode())
+                elif block.language == "python" and not block.file and "no-test" not in block.marks:
+                    run([sys.executable, "-W", "error", "-c", block.text], database_url)
+        run(["workerjobs", "apply", "--filename", str(tmp_path / "tidy-up.yaml")], database_url)
+        # As QuickDapp's server does it.
+        ((digest,),) = connection.execute(
+            """insert into worker_jobs (type, user_id, data, due) values ('sendDigest', 0, '{"topic": "x"}', now())
+            returning id"""
+        ).fetchall()
+        assert manager.wait_for_job(digest, timeout=60).result == {"users": 0}
+        closed = manager.submit_job({"type": "closeDay"})
+        assert manager.wait_for_job(closed.id, timeout=60).success
+        tidied = manager.submit_job({"type": "runProgram", "data": {"program": "tidyUp"}})
+        assert manager.wait_for_job(tidied.id, timeout=60).success
+        ((welcome,),) = connection.execute("""select min(id) from "workerJobs" where type = 'sendWelcome'""").fetchall()
+        assert manager.wait_for_job(welcome, timeout=60).result == {"user": 7}
+        waiting = connection.execute(
+            """select type, "cronSchedule", "timeZone" from "workerJobs"
+            where started is null and type in ('closeDay', 'runProgram', 'cleanUp') order by type"""
+        ).fetchall()
+        assert waiting == [
+            ("cleanUp", "0 4 * * *", None),
+            ("closeDay", "0 1 * * *", "Europe/Berlin"),
+            ("runProgram", "15 3 * * *", "Europe/Berlin"),
+        ]
+        mails = connection.execute(
+            """select tag, priority, "retryLimit", "concurrencyKey", "concurrencyLimit" from "workerJobs"
+            where type = 'sendMail' and attempt = 1 order by id"""
+        ).fetchall()
+        assert mails == [("welcome:ada", -5, 4, "ada", 1), ("welcome:grace", -5, 24, None, None)]
+
+
+EXAMPLES = {
+    "nightly-report": ["succeeded: {'day':", "'products': 4"],
+    "thumbnails": [
+        "25 of 25",
+        "'made': 24, 'broken': ['broken.jpg']",
+        "24 small pictures",
+    ],
+    "token-watcher": ["booked {'token': 'DGLD', 'amount': '12'}", "notification 2: received 12", "2 is revoked"],
+}
+"""What each of them says at last."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_example_runs_by_one_command(example: str) -> None:
+    ((command,),) = (tested_blocks(f"docs/examples/{example}/README.md", "shell"),)
+    words = command.split()
+    assert words[0] == ".venv/bin/python"
+    ended = run([sys.executable, *words[1:]], None)
+    for expected in EXAMPLES[example]:
+        assert expected in ended.stdout
 
 
 def test_the_sql_of_the_pages_runs(database_url: str) -> None:
-    account = f"shop_{uuid4().hex[:12]}"
+    # Accounts are the server's, which other tests use as well.
+    accounts = {name: f"{name}_{uuid4().hex[:12]}" for name in ("shop_app", "keda")}
     with psycopg.connect(database_url, autocommit=True) as connection:
         try:
-            for page in ("README.md", "docs/submitting.md"):
-                for block in blocks(page, "sql"):
-                    connection.execute(block.replace("shop_app", account).encode())
+            for page in ("README.md", "docs/submitting.md", "docs/operating.md", "docs/autoscaling.md"):
+                for block in tested_blocks(page, "sql"):
+                    text = re.sub(rf"\b({'|'.join(accounts)})\b", lambda name: accounts[name[0]], block)
+                    connection.execute(text.encode())
             types = connection.execute('select type, count(*) from "workerJobs" group by 1 order by 1').fetchall()
-            assert types == [("confirmOrder", 1), ("countPrimes", 1), ("report", 1), ("sendMail", 3)]
+            assert types == [("confirmOrder", 1), ("report", 1), ("sendMail", 3), ("sendReport", 1)]
         finally:
-            connection.execute(f"drop owned by {account}; drop role {account}".encode())
+            for account in accounts.values():
+                connection.execute(f"drop owned by {account}; drop role {account}".encode())
 
 
 def test_the_arguments_that_the_page_lists_are_those_of_the_functions(database_url: str) -> None:
@@ -135,7 +198,7 @@ def test_the_arguments_that_the_page_lists_are_those_of_the_functions(database_u
 
 
 def test_the_python_of_the_submitting_page_runs(database_url: str) -> None:
-    for program in blocks("docs/submitting.md", "python"):
+    for program in tested_blocks("docs/submitting.md", "python"):
         run([sys.executable, "-W", "error", "-c", program], database_url)
     with psycopg.connect(database_url) as connection:
         row = connection.execute('select count(*), count(distinct "cronKey") from "workerJobs"').fetchone()
@@ -143,13 +206,13 @@ def test_the_python_of_the_submitting_page_runs(database_url: str) -> None:
 
 
 def test_the_commands_of_the_submitting_page_run(database_url: str) -> None:
-    (commands,) = blocks("docs/submitting.md", "shell")
+    (commands,) = tested_blocks("docs/submitting.md", "shell")
     ended = run(["bash", "-ec", commands], database_url)
     assert "Job 1 submitted" in ended.stdout
     assert "Job 1 cancelled" in ended.stdout
 
 
-def run(command: list[str], database_url: str) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], database_url: str | None) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ended = subprocess.run(
         command, env=environment(database_url, PATH=path), capture_output=True, text=True, timeout=60, check=False
@@ -159,7 +222,7 @@ def run(command: list[str], database_url: str) -> subprocess.CompletedProcess[st
 
 
 def test_pages_link_to_files_that_exist() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
@@ -199,7 +262,7 @@ def test_every_check_of_the_doctor_is_documented() -> None:
 
 
 def test_the_commands_of_the_limits_page_run(database_url: str) -> None:
-    for commands in blocks("docs/limits.md", "shell"):
+    for commands in tested_blocks("docs/limits.md", "shell"):
         run(["bash", "-ec", commands], database_url)
     with psycopg.connect(database_url) as connection:
         assert connection.execute('select count(*) from "workerJobPauses"').fetchone() == (0,)

@@ -155,7 +155,7 @@ def job(
     """Make a function the one that runs jobs of a type.
 
     The function is called with the job's data and, if it takes two arguments, with its
-    `workerjobs.jobs.context.JobContext`. The data is a dict, or a pydantic model where the first argument is annotated
+    `workerjobs.JobContext`. The data is a dict, or a pydantic model where the first argument is annotated
     with one. What the function returns becomes the job's result and must be JSON.
 
     Args:
@@ -166,7 +166,7 @@ def job(
         concurrency: How many jobs of the type run at once, over all workers.
         retry: For jobs that name no retry policy; a number is the policy's limit.
 
-    Example:
+    Examples:
         >>> @job("greet", timeout_seconds=10)
         ... def greet(data):
         ...     return f"Hello {data['name']}"
