@@ -1,5 +1,6 @@
 -- Forget workers that vanished a day ago, broadcasts of that age, entries of the audit after 90 days, some thousands at a
--- time, lines of jobs that are gone (that others deleted, or whose line came late), and keys that no unfinished row has and nobody gave a limit.
+-- time, lines of jobs that are gone (that others deleted, or whose line came late), and keys that no unfinished row has
+-- and nobody gave a limit.
 with gone as (
     delete from "workerJobWorkers" where "seenAt" < now() - interval '1 day'
 ),
