@@ -165,7 +165,11 @@ async def test_bad_input_is_answered_with_all_its_problems(database_url: str, tm
             assert (await client.refused("GET", path))[0] == 422, path
         assert (await client.refused("GET", "/nothing"))[0] == 404
         assert (await client.refused("GET", "/jobs/x"))[0] == 404
-        for path, allowed in {"/jobs": "GET, POST", "/jobs/bulk": "POST", "/pools/a/b/pause": "DELETE, GET, PUT"}.items():
+        for path, allowed in {
+            "/jobs": "GET, POST",
+            "/jobs/bulk": "POST",
+            "/pools/a/b/pause": "DELETE, GET, PUT",
+        }.items():
             answer = await client.ask("PATCH", path)
             assert (answer.status, answer.headers["Allow"]) == (405, allowed)
 
