@@ -55,7 +55,7 @@ def serve_health(
     if port is None:
         return None
     # The moment at which each series began would be as many series again, which Prometheus has no use for.
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     describe_process(registry, role)
     try:
         server = serve(port)
