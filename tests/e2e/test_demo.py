@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import environment
-from tests.support.docs import ROOT, tested_blocks
+from tests.support.docs import ROOT, blocks
 
 
 @pytest.mark.slow
 def test_demo_runs_the_samples_until_they_are_finished() -> None:
     # The README's first command; what it installs is there, as these tests run.
-    assert tested_blocks("README.md", "shell")[0] == "make demo\n"
+    assert blocks("README.md", "shell")[0] == "make demo\n"
     ended = subprocess.run(
         ["make", "--old-file=.venv/.installed", f"BIN={Path(sys.executable).parent}", "demo"],
         cwd=ROOT,

@@ -13,7 +13,7 @@ import pytest
 from tests.support.cluster.fixtures import Node
 from tests.support.cluster.images import image_of
 from tests.support.cluster.installation import NAMESPACE
-from tests.support.docs import ROOT, blocks
+from tests.support.docs import ROOT, all_blocks
 from tests.support.operators import eventually
 from tests.support.pod_pool import pod_pool
 from tests.support.table import sql
@@ -25,10 +25,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("node")]
 
 @pytest.mark.timeout(400)  # the node's start is part of it
 def test_the_readmes_job_runs_on_the_cluster(node: Node, tmp_path: Path) -> None:
-    for block in blocks("README.md"):
+    for block in all_blocks("README.md"):
         if block.file:
             (tmp_path / block.file).write_text(block.content)
-    (commands,) = (block for block in blocks("README.md", "shell") if "kubectl" in block.text)
+    (commands,) = (block for block in all_blocks("README.md", "shell") if "kubectl" in block.text)
     assert "slow" in commands.marks
     (tmp_path / ".venv").symlink_to(sys.prefix)
     try:

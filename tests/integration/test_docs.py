@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.support.cli import environment
-from tests.support.docs import ROOT, blocks, go_through, tested_blocks
+from tests.support.docs import ROOT, all_blocks, blocks, go_through
 from workerjobs import InvalidInputError, WorkerManager, app
 from workerjobs.domain.doctor import SERVER_CHECKS, TABLE_CHECKS
 
@@ -21,7 +21,7 @@ from workerjobs.domain.doctor import SERVER_CHECKS, TABLE_CHECKS
 @pytest.mark.parametrize("page", ["docs/adding-jobs.md", "docs/testing-jobs.md"])
 def test_example_on_a_page_is_the_file_it_names(page: str) -> None:
     found = 0
-    for block in tested_blocks(page, "python"):
+    for block in blocks(page, "python"):
         first, _, rest = block.partition("\n")
         if first.startswith("# docs/examples/"):
             assert rest == (ROOT / first.removeprefix("# ")).read_text()
@@ -42,7 +42,7 @@ def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_example_tests_pass_as_the_page_runs_them() -> None:
-    (command,) = tested_blocks("docs/testing-jobs.md", "shell")
+    (command,) = blocks("docs/testing-jobs.md", "shell")
     program, *arguments = command.split()
     assert program == "pytest"
     ended = run_pytest(*arguments)
@@ -51,7 +51,7 @@ def test_example_tests_pass_as_the_page_runs_them() -> None:
 
 
 def test_more_tests_of_the_page_pass(tmp_path: Path) -> None:
-    _, *more = tested_blocks("docs/testing-jobs.md", "python")
+    _, *more = blocks("docs/testing-jobs.md", "python")
     for number, block in enumerate(more):
         (tmp_path / f"test_example_{number}.py").write_text(block)
     # Without this project's settings.
@@ -87,20 +87,20 @@ def test_a_newcomer_gets_through_the_page(page: str, database_url: str, tmp_path
 
 def test_every_block_of_the_first_pages_is_run() -> None:
     for page in ("README.md", "docs/quickstart.md"):
-        for block in blocks(page):
+        for block in all_blocks(page):
             assert block.marks <= {"no-test", "slow", "background"}, block.place
     # What the slow tests run: tests/e2e/test_demo.py and test_node_docs.py.
-    slow = [block.text.partition(" ")[0] for block in blocks("README.md") if "slow" in block.marks]
+    slow = [block.text.partition(" ")[0] for block in all_blocks("README.md") if "slow" in block.marks]
     assert slow == ["make", ".venv/bin/kubectl"]
     # Too long for a test, or the tests themselves.
-    left_out = [block.text for block in blocks("README.md") if "no-test" in block.marks]
+    left_out = [block.text for block in all_blocks("README.md") if "no-test" in block.marks]
     assert left_out == ["make test\n", "make cluster\n"]
 
 
 def test_what_other_queues_did_is_done_as_the_pages_say(database_url: str, tmp_path: Path) -> None:
     pages = ["docs/quickdapp.md", *(f"docs/from-{name}.md" for name in ("celery", "cronjobs", "graphile-worker"))]
     app.install_quickdapp(database_url)
-    for block in (block for page in pages for block in blocks(page) if block.file):
+    for block in (block for page in pages for block in all_blocks(page) if block.file):
         (tmp_path / str(block.file)).write_text(block.content)
     modules = [str(file) for file in tmp_path.glob("*.py")]
     with (
@@ -108,7 +108,7 @@ def test_what_other_queues_did_is_done_as_the_pages_say(database_url: str, tmp_p
         psycopg.connect(database_url, autocommit=True) as connection,
     ):
         for page in pages:
-            for block in blocks(page):
+            for block in all_blocks(page):
                 if block.language == "sql" and "no-test" not in block.marks:
                     connection.execute(block.text.encode())
                 elif block.language == "python" and not block.file and "no-test" not in block.marks:
@@ -157,7 +157,7 @@ EXAMPLES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example_runs_by_one_command(example: str) -> None:
-    ((command,),) = (tested_blocks(f"docs/examples/{example}/README.md", "shell"),)
+    ((command,),) = (blocks(f"docs/examples/{example}/README.md", "shell"),)
     words = command.split()
     assert words[0] == ".venv/bin/python"
     ended = run([sys.executable, *words[1:]], None)
@@ -171,7 +171,7 @@ def test_the_sql_of_the_pages_runs(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         try:
             for page in ("README.md", "docs/submitting.md", "docs/operating.md", "docs/autoscaling.md"):
-                for block in tested_blocks(page, "sql"):
+                for block in blocks(page, "sql"):
                     text = re.sub(rf"\b({'|'.join(accounts)})\b", lambda name: accounts[name[0]], block)
                     connection.execute(text.encode())
             types = connection.execute('select type, count(*) from "workerJobs" group by 1 order by 1').fetchall()
@@ -198,7 +198,7 @@ def test_the_arguments_that_the_page_lists_are_those_of_the_functions(database_u
 
 
 def test_the_python_of_the_submitting_page_runs(database_url: str) -> None:
-    for program in tested_blocks("docs/submitting.md", "python"):
+    for program in blocks("docs/submitting.md", "python"):
         run([sys.executable, "-W", "error", "-c", program], database_url)
     with psycopg.connect(database_url) as connection:
         row = connection.execute('select count(*), count(distinct "cronKey") from "workerJobs"').fetchone()
@@ -206,7 +206,7 @@ def test_the_python_of_the_submitting_page_runs(database_url: str) -> None:
 
 
 def test_the_commands_of_the_submitting_page_run(database_url: str) -> None:
-    (commands,) = tested_blocks("docs/submitting.md", "shell")
+    (commands,) = blocks("docs/submitting.md", "shell")
     ended = run(["bash", "-ec", commands], database_url)
     assert "Job 1 submitted" in ended.stdout
     assert "Job 1 cancelled" in ended.stdout
@@ -262,7 +262,7 @@ def test_every_check_of_the_doctor_is_documented() -> None:
 
 
 def test_the_commands_of_the_limits_page_run(database_url: str) -> None:
-    for commands in tested_blocks("docs/limits.md", "shell"):
+    for commands in blocks("docs/limits.md", "shell"):
         run(["bash", "-ec", commands], database_url)
     with psycopg.connect(database_url) as connection:
         assert connection.execute('select count(*) from "workerJobPauses"').fetchone() == (0,)

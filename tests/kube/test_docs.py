@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.docs import ROOT, blocks
+from tests.support.docs import ROOT, all_blocks
 from tests.support.operators import WorkerJobs
 from workerjobs.kube.workerjob import LOCAL_CLUSTER, parse_workerjob
 
@@ -18,7 +18,7 @@ KINDS = ("WorkerJob", "WorkerPool")
 
 def manifests(namespace: str) -> list[dict[str, Any]]:
     pages = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
-    texts = [block.content for page in pages for block in blocks(page, "yaml") if "no-test" not in block.marks]
+    texts = [block.content for page in pages for block in all_blocks(page, "yaml") if "no-test" not in block.marks]
     texts += [file.read_text() for file in (ROOT / "docs" / "examples").rglob("*.yaml")]
     found: list[dict[str, Any]] = []
     for each in (document for text in texts for document in yaml.safe_load_all(text)):

@@ -56,7 +56,7 @@ class Block:
         return _FILE.sub("", self.text, count=1) if self.file else self.text
 
 
-def blocks(page: str, *languages: str) -> list[Block]:
+def all_blocks(page: str, *languages: str) -> list[Block]:
     """The blocks of a page, in their order; of some languages alone where these are given.
 
     Args:
@@ -74,9 +74,9 @@ def blocks(page: str, *languages: str) -> list[Block]:
     return found
 
 
-def tested_blocks(page: str, language: str) -> list[str]:
+def blocks(page: str, language: str) -> list[str]:
     """The texts of a page's blocks of a language that are not marked ``no-test``."""
-    return [block.text for block in blocks(page, language) if "no-test" not in block.marks]
+    return [block.text for block in all_blocks(page, language) if "no-test" not in block.marks]
 
 
 def go_through(page: str, folder: Path, database_url: str) -> None:
@@ -96,7 +96,7 @@ def go_through(page: str, folder: Path, database_url: str) -> None:
     variables = environment(database_url, PATH=path, WORKERJOBS_SERVER_PORT=str(port), COLUMNS="200", WORKER_COUNT="1")
     printed: str | None = None
     with contextlib.ExitStack() as stack:
-        for block in blocks(page):
+        for block in all_blocks(page):
             before, printed = printed, None
             if block.marks & {"no-test", "slow"}:
                 continue

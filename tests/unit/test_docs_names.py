@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from tests.support.docs import ROOT, blocks
+from tests.support.docs import ROOT, all_blocks
 from workerjobs.cli.commands import commands
 
 PAGES = sorted(
@@ -74,7 +74,7 @@ def test_make_has_the_targets_on_the_page(page: str) -> None:
 
 
 def shell_lines(page: str) -> Iterator[str]:
-    for block in blocks(page, "shell", "sh"):
+    for block in all_blocks(page, "shell", "sh"):
         yield from block.text.replace("\\\n", " ").splitlines()
 
 
