@@ -17,6 +17,7 @@ from workerjobs.app.probes import serve_health
 from workerjobs.ports.api import TokenStore
 from workerjobs.settings import ServerSettings
 from workerjobs.storage.api import PostgresApiStore
+from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.storage.listen import NOTIFICATIONS
 from workerjobs.storage.messages import PostgresMessageStore
 from workerjobs.web.health import Pulse
@@ -67,7 +68,8 @@ async def run_server(
     relay = Relay(store, notices, limit=settings.max_listeners, limit_per_user=settings.max_user_listeners)
     stores = Stores([PostgresApiStore(url, "workerjobs server API") for _ in range(API_CONNECTIONS)])
     changes = Changes(stores, listener(url, settings.database_direct_url), limit=settings.max_listeners)
-    server = WebServer(make_app(settings, relay, stores, changes), settings)
+    chains = PostgresChainStore(url, "workerjobs server chains")
+    server = WebServer(make_app(settings, relay, stores, changes, chains), settings)
     pulse = Pulse()
     registry = CollectorRegistry()
     Gauge("workerjobs_listeners", "Connections that are sent notifications.", registry=registry).set_function(
@@ -109,4 +111,5 @@ async def run_server(
         if health is not None:
             await asyncio.to_thread(health.close)
         await stores.close()
+        await chains.close()
         await store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ class ServerSettings:
     """WORKERJOBS_TICKET_SECONDS: how long a ticket can be used to connect."""
     allowed_origins: tuple[str, ...]
     """WORKERJOBS_ALLOWED_ORIGINS: of pages on other servers that may connect."""
+    path_prefix: str
+    """WORKERJOBS_PATH_PREFIX: the path below which a proxy offers this server; empty: none."""
+    session_hours: float
+    """WORKERJOBS_SESSION_HOURS: after so long a browser has to show its token again."""
     trusted_proxies: tuple[str, ...]
     """WORKERJOBS_TRUSTED_PROXIES: addresses whose X-Forwarded headers are believed."""
     max_listeners: int
@@ -95,6 +100,8 @@ def server_settings(environment: Mapping[str, str] | None = None) -> ServerSetti
         ticket_secret=secret or (ticket_secret_of(token) if token is not None else secrets.token_hex(MIN_SECRET)),
         ticket_seconds=reader.read("WORKERJOBS_TICKET_SECONDS", 60.0, number(1, 86_400), "seconds from 1 to 86400"),
         allowed_origins=reader.read("WORKERJOBS_ALLOWED_ORIGINS", (), _origins, "origins such as https://app.example"),
+        path_prefix=reader.read("WORKERJOBS_PATH_PREFIX", "", _prefix, "a path such as /workerjobs"),
+        session_hours=reader.read("WORKERJOBS_SESSION_HOURS", 12.0, number(0.01, 8_760), "hours to 8760"),
         trusted_proxies=reader.read("WORKERJOBS_TRUSTED_PROXIES", (), names_in, "addresses, comma-separated"),
         max_listeners=reader.read("WORKERJOBS_MAX_LISTENERS", 1000, whole(1, 100_000), "a number to 100000"),
         max_user_listeners=reader.read("WORKERJOBS_MAX_USER_LISTENERS", 10, whole(1, 100_000), "a number to 100000"),
@@ -144,3 +151,10 @@ def _origins(text: str) -> tuple[str, ...]:
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
             raise ValueError(origin)
     return origins
+
+
+def _prefix(text: str) -> str:
+    path = text.strip().rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
+        raise ValueError(text)
+    return path

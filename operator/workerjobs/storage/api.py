@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -24,6 +24,8 @@ from workerjobs.ports.api import (
     KnownType,
     QueueCount,
     RecentRuns,
+    Throughput,
+    ThroughputSlot,
 )
 from workerjobs.storage.connection import connection_errors
 from workerjobs.storage.postgres import PostgresJobStore
@@ -38,6 +40,7 @@ FEW = 10_000
 """So many unfinished rows are looked at all; of more, a window of the newest rows has enough."""
 MOST_COUNTED = 100_000
 RUNS_MEASURED = 2_000
+RUNS_COUNTED = 20_000
 MOST_SEEN = 1_000
 
 
@@ -102,6 +105,16 @@ class PostgresApiStore(PostgresJobStore):
     async def recent_runs(self) -> list[RecentRuns]:
         """See `ApiStore.recent_runs`."""
         return await self._rows("api/recent_runs", {"sample": RUNS_MEASURED}, class_row(RecentRuns))
+
+    async def throughput(self, step: timedelta, count: int) -> Throughput:
+        """See `ApiStore.throughput`."""
+        seconds = step.total_seconds()
+        last = (await self.now()).timestamp() // seconds * seconds
+        since = datetime.fromtimestamp(last, UTC) - step * (count - 1)
+        values = {"since": since, "seconds": seconds, "sample": RUNS_COUNTED}
+        slots = await self._rows("api/throughput", values, class_row(ThroughputSlot))
+        reach = await self._rows("api/reach", values, scalar_row)
+        return Throughput(since, step, count, next(iter(reach), None), slots)
 
     async def newest_id(self) -> int:
         """See `ApiStore.newest_id`."""

@@ -1,8 +1,7 @@
-"""Who may ask: a bearer token with the scope that the request needs, and not too often."""
+"""Who may ask: a bearer token, or a browser's session, with the scope that the request needs, and not too often."""
 
 from __future__ import annotations
 
-import hmac
 import math
 import time
 
@@ -10,20 +9,17 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workerjobs.domain.tokens import Scope as TokenScope
-from workerjobs.domain.tokens import hash_token
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError, SchemaError
 from workerjobs.ports.api import Caller
 from workerjobs.settings import ServerSettings
 from workerjobs.web.api.problems import RETRY_AFTER, problem
 from workerjobs.web.api.rates import Rates
-from workerjobs.web.api.stores import Stores
+from workerjobs.web.api.tokens import Tokens, TooManyWrongTokensError
+from workerjobs.web.sessions import Sessions, is_same_origin
 
-OWN_CHECKS = ("/api/tickets", "/api/notifications/")
-"""What looks at tokens or tickets by itself. Everything else is looked at here, whatever it is."""
+OWN_CHECKS = ("/api/tickets", "/api/notifications/", "/login", "/static/")
+"""What looks at tokens or tickets by itself, or is for everybody. All else is looked at here, whatever it is."""
 SAFE_METHODS = ("GET", "HEAD")
-FAILURES_PER_SECOND = 5.0
-"""Wrong tokens from one address; of more, only those are looked at that were valid before."""
-ADMIN = "server"
 NOBODY = Caller("loopback", TokenScope.WRITE)
 """Who asks a server on a loopback address that has no token of its own."""
 SHOW_ONE = "Show a token: Authorization: Bearer … (workerjobs token create)"
@@ -32,72 +28,52 @@ SHOW_ONE = "Show a token: Authorization: Bearer … (workerjobs token create)"
 class Access:
     """Lets requests through to an application from those who may send them; says who that is in ``state.caller``."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, stores: Stores) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, tokens: Tokens, sessions: Sessions) -> None:
         self._app = app
-        self._settings = settings
-        self._stores = stores
+        self._is_open = settings.token is None and settings.is_loopback
+        self._tokens = tokens
+        self._sessions = sessions
         self._rates = Rates(settings.api_rate)
-        self._failures = Rates(FAILURES_PER_SECOND)
-        self._known: set[str] = set()
-        """Hashes of tokens that were valid when they were last looked at."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or refuse it."""
         if scope["type"] != "http" or scope["path"].startswith(OWN_CHECKS):
             return await self._app(scope, receive, send)
-        address = (scope["client"] or ("unknown",))[0]
-        now = time.monotonic()
-        token = Headers(scope=scope).get("authorization")
-        is_guessing = self._failures.wait_seconds(address, now=now, is_counted=False) > 0
-        if token is not None and is_guessing and not self._is_known(token):
-            return await problem(429, "Too many wrong tokens: wait a little", headers=RETRY_AFTER)(scope, receive, send)
+        headers = Headers(scope=scope)
+        is_safe = scope["method"] in SAFE_METHODS
+        authorization = headers.get("authorization")
+        session = self._sessions.token_hash(headers) if authorization is None else None
+        if session is not None and not is_safe and not is_same_origin(headers):
+            answer = problem(403, "Another page sent this: in a browser's session only this server's own pages may")
+            return await answer(scope, receive, send)
         try:
-            caller = await self._caller(token)
+            if authorization is not None:
+                caller = await self._tokens.caller(_bearer(authorization), (scope["client"] or ("unknown",))[0])
+            else:
+                caller = await self._tokens.caller_of_hash(session) if session is not None else None
+                if caller is None and self._is_open:
+                    caller = NOBODY
+        except TooManyWrongTokensError:
+            return await problem(429, "Too many wrong tokens: wait a little", headers=RETRY_AFTER)(scope, receive, send)
         except (DatabaseUnavailableError, DatabaseRefusedError, SchemaError):
             answer = problem(503, "Tokens can't be checked now, as the database can't be asked", headers=RETRY_AFTER)
             return await answer(scope, receive, send)
         if caller is None:
-            if token is not None:
-                self._failures.wait_seconds(address, now=now)
             answer = problem(401, SHOW_ONE, headers={"WWW-Authenticate": "Bearer"})
             return await answer(scope, receive, send)
-        if caller.scope != TokenScope.WRITE and scope["method"] not in SAFE_METHODS:
+        # Ending a session is nobody's right but its own.
+        if caller.scope != TokenScope.WRITE and not is_safe and scope["path"] != "/logout":
             answer = problem(
                 403,
                 "This token may look and not change anything: use one with the scope write",
                 headers={"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="write"'},
             )
             return await answer(scope, receive, send)
-        if wait := self._rates.wait_seconds(caller.actor, now=now):
+        if wait := self._rates.wait_seconds(caller.actor, now=time.monotonic()):
             answer = problem(429, "Too many requests: wait", headers={"Retry-After": str(math.ceil(wait))})
             return await answer(scope, receive, send)
         scope.setdefault("state", {})["caller"] = caller
         return await self._app(scope, receive, send)
-
-    def _is_known(self, authorization: str) -> bool:
-        token = _bearer(authorization)
-        return token is not None and (self._is_own(token) or hash_token(token) in self._known)
-
-    def _is_own(self, token: str) -> bool:
-        own = self._settings.token
-        return own is not None and hmac.compare_digest(token.encode(), own.encode())
-
-    async def _caller(self, authorization: str | None) -> Caller | None:
-        if authorization is None:
-            return NOBODY if self._settings.token is None and self._settings.is_loopback else None
-        token = _bearer(authorization)
-        if token is None:
-            return None
-        if self._is_own(token):
-            return Caller(ADMIN, TokenScope.WRITE)
-        hashed = hash_token(token)
-        async with self._stores.borrow() as store:
-            caller = await store.use_token(hashed)
-        if caller is None:
-            self._known.discard(hashed)
-        else:
-            self._known.add(hashed)
-        return caller
 
 
 def _bearer(authorization: str) -> str | None:

@@ -1,0 +1,67 @@
+"""Take the pictures of the dashboard in docs/images: ``python -m tests.support.screenshots [FOLDER]``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.browser import Page, open_page
+from tests.support.dashboard import fill
+from tests.support.web import server
+from workerjobs.storage.embedded import EmbeddedPostgres
+from workerjobs.storage.migrate import migrate_url
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+FINISHED = 12_000
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
+
+
+def take(page: Page, url: str, path: str, name: str, folder: Path, *, size: dict[str, int] = WIDE, scheme: str = "light") -> None:
+    """Take a picture of a whole page."""
+    page.act(f"await page.setViewportSize({json.dumps(size)}); await page.emulateMedia({{ colorScheme: '{scheme}' }})")
+    page.act(f"await page.goto({json.dumps(url + path)}); await page.waitForSelector('#live-state:not([hidden])', {{ timeout: 3000 }}).catch(() => {{}})")
+    page.act(f"await page.screenshot({{ path: {json.dumps(str(folder / f'dashboard-{name}.png'))}, fullPage: true }})")
+
+
+async def main(folder: Path) -> None:
+    """Take all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with EmbeddedPostgres.ephemeral() as postgres, tempfile.TemporaryDirectory() as scratch:
+        migrate_url(postgres.url)
+        fill(postgres.url, FINISHED)
+        async with server(postgres.url, Path(scratch), WORKERJOBS_SERVER_TOKEN="") as web:
+            await asyncio.to_thread(_take_all, web.url, folder)
+
+
+def _take_all(url: str, folder: Path) -> None:
+    with open_page(url) as page:
+        tried = page.ask("fetch('api/v1/jobs?type=chargeCard&state=failed&limit=50').then(a => a.json()).then(a => a.jobs.find(j => j.attempt === 3).id)")
+        running = page.ask("fetch('api/v1/jobs?type=exportOrders&state=running').then(a => a.json()).then(a => a.jobs[1].id)")
+        for name, path in (
+            ("overview", "/?window=1h"),
+            ("jobs", "/jobs"),
+            ("job", f"/jobs/{tried}"),
+            ("running", f"/jobs/{running}"),
+            ("cron", "/cron"),
+            ("pools", "/pools"),
+            ("types", "/types"),
+            ("chains", "/chains"),
+            ("audit", "/audit"),
+            ("submit", "/submit?type=resizeImage"),
+        ):
+            take(page, url, path, name, folder)
+        for name, path in (("overview", "/"), ("job", f"/jobs/{tried}"), ("cron", "/cron"), ("pools", "/pools")):
+            take(page, url, path, f"{name}-dark", folder, scheme="dark")
+        for name, path in (("overview", "/"), ("jobs", "/jobs"), ("job", f"/jobs/{tried}"), ("cron", "/cron")):
+            take(page, url, path, f"{name}-narrow", folder, size=NARROW)
+        take(page, url, f"/jobs/{running}", "running", folder)
+        page.act("await page.click('a[data-dialog]'); await page.waitForSelector('dialog[open]')")
+        page.act(f"await page.screenshot({{ path: {json.dumps(str(folder / 'dashboard-cancel.png'))} }})")
+        take(page, url, "/login", "login", folder)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES))
