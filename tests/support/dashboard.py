@@ -98,6 +98,10 @@ insert into "workerChainEndpoints" (chain, endpoint, "headNumber", "latencyMs", 
     ('base', 'base-rpc.example', 24118404, 84, 10000, 88120, '{}', null),
     ('ethereum', 'eth-one.example', 21280035, 131, 2000, 40211, '{"rate limit": 212}', 'asks to wait 12 s'),
     ('ethereum', 'eth-two.example', 21280034, 190, 500, 12902, '{"timeout": 3}', null);
+insert into "workerPools" (uid, "clusterId", namespace, name, pool, desired, replicas, ready, reason, message) values
+    ('u1', 'c1', 'shop', 'media', 'media', 4, 2, 2, 'JobsWaiting',
+        '46 jobs due and 2 running, about 0.9 s each: 4 pods are done within 10 s'),
+    ('u2', 'c1', 'shop', 'default', 'default', 1, 2, 2, 'FewerJobs', '1 job running; 1 pod drains before it goes');
 insert into "workerAudit" (at, actor, address, action, details) values
     (now() - interval '2 h', 'ada', '10.0.3.7', 'pools.pause', '{"name": "reports", "reason": "the database moves"}'),
     (now() - interval '1 h 50 min', 'ada', '10.0.3.7', 'pools.resume', '{"name": "reports"}'),

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import JobState
 from workerjobs.ports.jobs import JobStore
+from workerjobs.ports.pools import ShownPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,10 @@ class ApiStore(JobStore, Protocol):
 
     async def throughput(self, step: timedelta, count: int) -> Throughput:
         """Read how runs of late ended, in slots of time up to now."""
+        ...
+
+    async def worker_pools(self) -> list[ShownPool]:
+        """Read WorkerPools as their operators see them."""
         ...
 
     async def newest_id(self) -> int:

@@ -27,6 +27,7 @@ from workerjobs.ports.api import (
     Throughput,
     ThroughputSlot,
 )
+from workerjobs.ports.pools import ShownPool
 from workerjobs.storage.connection import connection_errors
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.queries import query
@@ -115,6 +116,10 @@ class PostgresApiStore(PostgresJobStore):
         slots = await self._rows("api/throughput", values, class_row(ThroughputSlot))
         reach = await self._rows("api/reach", values, scalar_row)
         return Throughput(since, step, count, next(iter(reach), None), slots)
+
+    async def worker_pools(self) -> list[ShownPool]:
+        """See `ApiStore.worker_pools`."""
+        return await self._rows("api/worker_pools", {}, class_row(ShownPool))
 
     async def newest_id(self) -> int:
         """See `ApiStore.newest_id`."""

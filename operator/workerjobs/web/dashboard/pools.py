@@ -25,6 +25,7 @@ async def show_pools(request: Request, store: StoreOfRequest) -> Response:
     workers, queues = await store.workers(LEASE), await store.queues()
     recent = {each.type: each for each in await store.recent_runs()}
     found = pools(workers, queues, await store.pauses())
+    resources = await store.worker_pools()
     return pages_of(request).show(
         request,
         "pools.html",
@@ -33,6 +34,7 @@ async def show_pools(request: Request, store: StoreOfRequest) -> Response:
         workers={each.name: [worker for worker in workers if worker.pool == each.name] for each in found},
         states=state_of,
         said={each.name: outlook(each, queues, recent) for each in found},
+        resources={each.name: [shown for shown in resources if shown.pool == each.name] for each in found},
         limits=await store.limits(LEASE),
     )
 
