@@ -113,7 +113,7 @@ async def test_browser_trades_a_token_for_a_session_that_ends_with_it(database_u
             {"Sec-Fetch-Site": "same-site"},
             {"Sec-Fetch-Site": "none"},
         ):
-            status, page, _ = await ada.post(f"/jobs/{job}/cancel", **headers)
+            status, page, _ = await ada.post(f"/jobs/{job}/cancel", None, **headers)
             assert (status, "Another page sent this" in page) == (403, True)
         status, _, _ = await ada.post(f"/jobs/{job}/cancel", Origin="https://elsewhere.example")
         assert status == 403
@@ -147,7 +147,10 @@ async def test_pages_tell_what_the_tables_hold_and_run_nothing_of_it(database_ur
     evil = submit(database_url, '{"name": "<script>alert(1)</script>\\"\'"}')
     # On a loopback address without a token of its own, below a prefix that the proxy leaves on.
     variables = {"WORKERJOBS_SERVER_TOKEN": "", "WORKERJOBS_PATH_PREFIX": "/ops/jobs/"}
-    async with server(database_url, tmp_path, **variables) as web, browser(f"{web.url}/ops/jobs") as ada:
+    async with (
+        server(database_url, tmp_path, port=0, name="server", **variables) as web,
+        browser(f"{web.url}/ops/jobs") as ada,
+    ):
         for path in ("/", *PAGES):
             status, page, answer = await ada.get(path)
             assert status == 200, (path, page)
@@ -172,18 +175,22 @@ async def test_pages_tell_what_the_tables_hold_and_run_nothing_of_it(database_ur
 
         # Filters stand in the URL, and pages follow each other.
         seen: list[str] = []
-        path: str | None = "/jobs?state=succeeded&type=resizeImage"
-        while path is not None:
-            page = (await ada.get(path))[1]
+        following = "/jobs?state=succeeded&type=resizeImage"
+        while following:
+            page = (await ada.get(following))[1]
             seen += re.findall(r'id="job-(\d+)"', page)
             older = re.search(r'rel="next" href="/ops/jobs([^"]+)"', page)
-            path = older[1].replace("&amp;", "&") if older else None
+            following = older[1].replace("&amp;", "&") if older else ""
         wanted = sql(
             database_url, 'select id from "workerJobs" where success and type = %s order by id desc', "resizeImage"
         )
         assert [int(each) for each in seen] == [each for (each,) in wanted]
         assert len(seen) > 100
-        for words, goes_to in (("17", "/ops/jobs/jobs/17"), ("#17", "/ops/jobs/jobs/17"), ("sync", "/ops/jobs/jobs?type=sync")):
+        for words, goes_to in (
+            ("17", "/ops/jobs/jobs/17"),
+            ("#17", "/ops/jobs/jobs/17"),
+            ("sync", "/ops/jobs/jobs?type=sync"),
+        ):
             assert (await ada.get(f"/jobs?q={words.replace('#', '%23')}"))[2].headers["Location"] == goes_to
 
         # What can't be shown is said in words.
@@ -217,7 +224,9 @@ async def test_actions_change_what_they_say_and_are_noted(database_url: str, tmp
         (new,) = re.findall(r"/jobs/(\d+)\?did=again", again)
         assert f'action="/jobs/{new}/cancel"' in (await ada.get(again))[1]
 
-        failed = [each for (each,) in sql(database_url, 'select id from "workerJobs" where not success order by id limit 1')]
+        failed = [
+            each for (each,) in sql(database_url, 'select id from "workerJobs" where not success order by id limit 1')
+        ]
         _, _, answer = await ada.post("/jobs/retry", {"ids": str(failed[0])})
         assert answer.headers["Location"] == "/jobs?did=again-some&count=1"
         _, _, answer = await ada.post("/jobs/cancel", {"ids": new})
@@ -240,6 +249,14 @@ async def test_actions_change_what_they_say_and_are_noted(database_url: str, tmp
         assert (status, "?did=submit&job=" in answer.headers["Location"]) == (303, True)
 
         audit = (await ada.get("/audit"))[1]
-        for action in ("jobs.cancel", "jobs.rerun", "jobs.retry", "pools.pause", "pools.resume", "types.pause", "jobs.submit"):
+        for action in (
+            "jobs.cancel",
+            "jobs.rerun",
+            "jobs.retry",
+            "pools.pause",
+            "pools.resume",
+            "types.pause",
+            "jobs.submit",
+        ):
             assert f"<code>{action}</code>" in audit
         assert "not needed" in audit

@@ -38,6 +38,7 @@ IN_PUBLIC = [
     "public.workerJobWorkers",
     "public.workerJobs",
     "public.workerJobsMigrations",
+    "public.workerPools",
 ]
 
 

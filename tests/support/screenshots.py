@@ -19,16 +19,18 @@ FINISHED = 12_000
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 
 
-def take(page: Page, url: str, path: str, name: str, folder: Path, *, size: dict[str, int] = WIDE, scheme: str = "light") -> None:
+def take(
+    page: Page, url: str, path: str, name: str, folder: Path, *, size: dict[str, int] = WIDE, scheme: str = "light"
+) -> None:
     """Take a picture of a whole page."""
     page.act(f"await page.setViewportSize({json.dumps(size)}); await page.emulateMedia({{ colorScheme: '{scheme}' }})")
-    page.act(f"await page.goto({json.dumps(url + path)}); await page.waitForSelector('#live-state:not([hidden])', {{ timeout: 3000 }}).catch(() => {{}})")
+    seen = "await page.waitForSelector('#live-state:not([hidden])', { timeout: 3000 }).catch(() => {})"
+    page.act(f"await page.goto({json.dumps(url + path)}); {seen}")
     page.act(f"await page.screenshot({{ path: {json.dumps(str(folder / f'dashboard-{name}.png'))}, fullPage: true }})")
 
 
 async def main(folder: Path) -> None:
     """Take all."""
-    folder.mkdir(parents=True, exist_ok=True)
     with EmbeddedPostgres.ephemeral() as postgres, tempfile.TemporaryDirectory() as scratch:
         migrate_url(postgres.url)
         fill(postgres.url, FINISHED)
@@ -36,10 +38,17 @@ async def main(folder: Path) -> None:
             await asyncio.to_thread(_take_all, web.url, folder)
 
 
+def first(page: Page, query: str, condition: str) -> int:
+    """Find the newest job of a list for which something holds."""
+    listed = f"fetch('/api/v1/jobs?{query}').then(answer => answer.json())"
+    found: int = page.ask(f"{listed}.then(list => list.jobs.find(job => {condition}).id)")
+    return found
+
+
 def _take_all(url: str, folder: Path) -> None:
     with open_page(url) as page:
-        tried = page.ask("fetch('api/v1/jobs?type=chargeCard&state=failed&limit=50').then(a => a.json()).then(a => a.jobs.find(j => j.attempt === 3).id)")
-        running = page.ask("fetch('api/v1/jobs?type=exportOrders&state=running').then(a => a.json()).then(a => a.jobs[1].id)")
+        tried = first(page, "type=chargeCard&state=failed", "job.attempt === 3")
+        running = first(page, "type=exportOrders&state=running", "job.progress.current > 9000")
         for name, path in (
             ("overview", "/?window=1h"),
             ("jobs", "/jobs"),
@@ -64,4 +73,6 @@ def _take_all(url: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES))
+    wanted = Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
+    wanted.mkdir(parents=True, exist_ok=True)
+    asyncio.run(main(wanted))

@@ -16,5 +16,5 @@ class PathPrefix:
         """Pass a request on."""
         if scope["type"] in ("http", "websocket") and f"{scope['path']}/".startswith(f"{self._prefix}/"):
             path = scope["path"][len(self._prefix) :] or "/"
-            scope = scope | {"path": path, "raw_path": path.encode()}
+            scope = {**scope, "path": path, "raw_path": path.encode()}
         await self._app(scope, receive, send)

@@ -53,9 +53,7 @@ class TicketRequest(BaseModel):
     user_id: int = Field(alias="userId", ge=1, le=MAX_USER_ID)
 
 
-def make_app(
-    settings: ServerSettings, relay: Relay, stores: Stores, changes: Changes, chains: ChainStore
-) -> FastAPI:
+def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Changes, chains: ChainStore) -> FastAPI:
     """Put the application together."""
     app = FastAPI(title="WorkerJobs", version=version("workerjobs"), docs_url=None, redoc_url=None)
 

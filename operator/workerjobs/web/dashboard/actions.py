@@ -132,7 +132,7 @@ async def rerun(job_id: JobId, request: Request, change: ChangeOfRequest) -> Res
 
 
 @router.get("/jobs/selected")
-async def ask_some(request: Request, action: SomeAction, ids: Ids = []) -> Response:  # noqa: B006  # never changed
+async def ask_some(request: Request, action: SomeAction, ids: Ids) -> Response:
     """Ask whether something is to be done to the selected jobs."""
     number = f"{len(ids)} job{'' if len(ids) == 1 else 's'}"
     if action is SomeAction.CANCEL:
@@ -151,9 +151,7 @@ async def cancel_some(request: Request, change: ChangeOfRequest, ids: FormIds, r
     """Cancel the selected jobs."""
     which = schemas.CancelJobs(ids=ids, reason=reason.strip() or USUAL_REASON)
     done = await jobs.cancel_some(which, change)
-    return pages_of(request).go(
-        "/jobs", did=Did.CANCEL_SOME, count=str(len(done.cancelled)), stopping=str(len(done.stopping))
-    )
+    return pages_of(request).go("/jobs", did=Did.CANCEL_SOME, count=len(done.cancelled), stopping=len(done.stopping))
 
 
 @router.post("/jobs/retry")
@@ -204,9 +202,7 @@ async def ask_resume(request: Request, kind: PauseKind, name: schemas.Name) -> R
 
 
 @router.post("/resume")
-async def resume(
-    request: Request, change: ChangeOfRequest, kind: Annotated[PauseKind, Form()], name: Name
-) -> Response:
+async def resume(request: Request, change: ChangeOfRequest, kind: Annotated[PauseKind, Form()], name: Name) -> Response:
     """End the pause of a pool or type."""
     resume_it = pools.resume_pool if kind is PauseKind.POOL else pools.resume_type
     await resume_it(name, change)

@@ -15,9 +15,7 @@ from workerjobs.web.dashboard.rendering import STATIC, Pages
 from workerjobs.web.sessions import Sessions
 
 
-def add_dashboard(
-    app: FastAPI, path_prefix: str, chain_store: ChainStore, tokens: Tokens, sessions: Sessions
-) -> None:
+def add_dashboard(app: FastAPI, path_prefix: str, chain_store: ChainStore, tokens: Tokens, sessions: Sessions) -> None:
     """Put the dashboard into an application that has the API."""
     pages = Pages(path_prefix)
     app.state.pages = pages

@@ -20,7 +20,20 @@ router = APIRouter()
 
 FILTERS = ("type", "tag", "pool", "userId", "namespace", "cronKey")
 SHOWN_APART = frozenset(
-    ("id", "state", "type", "data", "result", "progress", "due", "started", "finished", "created_at", "success", "history")
+    (
+        "id",
+        "state",
+        "type",
+        "data",
+        "result",
+        "progress",
+        "due",
+        "started",
+        "finished",
+        "created_at",
+        "success",
+        "history",
+    )
 )
 """Fields that a job's page shows in places of their own; of the others it lists those that say something."""
 

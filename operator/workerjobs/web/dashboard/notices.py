@@ -1,7 +1,7 @@
 """What a page says of what was just done, and how that is undone.
 
-It stands in the URL to which the browser was sent afterwards, as one of a few words with ids: a page that is loaded again
-says it again, and nothing has to be kept.
+It stands in the URL to which the browser was sent afterwards, as one of a few words with ids, so that nothing has to be
+kept.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ _WORDS: Mapping[Did, Callable[[QueryParams], Notice]] = {
     Did.STOP: lambda _: Notice("The job is asked to stop; its worker ends it within seconds."),
     Did.AGAIN: lambda query: Notice("This job runs the earlier one again.", _of(query, "cancel")),
     Did.CANCEL_SOME: lambda query: Notice(
-        f"{_number(query, 'count'):,} cancelled, {_number(query, 'stopping'):,} asked to stop. Finished ones stay as they are."
+        f"{_number(query, 'count'):,} cancelled, {_number(query, 'stopping'):,} asked to stop. "
+        "Finished ones stay as they are."
     ),
     Did.AGAIN_SOME: lambda query: Notice(f"{_number(query, 'count'):,} jobs run again, each as a new one."),
     Did.PAUSE: _paused,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter, Request
@@ -33,6 +34,9 @@ async def show_pools(request: Request, store: StoreOfRequest) -> Response:
         pools=found,
         workers={each.name: [worker for worker in workers if worker.pool == each.name] for each in found},
         states=state_of,
+        tallies={
+            each.name: Counter(state_of(worker) for worker in workers if worker.pool == each.name) for each in found
+        },
         said={each.name: outlook(each, queues, recent) for each in found},
         resources={each.name: [shown for shown in resources if shown.pool == each.name] for each in found},
         limits=await store.limits(LEASE),

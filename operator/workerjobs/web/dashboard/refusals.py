@@ -34,7 +34,10 @@ class PageRefusals:
 
         async def pass_on(message: Message) -> None:
             nonlocal started, body
-            if message["type"] == "http.response.start" and Headers(raw=message["headers"]).get("content-type") == MEDIA_TYPE:
+            if (
+                message["type"] == "http.response.start"
+                and Headers(raw=message["headers"]).get("content-type") == MEDIA_TYPE
+            ):
                 started = message
             elif started is None:
                 await send(message)
@@ -42,9 +45,9 @@ class PageRefusals:
                 body += message.get("body", b"")
 
         await self._app(scope, receive, pass_on)
-        if started is None:
-            return None
-        await self._answer(scope, headers, started, json.loads(body))(scope, receive, send)
+        if started is not None:
+            await self._answer(scope, headers, started, json.loads(body))(scope, receive, send)
+        return None
 
     def _answer(self, scope: Scope, headers: Headers, started: Message, problem: dict[str, Any]) -> ASGIApp:
         status = problem["status"]
@@ -60,5 +63,11 @@ class PageRefusals:
             return self._pages.go("/login", next=f"{path}?{query}" if query and scope["method"] == "GET" else path)
         kept = {name: value for name, value in Headers(raw=started["headers"]).items() if name == "retry-after"}
         return self._pages.write(
-            "problem.html", status, request=Request(scope), headers=kept, title=problem["title"], problem=problem, area=""
+            "problem.html",
+            status,
+            request=Request(scope),
+            headers=kept,
+            title=problem["title"],
+            problem=problem,
+            area="",
         )

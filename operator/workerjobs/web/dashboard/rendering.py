@@ -102,7 +102,6 @@ class Pages:
         caller = getattr(request.state, "caller", None)
         text = self._environment.get_template(template).render(
             request=request,
-            here=request.url.path,
             caller=caller,
             may_change=caller is not None and caller.scope == Scope.WRITE,
             is_session=caller is not None and caller is not NOBODY,

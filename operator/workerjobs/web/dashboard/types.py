@@ -121,7 +121,8 @@ async def _known(store: ApiStore, job_type: str) -> KnownType | None:
 def example(schema: object) -> object:
     """Make data to begin with from a schema: the properties that must be there, and those with a default.
 
-    >>> example({"type": "object", "required": ["to"], "properties": {"to": {"type": "array"}, "copies": {"default": 1}}})
+    >>> properties = {"to": {"type": "array"}, "copies": {"default": 1}, "note": {"type": "string"}}
+    >>> example({"type": "object", "required": ["to"], "properties": properties})
     {'to': [], 'copies': 1}
     """
     if not isinstance(schema, dict):
