@@ -50,26 +50,19 @@ def _take_all(url: str, folder: Path) -> None:
         tried = first(page, "type=chargeCard&state=failed", "job.attempt === 3")
         running = first(page, "type=exportOrders&state=running", "job.progress.current > 9000")
         for name, path in (
-            ("overview", "/?window=1h"),
-            ("jobs", "/jobs"),
+            ("overview", "/"),
+            ("jobs", "/jobs?limit=20"),
             ("job", f"/jobs/{tried}"),
-            ("running", f"/jobs/{running}"),
             ("cron", "/cron"),
             ("pools", "/pools"),
-            ("types", "/types"),
             ("chains", "/chains"),
-            ("audit", "/audit"),
-            ("submit", "/submit?type=resizeImage"),
         ):
             take(page, url, path, name, folder)
-        for name, path in (("overview", "/"), ("job", f"/jobs/{tried}"), ("cron", "/cron"), ("pools", "/pools")):
-            take(page, url, path, f"{name}-dark", folder, scheme="dark")
-        for name, path in (("overview", "/"), ("jobs", "/jobs"), ("job", f"/jobs/{tried}"), ("cron", "/cron")):
-            take(page, url, path, f"{name}-narrow", folder, size=NARROW)
-        take(page, url, f"/jobs/{running}", "running", folder)
+        take(page, url, "/", "overview-dark", folder, scheme="dark")
+        take(page, url, "/", "overview-narrow", folder, size=NARROW)
+        take(page, url, f"/jobs/{running}", "cancel", folder)
         page.act("await page.click('a[data-dialog]'); await page.waitForSelector('dialog[open]')")
         page.act(f"await page.screenshot({{ path: {json.dumps(str(folder / 'dashboard-cancel.png'))} }})")
-        take(page, url, "/login", "login", folder)
 
 
 if __name__ == "__main__":
