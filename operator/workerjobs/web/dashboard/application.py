@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 from workerjobs.ports.chains import ChainStore
 from workerjobs.web.api.tokens import Tokens
-from workerjobs.web.dashboard import actions, audit, chains, cron, jobs, login, overview, pools, types
+from workerjobs.web.dashboard import actions, audit, chains, cron, job_types, jobs, login, overview, pools
 from workerjobs.web.dashboard.refusals import PageRefusals
 from workerjobs.web.dashboard.rendering import STATIC, Pages
 from workerjobs.web.sessions import Sessions
@@ -22,7 +22,7 @@ def add_dashboard(app: FastAPI, path_prefix: str, chain_store: ChainStore, token
     app.state.chains = chain_store
     app.state.tokens = tokens
     app.state.sessions = sessions
-    for part in (login, overview, actions, jobs, cron, pools, types, chains, audit):
+    for part in (login, overview, actions, jobs, cron, pools, job_types, chains, audit):
         app.include_router(part.router, include_in_schema=False)
     app.mount("/static", _Static(directory=STATIC), "static")
     app.add_middleware(PageRefusals, pages=pages)
