@@ -84,7 +84,8 @@ document.addEventListener("submit", (event) => {
   event.preventDefault()
   const fields = new FormData(event.target)
   if (event.submitter?.name) fields.append(event.submitter.name, event.submitter.value)
-  if (fields.has("ids")) ask(`${event.target.action}?${new URLSearchParams(fields)}`)
+  // Not its property, which the buttons named action take the place of.
+  if (fields.has("ids")) ask(`${event.target.getAttribute("action")}?${new URLSearchParams(fields)}`)
 })
 
 // --- selecting jobs
