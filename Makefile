@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo demo-chain dev cluster cluster-down test test-slow lint format schema manifests contracts bench \
+.PHONY: help install demo demo-chain dev cluster cluster-down test test-slow lint format schema manifests screenshots contracts bench \
 	bench-resources bench-cluster bench-smoke chaos-smoke chaos-pods clean
 .DEFAULT_GOAL := help
 
@@ -72,6 +72,9 @@ schema: $(INSTALLED) ## Write storage/schema.sql anew, after a new migration
 
 manifests: $(INSTALLED) ## Write manifests/install, the chart's definitions and its README anew, after a change of the chart
 	$(BIN)/python -m tests.support.manifests
+
+screenshots: $(INSTALLED) ## Take docs/images/dashboard-*.png anew, after a change of the dashboard
+	$(BIN)/python -m tests.support.screenshots
 
 contracts: $(INSTALLED) ## Compile the sample contracts anew, after a change of their sources
 	$(BIN)/python -m tests.support.contracts

@@ -242,7 +242,9 @@ def test_files_and_folders_that_the_design_names_exist() -> None:
 
 
 def test_every_variable_read_is_documented() -> None:
-    page = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("configuration", "notifications", "api"))
+    page = "".join(
+        (ROOT / "docs" / f"{name}.md").read_text() for name in ("configuration", "notifications", "api", "dashboard")
+    )
     folder = ROOT / "operator" / "workerjobs" / "settings"
     source = "".join(file.read_text() for file in folder.glob("*.py"))
     variables = set(re.findall(r'read\("([A-Z_]+)"', source)) | {

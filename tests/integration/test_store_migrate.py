@@ -40,6 +40,7 @@ IN_PUBLIC = [
     "public.workerJobWorkers",
     "public.workerJobs",
     "public.workerJobsMigrations",
+    "public.workerPools",
 ]
 
 

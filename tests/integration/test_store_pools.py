@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -12,7 +13,8 @@ from tests.support.loop import in_loop
 from tests.support.table import LEASE, open_store, sql
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.scaling import Backlog, Demand
-from workerjobs.ports.pools import PoolQuestion
+from workerjobs.ports.pools import PoolQuestion, ShownPool
+from workerjobs.storage.api import PostgresApiStore
 from workerjobs.storage.postgres import MOST_COUNTED, RUNS_MEASURED, PostgresJobStore
 from workerjobs.storage.queries import query
 
@@ -171,3 +173,21 @@ async def test_worker_of_some_namespaces_claims_their_jobs_and_no_others(databas
         assert (await backlog(ours, "default", "web")).due == 3
     finally:
         await ours.close()
+
+
+@in_loop
+async def test_pools_that_an_operator_shows_are_told_until_it_shows_them_no_more(database_url: str) -> None:
+    media = ShownPool("u1", "shop", "media", "media", 4, 2, 1, "JobsWaiting", "46 jobs are due")
+    mail = ShownPool("u2", "shop", "mail", "default", 1, 1, 1, "WorkerCount", "workerCount is 1")
+    theirs = ShownPool("u3", "shop", "media", "media", 0, 0, 0, "NoJobs", "Nothing waits")
+    store = await PostgresApiStore.open(database_url, "workerjobs test")
+    try:
+        await store.show_pools("ours", [media, mail])
+        await store.show_pools("theirs", [theirs])
+        changed = replace(media, ready=2)
+        await store.show_pools("ours", [changed])
+        assert await store.worker_pools() == [changed, theirs]
+        await store.show_pools("ours", [])
+        assert await store.worker_pools() == [theirs]
+    finally:
+        await store.close()

@@ -249,6 +249,9 @@ def test_auto_pool_follows_its_jobs_from_none_to_some_and_back(
     status = pools.wait_for_status(desired=3, backlog=201)
     assert status["reason"] == "AtMaximum"
     assert status["message"].startswith("201 jobs due, 0 running: about 201 s of work, for 7 children within 30 s")
+    # Whoever can't ask the cluster reads it in the table.
+    told = 'select name, desired, reason from "workerPools"'
+    eventually(lambda: sql(database_url, told) == [("default", 3, "AtMaximum")])
     submit(database_url, 5, pool="another")
     sql(
         database_url,

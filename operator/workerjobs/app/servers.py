@@ -17,6 +17,7 @@ from workerjobs.app.probes import serve_health
 from workerjobs.ports.api import TokenStore
 from workerjobs.settings import ServerSettings
 from workerjobs.storage.api import PostgresApiStore
+from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.storage.listen import NOTIFICATIONS
 from workerjobs.storage.messages import PostgresMessageStore
 from workerjobs.web.health import Pulse
@@ -70,8 +71,9 @@ async def run_server(
     relay = Relay(store, notices, limit=settings.max_listeners, limit_per_user=settings.max_user_listeners)
     stores = Stores([PostgresApiStore(url, "workerjobs server API") for _ in range(API_CONNECTIONS)])
     changes = Changes(stores, listener(url, settings.database_direct_url), limit=settings.max_listeners)
+    chains = PostgresChainStore(url, "workerjobs server chains")
     registry = CollectorRegistry()
-    app = make_app(settings, relay, stores, changes)
+    app = make_app(settings, relay, stores, changes, chains)
     server = WebServer(RequestMetrics(app, registry), settings)
     pulse = Pulse()
     metrics_store = PostgresApiStore(url, "workerjobs server metrics")
@@ -116,4 +118,5 @@ async def run_server(
             await asyncio.to_thread(health.close)
         await stores.close()
         await metrics_store.close()
+        await chains.close()
         await store.close()

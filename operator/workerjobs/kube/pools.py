@@ -37,7 +37,7 @@ from workerjobs.kube.workerpool import WorkerPool, parse_workerpool
 from workerjobs.ports.cluster import PoolCluster
 from workerjobs.ports.jobs import JobStore
 from workerjobs.ports.notices import DueNotice, Notice, Reconnected
-from workerjobs.ports.pools import PoolStore, WorkerLoad
+from workerjobs.ports.pools import PoolStore, ShownPool, WorkerLoad
 from workerjobs.ports.workers import DrainReason, WorkerStatus
 
 log = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ class Pools:
         self._pods = 0
         self._has_work = asyncio.Event()
         self._said: dict[str, str] = {}
+        self._shown: list[ShownPool] | None = None
 
     @property
     def statuses(self) -> dict[str, Mapping[str, Any]]:
@@ -184,6 +185,7 @@ class Pools:
             await self._default_pool.step(self._cluster, self._own_namespace)
         pools = list(self._pools.values())
         if not pools:
+            await self._show()
             return True
         backlogs = await self._store.backlogs([each.spec.question for each in pools])
         loads = await self._store.loads(sorted({each.spec.pool for each in pools}))
@@ -206,6 +208,7 @@ class Pools:
                 if not actions.decision.replicas:
                     empty.add(pool.spec.pool)
         self._empty = empty
+        await self._show()
         return settled
 
     @staticmethod
@@ -327,6 +330,27 @@ class Pools:
             self.pool_deleted(pool.uid)
         elif (known := self._pools.get(pool.uid)) is not None:
             self._pools[pool.uid] = replace(known, status=status, version=max(known.version, version))
+
+    async def _show(self) -> None:
+        """Tell the tables how the pools do, where that changed: the dashboard reads it there."""
+        shown = [
+            ShownPool(
+                uid,
+                pool.namespace,
+                pool.name,
+                pool.spec.pool,
+                pool.status["desired"],
+                pool.status["replicas"],
+                pool.status["ready"],
+                pool.status["reason"],
+                pool.status["message"],
+            )
+            for uid, pool in self._pools.items()
+            if pool.status.get("reason")
+        ]
+        if shown != self._shown:
+            await self._store.show_pools(await self._cluster.cluster_id(), shown)
+            self._shown = shown
 
     # --- what people hear
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, JobState
 from workerjobs.ports.jobs import JobStore, LogLine, Pause
+from workerjobs.ports.pools import ShownPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,39 @@ class RecentRuns:
     mean_seconds: float
     p95_seconds: float
     last_finished: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughputSlot:
+    """The runs that ended within a slot of time."""
+
+    start: datetime
+    succeeded: int
+    failed: int
+    cancelled: int
+    """Also those that were cancelled before they ran."""
+    wait_p95_seconds: float | None
+    """From when they were due to their start; None: none of them ran."""
+    run_p95_seconds: float | None
+
+    @property
+    def ended(self) -> int:
+        """All of them."""
+        return self.succeeded + self.failed + self.cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """How runs ended of late, over slots of time; those without any are left out."""
+
+    since: datetime
+    """The start of the first slot."""
+    step: timedelta
+    count: int
+    """Slots."""
+    known_since: datetime | None
+    """As only the newest 20,000 rows are looked at, what was made before is left out; None: all were looked at."""
+    slots: Sequence[ThroughputSlot]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +310,14 @@ class ApiStore(JobStore, CronStore, Protocol):
 
     async def recent_runs(self) -> list[RecentRuns]:
         """Read how runs of late went."""
+        ...
+
+    async def throughput(self, step: timedelta, count: int) -> Throughput:
+        """Read how runs of late ended, in slots of time up to now."""
+        ...
+
+    async def worker_pools(self) -> list[ShownPool]:
+        """Read WorkerPools as their operators see them."""
         ...
 
     async def newest_id(self) -> int:

@@ -32,6 +32,23 @@ class WorkerLoad:
     """How long ago the last of them began."""
 
 
+@dataclass(frozen=True, slots=True)
+class ShownPool:
+    """A WorkerPool as its operator sees it."""
+
+    uid: str
+    namespace: str
+    name: str
+    pool: str
+    """Whose jobs its workers run."""
+    desired: int
+    replicas: int
+    ready: int
+    reason: str
+    """Why so many are desired, as its status has it."""
+    message: str
+
+
 class PoolStore(Protocol):
     """What the tables know of pools of workers; errors as in `JobStore`."""
 
@@ -44,3 +61,7 @@ class PoolStore(Protocol):
 
     async def loads(self, pools: Sequence[str]) -> list[WorkerLoad]:
         """Read what workers of some pools run."""
+
+    async def show_pools(self, cluster_id: str, pools: Sequence[ShownPool]) -> None:
+        """Write what is seen of a cluster's WorkerPools, all of them; others of the cluster are forgotten."""
+        ...

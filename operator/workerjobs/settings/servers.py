@@ -54,6 +54,10 @@ class ServerSettings:
     """WORKERJOBS_TICKET_SECONDS: how long a ticket can be used to connect."""
     allowed_origins: tuple[str, ...]
     """WORKERJOBS_ALLOWED_ORIGINS: of pages on other servers that may connect."""
+    path_prefix: str
+    """WORKERJOBS_PATH_PREFIX: the path below which a proxy offers this server; empty: none."""
+    session_hours: float
+    """WORKERJOBS_SESSION_HOURS: after so long a browser has to show its token again."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     """WORKERJOBS_TRUSTED_PROXIES: peers whose headers are believed, `X-Forwarded-For` and those of ``signed_in``."""
     signed_in: SignedInHeaders | None
@@ -116,6 +120,8 @@ def server_settings(environment: Mapping[str, str] | None = None) -> ServerSetti
         ticket_secret=secret or (ticket_secret_of(token) if token is not None else secrets.token_hex(MIN_SECRET)),
         ticket_seconds=reader.read("WORKERJOBS_TICKET_SECONDS", 60.0, number(1, 86_400), "seconds from 1 to 86400"),
         allowed_origins=reader.read("WORKERJOBS_ALLOWED_ORIGINS", (), _origins, "origins such as https://app.example"),
+        path_prefix=reader.read("WORKERJOBS_PATH_PREFIX", "", _prefix, "a path such as /workerjobs"),
+        session_hours=reader.read("WORKERJOBS_SESSION_HOURS", 12.0, number(0.01, 8_760), "hours to 8760"),
         trusted_proxies=proxies,
         signed_in=_signed_in(reader, is_some_proxy_trusted=bool(proxies)),
         max_listeners=reader.read("WORKERJOBS_MAX_LISTENERS", 1000, whole(1, 100_000), "a number to 100000"),
@@ -211,3 +217,10 @@ def _origins(text: str) -> tuple[str, ...]:
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
             raise ValueError(origin)
     return origins
+
+
+def _prefix(text: str) -> str:
+    path = text.strip().rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
+        raise ValueError(text)
+    return path

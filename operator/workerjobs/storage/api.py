@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -26,8 +26,11 @@ from workerjobs.ports.api import (
     KnownType,
     QueueCount,
     RecentRuns,
+    Throughput,
+    ThroughputSlot,
 )
 from workerjobs.ports.jobs import LogLine
+from workerjobs.ports.pools import ShownPool
 from workerjobs.storage.connection import connection_errors
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.queries import query
@@ -44,6 +47,7 @@ MOST_COUNTED = 100_000
 FULL_PAGE_BYTES = 8 * 2**20
 """Of data and results, from which on a page with them is full."""
 RUNS_MEASURED = 2_000
+RUNS_COUNTED = 20_000
 MOST_SEEN = 1_000
 
 
@@ -126,6 +130,20 @@ class PostgresApiStore(PostgresJobStore):
     async def recent_runs(self) -> list[RecentRuns]:
         """See `ApiStore.recent_runs`."""
         return await self._rows("api/recent_runs", {"sample": RUNS_MEASURED}, class_row(RecentRuns))
+
+    async def throughput(self, step: timedelta, count: int) -> Throughput:
+        """See `ApiStore.throughput`."""
+        seconds = step.total_seconds()
+        last = (await self.now()).timestamp() // seconds * seconds
+        since = datetime.fromtimestamp(last, UTC) - step * (count - 1)
+        values = {"since": since, "seconds": seconds, "sample": RUNS_COUNTED}
+        slots = await self._rows("api/throughput", values, class_row(ThroughputSlot))
+        reach = await self._rows("api/reach", values, scalar_row)
+        return Throughput(since, step, count, next(iter(reach), None), slots)
+
+    async def worker_pools(self) -> list[ShownPool]:
+        """See `ApiStore.worker_pools`."""
+        return await self._rows("api/worker_pools", {}, class_row(ShownPool))
 
     async def newest_id(self) -> int:
         """See `ApiStore.newest_id`."""

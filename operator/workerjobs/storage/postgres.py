@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Self, TypeVar
@@ -35,7 +37,7 @@ from workerjobs.ports.jobs import (
     Settled,
     StoredLimit,
 )
-from workerjobs.ports.pools import PoolQuestion, WorkerLoad
+from workerjobs.ports.pools import PoolQuestion, ShownPool, WorkerLoad
 from workerjobs.ports.resources import ResourceState, RunCounts, StoredResource
 from workerjobs.ports.workers import DrainReason, LostWorker, PodWorker, WorkerOrders, WorkerRecord, WorkerStatus
 from workerjobs.storage import cron
@@ -450,6 +452,15 @@ class PostgresJobStore(OneConnection):
     async def loads(self, pools: Sequence[str]) -> builtins.list[WorkerLoad]:
         """See `PoolStore.loads`."""
         return await self._rows("loads", {"pools": text_array(pools)}, class_row(WorkerLoad))
+
+    async def show_pools(self, cluster_id: str, pools: Sequence[ShownPool]) -> None:
+        """See `PoolStore.show_pools`."""
+        values = {
+            "cluster_id": cluster_id,
+            "uids": text_array(each.uid for each in pools),
+            "shown": json.dumps([asdict(each) for each in pools]),
+        }
+        await self._execute("show_pools", values)
 
     async def pause(self, kind: PauseKind, name: str, reason: str | None = None) -> Pause:
         """See `JobStore.pause`."""

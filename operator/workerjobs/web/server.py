@@ -21,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workerjobs.errors import DatabaseUnavailableError, InvalidSettingsError
+from workerjobs.ports.chains import ChainStore
 from workerjobs.settings.servers import ServerSettings, is_loopback
 from workerjobs.web.api.application import add_api, operation_id
 from workerjobs.web.api.changes import Changes
@@ -28,7 +29,11 @@ from workerjobs.web.api.events import STREAM
 from workerjobs.web.api.problems import problem as refusal
 from workerjobs.web.api.stores import Stores
 from workerjobs.web.peers import Peers
+from workerjobs.web.api.tokens import Tokens
+from workerjobs.web.dashboard.application import add_dashboard
+from workerjobs.web.prefix import PathPrefix
 from workerjobs.web.relay import Event, Listener, Relay, TooManyListenersError
+from workerjobs.web.sessions import Sessions
 from workerjobs.web.tickets import MAX_USER_ID, make_ticket, user_of
 
 log = logging.getLogger(__name__)
@@ -60,7 +65,7 @@ class Ticket(BaseModel):
     expires: datetime = Field(description="From then on it is not taken; connections that were made go on.")
 
 
-def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Changes) -> FastAPI:
+def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Changes, chains: ChainStore) -> FastAPI:
     """Put the application together."""
     app = FastAPI(
         title="WorkerJobs",
@@ -132,7 +137,10 @@ def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Ch
             return None
         return None
 
-    add_api(app, settings, stores, changes)
+    tokens = Tokens(settings, stores)
+    sessions = Sessions(settings.ticket_secret, timedelta(hours=settings.session_hours))
+    add_api(app, settings, stores, changes, tokens, sessions)
+    add_dashboard(app, settings.path_prefix, chains, tokens, sessions)
     app.add_middleware(
         CORSMiddleware,  # the guard outside of it refuses; this tells browsers what it lets pass
         allow_origins=settings.allowed_origins,
@@ -142,6 +150,8 @@ def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Ch
         expose_headers=["ETag", "Idempotent-Replayed", "Location", "Retry-After"],
     )
     app.add_middleware(_Guard, settings=settings)
+    if settings.path_prefix:
+        app.add_middleware(PathPrefix, prefix=settings.path_prefix)
     return app
 
 

@@ -49,6 +49,15 @@ class Page:
         self._process.stdin.flush()
         return self.read()
 
+    def act(self, script: str) -> Any:
+        """Do something with playwright's ``page``, in JavaScript of one line; returns what it returns."""
+        return self.ask(f"!{script}")
+
+    @property
+    def said(self) -> str:
+        """What the page and the browser had to say against it so far."""
+        return self._log.read_text()
+
     def wait_for(self, script: str, is_right: Callable[[Any], bool], *, seconds: float = 20) -> Any:
         """Evaluate it until its value is right."""
         deadline = time.monotonic() + seconds

@@ -1,8 +1,11 @@
-// Open a page in Chromium, and answer questions about it: a line of JavaScript in, a line of JSON out.
+// Open a page in Chromium, and answer questions about it: a line of JavaScript in, a line of JSON out. The line runs in
+// the page; one that begins with "!" runs here, as the body of an async function of "page" and "require".
 "use strict"
 
 const readline = require("node:readline")
 const { chromium } = require("playwright-core")
+
+const AsyncFunction = (async () => {}).constructor
 
 async function main() {
   const [executablePath, profile, url] = process.argv.slice(2)
@@ -25,7 +28,10 @@ async function main() {
   await page.goto(url)
   process.stdout.write("null\n")
   for await (const line of readline.createInterface({ input: process.stdin })) {
-    process.stdout.write(JSON.stringify((await page.evaluate(line)) ?? null) + "\n")
+    const answer = line.startsWith("!")
+      ? await new AsyncFunction("page", "require", line.slice(1))(page, require)
+      : await page.evaluate(line)
+    process.stdout.write(JSON.stringify(answer ?? null) + "\n")
   }
   await browser.close()
 }

@@ -11,7 +11,7 @@ from (
             'workerJobLeaders', 'workerJobResourceStates', 'workerJobEnds', 'workerChains', 'workerChainBlocks',
             'workerChainEffects', 'workerChainAddresses', 'workerChainDeadLetters', 'workerChainFilters',
             'workerChainEndpoints', 'workerChainPayments', 'workerBroadcasts', 'workerApiTokens', 'workerAudit',
-            'workerApiAnswers', 'workerJobLogs'
+            'workerPools', 'workerApiAnswers', 'workerJobLogs'
         ]) with ordinality as ours (name, number)
     where to_regclass(quote_ident(ours.name)) is not null
     union all

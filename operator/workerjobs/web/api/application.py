@@ -17,6 +17,8 @@ from workerjobs.web.api.changes import Changes
 from workerjobs.web.api.limits import SizeLimit
 from workerjobs.web.api.problems import MEDIA_TYPE, Problem, handle_problems
 from workerjobs.web.api.stores import Stores
+from workerjobs.web.api.tokens import Tokens
+from workerjobs.web.sessions import Sessions
 
 PREFIX = "/api/v1"
 DESCRIPTION = """\
@@ -41,7 +43,9 @@ PROBLEMS_OF_ONE = {"404": "There is no such thing."}
 PROBLEMS_OF_CHANGING_ONE = {"409": "Its state does not allow that."}
 
 
-def add_api(app: FastAPI, settings: ServerSettings, stores: Stores, changes: Changes) -> None:
+def add_api(
+    app: FastAPI, settings: ServerSettings, stores: Stores, changes: Changes, tokens: Tokens, sessions: Sessions
+) -> None:
     """Put the API into an application."""
     app.state.stores = stores
     app.state.changes = changes
@@ -51,14 +55,19 @@ def add_api(app: FastAPI, settings: ServerSettings, stores: Stores, changes: Cha
     router.include_router(pools.last_router)
     app.include_router(router)
     handle_problems(app)
-    app.add_middleware(Access, settings=settings, stores=stores)
+    app.add_middleware(Access, settings=settings, tokens=tokens, sessions=sessions)
     app.add_middleware(SizeLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(Caching, prefix=f"{PREFIX}/")
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
             described = get_openapi(
-                title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=TAGS
+                title=app.title,
+                version=app.version,
+                description=DESCRIPTION,
+                routes=app.routes,
+                tags=TAGS,
+                servers=[{"url": settings.path_prefix}] if settings.path_prefix else None,
             )
             app.openapi_schema = _with_problems(described)
         return app.openapi_schema

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from workerjobs.ports.api import QueueCount, RecentRuns
+from workerjobs.ports.workers import WorkerStatus
 from workerjobs.web.api import schemas
 from workerjobs.web.api.jobs import LEASE
 from workerjobs.web.api.stores import StoreOfRequest
@@ -22,7 +25,13 @@ async def show_caller(request: Request) -> schemas.Me:
 @router.get("/statistics", summary="Figures of the queue")
 async def show_statistics(store: StoreOfRequest) -> schemas.Statistics:
     """Count what waits and runs, by pool and type, and how runs went of late."""
-    queues, recent, workers = await store.queues(), await store.recent_runs(), await store.workers(LEASE)
+    return statistics_of(await store.queues(), await store.recent_runs(), await store.workers(LEASE))
+
+
+def statistics_of(
+    queues: Sequence[QueueCount], recent: Sequence[RecentRuns], workers: Sequence[WorkerStatus]
+) -> schemas.Statistics:
+    """Put together what is known of the queue."""
     return schemas.Statistics(
         waiting=sum(each.waiting for each in queues),
         later=sum(each.later for each in queues),

@@ -113,7 +113,10 @@ counted (pool, type, waiting, later, running, oldest) as (
 )
 select counted.pool, counted.type, least(sum(counted.waiting), %(most)s)::integer as waiting,
     least(sum(counted.later), %(most)s)::integer as later, sum(counted.running)::integer as running,
-    extract(epoch from greatest(now() - min(counted.oldest), interval '0'))::double precision as oldest_seconds
+    -- Not by greatest alone, for which null is no value.
+    case when min(counted.oldest) is not null then
+        extract(epoch from greatest(now() - min(counted.oldest), interval '0'))::double precision
+    end as oldest_seconds
 from counted
 group by counted.pool, counted.type
 order by counted.pool, counted.type

@@ -1,0 +1,38 @@
+"""The dashboard as a part of the server's application."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from workerjobs.ports.chains import ChainStore
+from workerjobs.web.api.tokens import Tokens
+from workerjobs.web.dashboard import actions, audit, chains, cron, job_types, jobs, login, overview, pools
+from workerjobs.web.dashboard.refusals import PageRefusals
+from workerjobs.web.dashboard.rendering import STATIC, Pages
+from workerjobs.web.sessions import Sessions
+
+
+def add_dashboard(app: FastAPI, path_prefix: str, chain_store: ChainStore, tokens: Tokens, sessions: Sessions) -> None:
+    """Put the dashboard into an application that has the API."""
+    pages = Pages(path_prefix)
+    app.state.pages = pages
+    app.state.chains = chain_store
+    app.state.tokens = tokens
+    app.state.sessions = sessions
+    for part in (login, overview, actions, jobs, cron, pools, job_types, chains, audit):
+        app.include_router(part.router, include_in_schema=False)
+    app.mount("/static", _Static(directory=STATIC), "static")
+    app.add_middleware(PageRefusals, pages=pages)
+
+
+class _Static(StaticFiles):
+    """Files that a browser may keep for ever: their links change with what is in them."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response

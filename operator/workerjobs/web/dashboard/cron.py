@@ -1,0 +1,89 @@
+"""Cron jobs: when they run next, and how they went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from workerjobs.ports.api import CronLine
+from workerjobs.web.api import schemas
+from workerjobs.web.api.cron import next_ticks
+from workerjobs.web.api.stores import StoreOfRequest
+from workerjobs.web.dashboard.charts import WIDTH
+from workerjobs.web.dashboard.rendering import pages_of
+
+router = APIRouter()
+
+PAGE = 40
+MOST_TICKS = 24
+"""Of a cron job, drawn one by one; of more, those alone, and a band."""
+MARKS = 6
+
+
+class Span(StrEnum):
+    """How far ahead the calendar looks."""
+
+    HOUR = "1h"
+    DAY = "24h"
+    WEEK = "7d"
+    MONTH = "30d"
+
+
+_LENGTHS = {
+    Span.HOUR: timedelta(hours=1),
+    Span.DAY: timedelta(days=1),
+    Span.WEEK: timedelta(days=7),
+    Span.MONTH: timedelta(days=30),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A cron job's line in the calendar."""
+
+    job: schemas.CronJob
+    ticks: Sequence[tuple[float, datetime]]
+    """Where, and when."""
+    band: tuple[float, float] | None
+    """From where to where it runs too often to be drawn: x and width."""
+
+
+def lane(line: CronLine, now: datetime, length: timedelta) -> Lane:
+    """Draw a cron job's coming ticks."""
+    ticks = next_ticks(line, MOST_TICKS, now=now)
+    shown = [(round((tick - now) / length * WIDTH, 2), tick) for tick in ticks if now <= tick < now + length]
+    is_dense = len(shown) == MOST_TICKS
+    return Lane(
+        schemas.CronJob(**asdict(line), next_ticks=ticks[:5]),
+        [] if is_dense else shown,
+        (shown[0][0], round(WIDTH - shown[0][0], 2)) if is_dense else None,
+    )
+
+
+@router.get("/cron")
+async def show_cron(
+    request: Request,
+    store: StoreOfRequest,
+    span: Span = Span.DAY,
+    after: Annotated[int, Query(ge=0, le=schemas.MAX_ID)] = 0,
+) -> Response:
+    """Show cron jobs in a calendar of their coming ticks, and how their last runs ended."""
+    lines = await store.cron_lines(after, PAGE)
+    now, length = datetime.now(UTC), _LENGTHS[span]
+    return pages_of(request).show(
+        request,
+        "cron.html",
+        area="cron",
+        lanes=[lane(line, now, length) for line in lines],
+        span=span,
+        spans=list(Span),
+        marks=[now + length * index / MARKS for index in range(MARKS + 1)],
+        next=lines[-1].id if len(lines) == PAGE else None,
+        is_first=after == 0,
+    )

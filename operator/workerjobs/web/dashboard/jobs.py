@@ -1,0 +1,109 @@
+"""Jobs: the list, and one of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from workerjobs.domain.job import JobState
+from workerjobs.ports.api import JobQuery
+from workerjobs.web.api import schemas
+from workerjobs.web.api.jobs import HISTORY, LEASE, show
+from workerjobs.web.api.stores import StoreOfRequest
+from workerjobs.web.dashboard.rendering import pages_of
+
+router = APIRouter()
+
+FILTERS = ("type", "tag", "pool", "userId", "namespace", "cronKey")
+SHOWN_APART = frozenset(
+    (
+        "id",
+        "state",
+        "type",
+        "data",
+        "result",
+        "progress",
+        "due",
+        "started",
+        "finished",
+        "created_at",
+        "success",
+        "history",
+    )
+)
+"""Fields that a job's page shows in places of their own; of the others it lists those that say something."""
+
+
+@router.get("/jobs")
+async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Query(max_length=500)] = "") -> Response:
+    """List jobs, newest first, by what the URL says."""
+    pages = pages_of(request)
+    if (words := q.strip()) and words.removeprefix("#").isascii() and words.removeprefix("#").isdigit():
+        return pages.go(f"/jobs/{words.removeprefix('#')}")
+    if words:
+        return pages.go("/jobs", type=words)
+    given = {name: value for name, value in request.query_params.items() if value and name not in ("q", "did", "job")}
+    try:
+        query = schemas.JobListQuery.model_validate(given)
+    except ValidationError as error:
+        problems = [{**each, "loc": ("query", *each["loc"])} for each in error.errors(include_context=False)]
+        raise RequestValidationError(problems) from None
+    found = await store.page(JobQuery(**query.model_dump()))
+    queues = await store.queues()
+    filters = {name: given[name] for name in FILTERS if name in given}
+    return pages.show(
+        request,
+        "jobs.html",
+        area="jobs",
+        jobs=found.jobs,
+        next=found.before,
+        query=query,
+        filters=filters,
+        states=list(JobState),
+        counts={
+            "pending": sum(each.waiting + each.later for each in queues),
+            "running": sum(each.running for each in queues),
+        },
+        types=sorted({each.type for each in queues} | {each.type for each in await store.job_types(LEASE)}),
+        pools=sorted({each.pool for each in queues} | {each.pool for each in await store.workers(LEASE)}),
+    )
+
+
+@router.get("/jobs/{jobId:int}")
+async def show_job(
+    job_id: Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)], request: Request, store: StoreOfRequest
+) -> Response:
+    """Show a job with all that is known of it."""
+    found = await show(job_id, store)
+    worker = next((each for each in await store.workers(LEASE) if each.owner == found.lease_owner), None)
+    return pages_of(request).show(
+        request,
+        "job.html",
+        area="jobs",
+        job=found,
+        history=found.history,
+        worker=worker,
+        fields=_fields(found),
+        error=_error(found),
+        is_full=len(found.history) > HISTORY,
+    )
+
+
+def _fields(job: schemas.JobWithHistory) -> list[tuple[str, Any]]:
+    """The fields that say something, by the table's names."""
+    return [
+        (field.alias or name, value)
+        for name, field in schemas.JobWithHistory.model_fields.items()
+        if name not in SHOWN_APART and (value := getattr(job, name)) not in (None, False, 0, [], {})
+    ]
+
+
+def _error(job: schemas.JobWithHistory) -> str | None:
+    """The error of a job that failed or was cancelled."""
+    if job.success is not False or not isinstance(job.result, dict) or "error" not in job.result:
+        return None
+    return str(job.result["error"])
