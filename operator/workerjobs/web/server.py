@@ -28,9 +28,9 @@ from workerjobs.web.api.changes import Changes
 from workerjobs.web.api.events import STREAM
 from workerjobs.web.api.problems import problem as refusal
 from workerjobs.web.api.stores import Stores
-from workerjobs.web.peers import Peers
 from workerjobs.web.api.tokens import Tokens
 from workerjobs.web.dashboard.application import add_dashboard
+from workerjobs.web.peers import Peers
 from workerjobs.web.prefix import PathPrefix
 from workerjobs.web.relay import Event, Listener, Relay, TooManyListenersError
 from workerjobs.web.sessions import Sessions

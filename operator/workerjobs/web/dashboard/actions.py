@@ -106,13 +106,13 @@ def _ask(pages: Pages, request: Request, area: str, question: Question) -> Respo
 @router.get("/jobs/{jobId:int}/{action}")
 async def ask(job_id: JobId, action: Action, request: Request, store: StoreOfRequest) -> Response:
     """Ask whether something is to be done to a job."""
-    return _ask(pages_of(request), request, "jobs", _QUESTIONS[action](await jobs.show(job_id, store)))
+    return _ask(pages_of(request), request, "jobs", _QUESTIONS[action](await jobs.show_job(job_id, store)))
 
 
 @router.post("/jobs/{jobId:int}/cancel")
 async def cancel(job_id: JobId, request: Request, change: ChangeOfRequest, reason: GivenReason = "") -> Response:
     """Cancel a job."""
-    done = await jobs.cancel(job_id, change, schemas.CancelJob(reason=reason.strip() or USUAL_REASON))
+    done = await jobs.cancel_job(job_id, change, schemas.CancelJob(reason=reason.strip() or USUAL_REASON))
     did = Did.CANCEL if done.state is JobState.CANCELLED else Did.STOP
     return pages_of(request).go(f"/jobs/{job_id}", did=did, job=job_id)
 
@@ -120,14 +120,14 @@ async def cancel(job_id: JobId, request: Request, change: ChangeOfRequest, reaso
 @router.post("/jobs/{jobId:int}/retry")
 async def retry(job_id: JobId, request: Request, change: ChangeOfRequest) -> Response:
     """Run a job again that did not succeed."""
-    new = await jobs.retry(job_id, change, Response())
+    new = await jobs.retry_job(job_id, change, Response())
     return pages_of(request).go(f"/jobs/{new.id}", did=Did.AGAIN, job=new.id)
 
 
 @router.post("/jobs/{jobId:int}/rerun")
 async def rerun(job_id: JobId, request: Request, change: ChangeOfRequest) -> Response:
     """Run a job again, however it ended."""
-    new = await jobs.rerun(job_id, change, Response())
+    new = await jobs.rerun_job(job_id, change, Response())
     return pages_of(request).go(f"/jobs/{new.id}", did=Did.AGAIN, job=new.id)
 
 
@@ -150,14 +150,14 @@ async def ask_some(request: Request, action: SomeAction, ids: Ids) -> Response:
 async def cancel_some(request: Request, change: ChangeOfRequest, ids: FormIds, reason: GivenReason = "") -> Response:
     """Cancel the selected jobs."""
     which = schemas.CancelJobs(ids=ids, reason=reason.strip() or USUAL_REASON)
-    done = await jobs.cancel_some(which, change)
+    done = await jobs.cancel_jobs(which, change)
     return pages_of(request).go("/jobs", did=Did.CANCEL_SOME, count=len(done.cancelled), stopping=len(done.stopping))
 
 
 @router.post("/jobs/retry")
 async def retry_some(request: Request, change: ChangeOfRequest, ids: FormIds) -> Response:
     """Run the selected jobs again."""
-    new = await jobs.retry_some(schemas.SomeJobs(ids=ids), change)
+    new = await jobs.retry_jobs(schemas.SomeJobs(ids=ids), change)
     return pages_of(request).go("/jobs", did=Did.AGAIN_SOME, count=len(new.ids))
 
 

@@ -11,9 +11,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from workerjobs.domain.cron import cron_key_of, next_ticks
 from workerjobs.ports.api import CronLine
 from workerjobs.web.api import schemas
-from workerjobs.web.api.cron import next_ticks
 from workerjobs.web.api.stores import StoreOfRequest
 from workerjobs.web.dashboard.charts import WIDTH
 from workerjobs.web.dashboard.rendering import pages_of
@@ -60,7 +60,7 @@ def lane(line: CronLine, now: datetime, length: timedelta) -> Lane:
     shown = [(round((tick - now) / length * WIDTH, 2), tick) for tick in ticks if now <= tick < now + length]
     is_dense = len(shown) == MOST_TICKS
     return Lane(
-        schemas.CronJob(**asdict(line), next_ticks=ticks[:5]),
+        schemas.CronJob(**asdict(line), key=cron_key_of(line), next_ticks=ticks[:5]),
         [] if is_dense else shown,
         (shown[0][0], round(WIDTH - shown[0][0], 2)) if is_dense else None,
     )

@@ -13,6 +13,7 @@ from workerjobs.errors import InvalidInputError
 from workerjobs.ports.api import ApiStore, KnownType
 from workerjobs.web.api import jobs, schemas
 from workerjobs.web.api.jobs import LEASE
+from workerjobs.web.api.once import Once
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
 from workerjobs.web.dashboard.notices import Did
 from workerjobs.web.dashboard.overview import type_lines
@@ -64,8 +65,9 @@ async def submit(
 ) -> Response:
     """Store a job."""
     given = {"type": job_type, "data": data, "pool": pool, "tag": tag, "due": due, "priority": priority}
+    answer = Response()
     try:
-        new = await jobs.submit(_read(given), change, Response())
+        new = await jobs.submit_job(_read(given), change, answer, Once(request, answer))
     except InvalidInputError as error:
         return await _form(request, change.store, given, error.problems)
     return pages_of(request).go(f"/jobs/{new.id}", did=Did.SUBMIT, job=new.id)

@@ -12,7 +12,8 @@ from starlette.responses import Response
 from workerjobs.domain.job import JobState
 from workerjobs.ports.api import JobQuery
 from workerjobs.web.api import schemas
-from workerjobs.web.api.jobs import HISTORY, LEASE, show
+from workerjobs.web.api.jobs import HISTORY, LEASE
+from workerjobs.web.api.jobs import show_job as job_of_api
 from workerjobs.web.api.stores import StoreOfRequest
 from workerjobs.web.dashboard.rendering import pages_of
 
@@ -78,7 +79,7 @@ async def show_job(
     job_id: Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)], request: Request, store: StoreOfRequest
 ) -> Response:
     """Show a job with all that is known of it."""
-    found = await show(job_id, store)
+    found = await job_of_api(job_id, store)
     worker = next((each for each in await store.workers(LEASE) if each.owner == found.lease_owner), None)
     return pages_of(request).show(
         request,
