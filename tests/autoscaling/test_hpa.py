@@ -19,7 +19,7 @@ from tests.support.operators import eventually
 from tests.support.pod_pool import pod_pool
 from tests.support.table import sql
 
-pytestmark = [pytest.mark.autoscaling, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.autoscaling, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECONDS_TO_SCALE = 180.0
 """Metrics come every 10 s, and of two points; the HPA looks every 15 s."""

@@ -24,7 +24,7 @@ from tests.support.operators import Operators, eventually, install_definition, o
 from tests.support.pools import WorkerPools, finish_jobs, obey, show_worker
 from workerjobs.kube.protection import PROTECTING
 
-pytestmark = [pytest.mark.autoscaling, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.autoscaling, pytest.mark.slow, pytest.mark.timeout(600)]
 
 POLICY = MANIFESTS / "autoscaling" / "karpenter.yaml"
 NAMESPACE = "workerjobs"

@@ -2,8 +2,8 @@
 
 Beside `make cluster`. A pool is shrunk, its Deployment is scaled down behind the operator's back, its template changes,
 and pods are deleted and evicted, a hundred times in all and one over the other, while its workers are kept busy with
-jobs of 2 to 20 s. Then every row and every trace is looked at: each job succeeded in its first run, on the pod that says so, and had
-no other. Exit code 1, with what was found, where that is not so.
+jobs of 2 to 20 s. Then every row and every trace is looked at: each job succeeded in its first run, on the pod that
+says so, and had no other. Exit code 1, with what was found, where that is not so.
 """
 
 from __future__ import annotations
