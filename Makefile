@@ -53,7 +53,7 @@ test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs
 
 test-autoscaling: $(INSTALLED) ## With a real Karpenter and other autoscalers, whose first builds take long
 	$(BIN)/python -m tests.support.cluster prepare-node
-	$(BIN)/python -m tests.support.cluster binaries karpenter kwok metrics-server
+	$(BIN)/python -m tests.support.cluster binaries karpenter keda kwok metrics-server
 	$(BIN)/python -m pytest -m autoscaling
 
 lint: $(INSTALLED) ## All checks: format, lint, types, layers

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
-from tests.support.aggregated import aggregated, free_port, machine_address
+from tests.support.aggregated import aggregated, free_port
 from tests.support.cluster.binaries import find_binaries
 from tests.support.cluster.components import Components
 from tests.support.cluster.fixtures import Node
@@ -28,7 +29,9 @@ SECONDS_TO_SCALE = 180.0
 @pytest.fixture
 def metrics(node: Node, tmp_path: Path) -> Iterator[None]:
     """metrics-server, beside the node."""
-    address = machine_address(node)
+    # This machine, on the node's network.
+    address = urlsplit(node.database_url).hostname
+    assert address is not None
     port = free_port(address)
     (tmp_path / "log").mkdir()
     kubeconfig = node.cluster.kubeconfig
@@ -45,7 +48,7 @@ def metrics(node: Node, tmp_path: Path) -> Iterator[None]:
             kubelet_preferred_address_types="InternalIP",
             metric_resolution="10s",
         )
-        with aggregated(node.cluster, "metrics.k8s.io", "v1beta1", address, port):
+        with aggregated(node.cluster, "metrics.k8s.io", address, port):
             yield
 
 

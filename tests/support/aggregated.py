@@ -1,4 +1,4 @@
-"""API servers of others, behind the one of a real node: they run on this machine, which the node reaches."""
+"""API servers of others, behind that of a test cluster: they run on this machine."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from tests.support.cluster.controlplane import Cluster
-from tests.support.cluster.fixtures import Node
 from tests.support.operators import eventually
 
 NAMESPACE = "kube-system"
 
 
-def machine_address(node: Node) -> str:
-    """This machine's address on the node's network."""
-    host = urlsplit(node.database_url).hostname
-    assert host is not None
-    return host
-
-
-def free_port(address: str) -> int:
+def free_port(address: str = "127.0.0.1") -> int:
     """A port that nobody listens on now."""
     with socket.create_server((address, 0)) as server:
         port: int = server.getsockname()[1]
@@ -30,27 +21,29 @@ def free_port(address: str) -> int:
 
 
 @contextlib.contextmanager
-def aggregated(cluster: Cluster, group: str, version: str, address: str, port: int) -> Iterator[None]:
-    """Let an API server on this machine serve a group of resources, and wait until it does."""
-    name = group.replace(".", "-")
-    about = {"name": name, "namespace": NAMESPACE}
-    api = f"{version}.{group}"
+def aggregated(cluster: Cluster, group: str, host: str, port: int, version: str = "v1beta1") -> Iterator[None]:
+    """Let an API server on this machine serve a group of resources, and wait until it does.
+
+    Args:
+        cluster: Its API server asks the other one.
+        group, version: Of the resources.
+        host, port: Where it listens, as the cluster's API server reaches it.
+    """
+    name, api = group.replace(".", "-"), f"{version}.{group}"
+    service = {"name": name, "namespace": NAMESPACE}
     objects = [
-        {"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": {"ports": [{"port": 443, "name": "https"}]}},
         {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": about | {"labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4",
-            "ports": [{"name": "https", "port": port}],
-            "endpoints": [{"addresses": [address]}],
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": service,
+            "spec": {"type": "ExternalName", "externalName": host},
         },
         {
             "apiVersion": "apiregistration.k8s.io/v1",
             "kind": "APIService",
             "metadata": {"name": api},
             "spec": {
-                "service": about,
+                "service": service | {"port": port},
                 "group": group,
                 "version": version,
                 "insecureSkipTLSVerify": True,
@@ -68,4 +61,3 @@ def aggregated(cluster: Cluster, group: str, version: str, address: str, port: i
         # Left behind, it would keep namespaces from being deleted.
         cluster.kubectl("delete", "apiservice", api)
         cluster.kubectl("delete", "service", name, f"--namespace={NAMESPACE}")
-        cluster.kubectl("delete", "endpointslice", name, f"--namespace={NAMESPACE}")

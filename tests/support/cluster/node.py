@@ -349,14 +349,6 @@ def _start(directory: Path, number: int) -> Components:
         kubelet_client_certificate=directory / "pki" / "admin.crt",
         kubelet_client_key=directory / "pki" / "admin.key",
         kubelet_preferred_address_types="InternalIP",
-        # For API servers of others behind this one, as metrics-server: it says who asks, as the administrator.
-        requestheader_client_ca_file=directory / "pki" / "ca.crt",
-        requestheader_allowed_names="admin",
-        requestheader_username_headers="X-Remote-User",
-        requestheader_group_headers="X-Remote-Group",
-        requestheader_extra_headers_prefix="X-Remote-Extra-",
-        proxy_client_cert_file=directory / "pki" / "admin.crt",
-        proxy_client_key_file=directory / "pki" / "admin.key",
     )
     components.start(programs["kube-scheduler"], kubeconfig=kubeconfig, leader_elect="false", secure_port=0)
     components.wait("containerd", "open its socket", _socket(directory).exists)
