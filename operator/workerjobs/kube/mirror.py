@@ -281,7 +281,8 @@ class Mirror:
         for waiting, size in ((self._dirty, BATCH), (self._unhurried, UNHURRIED_BATCH)):
             uids = list(islice(waiting, size))
             for uid in uids:
-                del waiting[uid]
+                self._dirty.pop(uid, None)
+                self._unhurried.pop(uid, None)
             try:
                 await self._look_at_each(uids)
             except BaseException:
