@@ -50,22 +50,21 @@ def lease(node: Node) -> dict[str, Any]:
     return spec
 
 
-def leader(node: Node, pool: PodPool) -> int:
-    """The active operator's process."""
-    pod, _, _ = eventually(lambda: lease(node).get("holderIdentity"), every=0.3).rpartition("_")
-    return pod_process(pool.pod(pod)["metadata"]["uid"])
-
-
-def wait_for_another_leader(node: Node, before: dict[str, Any]) -> datetime:
-    """Wait until another operator leads; returns since when."""
+def held_lease(node: Node, *, not_by: str = "") -> dict[str, Any]:
+    """Wait until an operator leads; another one than ``not_by``."""
 
     def look() -> dict[str, Any] | None:
         now = lease(node)
-        return now if now.get("holderIdentity") not in (None, "", before["holderIdentity"]) else None
+        return now if now.get("holderIdentity") not in (None, "", not_by) else None
 
     now = eventually(look, every=0.3)
     assert now is not None
-    return datetime.fromisoformat(now["acquireTime"])
+    return now
+
+
+def process_of(holder: str, pool: PodPool) -> int:
+    """The process of an operator that holds, or held, the Lease."""
+    return pod_process(pool.pod(holder.rpartition("_")[0])["metadata"]["uid"])
 
 
 def apply(pool: PodPool, *names: str, seconds: float = 1.0) -> None:
@@ -111,24 +110,26 @@ def restarts(pool: PodPool) -> dict[str, int]:
 
 
 def test_killed_leader_is_replaced_within_fifteen_seconds_and_nothing_is_doubled(node: Node, pool: PodPool) -> None:
-    before = lease(node)
+    before = held_lease(node)["holderIdentity"]
     names = [f"before-{number}" for number in range(10)], [f"meanwhile-{number}" for number in range(10)]
     apply(pool, *names[0])
+    process = process_of(before, pool)
     killed = datetime.now(UTC)
-    os.kill(leader(node, pool), signal.SIGKILL)
+    os.kill(process, signal.SIGKILL)
     apply(pool, *names[1])
-    taken = wait_for_another_leader(node, before)
+    taken = datetime.fromisoformat(held_lease(node, not_by=before)["acquireTime"])
     assert (taken - killed).total_seconds() < SECONDS_TO_TAKE_OVER
     assert_each_ran_once(pool, *names[0], *names[1])
 
 
 def test_leader_that_was_stopped_for_half_a_minute_doubles_nothing_when_it_goes_on(node: Node, pool: PodPool) -> None:
-    before = lease(node)
+    before = held_lease(node)
+    holder = before["holderIdentity"]
     apply(pool, "before")
-    with stopped(leader(node, pool)):
+    with stopped(process_of(holder, pool)):
         began = time.monotonic()
         apply(pool, "meanwhile")
-        wait_for_another_leader(node, before)
+        held_lease(node, not_by=holder)
         time.sleep(max(0.0, OUTAGE_SECONDS - (time.monotonic() - began)))
     apply(pool, "after")
     assert_each_ran_once(pool, "before", "meanwhile", "after")
@@ -181,8 +182,8 @@ def test_namespace_goes_at_once_while_no_operator_lives_and_its_jobs_are_cancell
     kubectl("wait", "workerjob/later", f"--namespace={name}", "--for=jsonpath={.status.state}=Pending", "--timeout=50s")
     kubectl("scale", f"deployment/{OPERATOR}", f"--namespace={NAMESPACE}", "--replicas=0")
     try:
-        kubectl("wait", "--for=delete", "pod", f"--namespace={NAMESPACE}",
-                "--selector=app.kubernetes.io/component=operator", "--timeout=50s")  # fmt: skip
+        operator_pods = ("get", "pods", "--selector=app.kubernetes.io/component=operator", "--output=name")
+        eventually(lambda: not pool.kubectl(*operator_pods), every=0.3)
         # A finalizer of an operator would hold it for ever.
         kubectl("delete", "namespace", name, "--timeout=50s")
     finally:
