@@ -422,6 +422,21 @@ async def test_only_the_latest_status_of_a_resource_is_written_one_at_a_time() -
 
 
 @in_loop
+async def test_of_a_short_run_the_end_alone_is_written() -> None:
+    cluster, heard = FakeCluster(), Heard()
+    cluster.apply("a")
+    cluster.apply("b")
+    writer = heard.writer(cluster)
+    async with at_work(writer):
+        for state in ("Pending", "Running", "Succeeded"):
+            writer.put(write(state))
+        # One that stays is written too, after all that was put before it.
+        writer.put(write("Pending", uid="b"))
+        await until(lambda: cluster.state("b") == "Pending")
+    assert [(uid, status["state"]) for uid, status in cluster.writes] == [("a", "Succeeded"), ("b", "Pending")]
+
+
+@in_loop
 async def test_progress_waits_for_its_turn_and_states_do_not() -> None:
     cluster, heard = FakeCluster(), Heard()
     cluster.apply("a")
@@ -450,7 +465,7 @@ async def test_status_is_kept_while_the_api_is_away(caplog: pytest.LogCaptureFix
     async with at_work(writer):
         for name in "abc":
             writer.put(write("Running", uid=name))
-        await asyncio.sleep(0.2)
+        await until(lambda: "The API is away" in caplog.text)
         writer.put(write("Succeeded", uid="a"))
         cluster.write_error = None
         await until(lambda: len(cluster.writes) == 3)
