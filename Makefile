@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo demo-chain dev cluster cluster-down test test-slow test-autoscaling lint format schema manifests contracts bench \
+.PHONY: help install demo demo-chain dev cluster cluster-down test test-slow lint format schema manifests contracts bench \
 	bench-resources bench-cluster bench-smoke chaos-smoke chaos-pods clean
 .DEFAULT_GOAL := help
 
@@ -49,12 +49,7 @@ test: $(INSTALLED) ## All tests but the slow ones, with what they need
 
 test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs
 	$(BIN)/python -m tests.support.cluster prepare-node
-	$(BIN)/python -m pytest -m 'slow and not autoscaling' -n 2 --dist loadgroup
-
-test-autoscaling: $(INSTALLED) ## With a real Karpenter and other autoscalers, whose first builds take long
-	$(BIN)/python -m tests.support.cluster prepare-node
-	$(BIN)/python -m tests.support.cluster binaries karpenter keda kwok metrics-server
-	$(BIN)/python -m pytest -m autoscaling
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
 
 lint: $(INSTALLED) ## All checks: format, lint, types, layers
 	$(BIN)/ruff format --check operator tests
