@@ -89,7 +89,9 @@ def assert_each_ran_once(pool: PodPool, *names: str) -> None:
         return {each["metadata"]["name"]: each.get("status", {}).get("state") for each in listed["items"]}
 
     expected = {f"{pool.name}-{name}" for name in names}
-    eventually(lambda: states().items() >= dict.fromkeys(expected, "Succeeded").items(), every=0.3)
+    succeeded = dict.fromkeys(expected, "Succeeded").items()
+    # After an outage operators may be waiting to be restarted.
+    eventually(lambda: states().items() >= succeeded, seconds=90, every=0.3)
     found = sql(
         pool.database_url,
         """
