@@ -83,7 +83,9 @@ def main() -> None:
     print(page)
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "benchmarks.md").write_text(page)
+        page_file = options.output / "benchmarks.md"
+        former = page_file.read_text() if page_file.exists() else ""
+        page_file.write_text(page + report.written_by_others(former))
         (options.output / "benchmarks").mkdir(exist_ok=True)
         figures = json.dumps(asdict(results), indent=1, default=str)
         (options.output / "benchmarks" / "results.json").write_text(figures + "\n")

@@ -113,6 +113,12 @@ def markdown(results: Results) -> str:
     )
 
 
+def written_by_others(page: str) -> str:
+    """The end of a page that `make bench` measures nothing of, as it stands."""
+    _, heading, rest = page.partition("\n## On Kubernetes\n")
+    return heading + rest
+
+
 def _measures(results: Results) -> list[str]:
     return list(dict.fromkeys(FIGURES[name].measure for name in figures_measured(results)))
 

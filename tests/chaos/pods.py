@@ -1,9 +1,9 @@
 """`make chaos-pods`: pods come and go while their jobs run, and no job notices.
 
 Beside `make cluster`. A pool is shrunk, its Deployment is scaled down behind the operator's back, its template changes,
-and pods are deleted, a hundred times in all and one over the other, while its workers are kept busy with jobs of 2 to
-20 s. Then every row and every trace is looked at: each job succeeded in its first run, on the pod that says so, and had
-no other. Exit code 1, with what was found, where that is not so.
+and pods are deleted and evicted, a hundred times in all and one over the other, while its workers are kept busy with
+jobs of 2 to 20 s. Then every row and every trace is looked at: each job succeeded in its first run, on the pod that
+says so, and had no other. Exit code 1, with what was found, where that is not so.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class Chaos:
         disturbances: list[tuple[str, Callable[[], None]]] = [
             ("pool shrunk or grown", self._resize),
             ("pods deleted", self._delete),
+            ("pods evicted", self._evict),
             ("Deployments scaled down", self._scale_deployment),
             ("templates changed", self._change_template),
         ]
@@ -107,6 +108,20 @@ class Chaos:
     def _delete(self) -> None:
         pod = self.random.choice(self.pool.pods())
         self.pool.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+
+    def _evict(self) -> None:
+        """As `kubectl drain` does, which asks again where a PodDisruptionBudget is used up."""
+        eventually(self._is_evicted, every=1)
+
+    def _is_evicted(self) -> bool:
+        pod = self.random.choice(self.pool.pods())["metadata"]
+        about = {"name": pod["name"], "namespace": pod["namespace"]}
+        path = f"/api/v1/namespaces/{about['namespace']}/pods/{about['name']}/eviction"
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": about}
+        evicted = self.pool.cluster.kubectl(
+            "create", f"--raw={path}", "-f", "-", input=json.dumps(eviction), check=False
+        )
+        return evicted.returncode == 0
 
     def _scale_deployment(self) -> None:
         """Past the operator, which chooses no pod and drains none then."""

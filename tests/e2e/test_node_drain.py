@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.pods import GRACE_MARGIN_SECONDS, SLOTS, Chaos
 from tests.support.cluster.fixtures import Node
+from tests.support.cluster.node import NAME
 from tests.support.pod_pool import PodPool, pod_pool
 
 LONGEST_SECONDS = 6
@@ -50,3 +51,25 @@ def test_job_longer_than_the_grace_period_is_given_back_and_ends_elsewhere(impat
     assert (row["attempt"], row["rescues"]) == (1, 0)
     # At once, not when the lease has run out.
     assert (second.began - first.began).total_seconds() < 10
+
+
+def test_drained_node_lets_running_jobs_end_and_the_waiting_ones_go_elsewhere(node: Node) -> None:
+    with pod_pool(node.cluster, node.database_url, workerCount=1, slots=3, drainSeconds=30) as pool:
+        pool.wait(ready=1)
+        running = [pool.submit(5) for _ in range(3)]
+        pods = {pool.wait_for_run(job).pod for job in running}
+        waiting = pool.submit(1)
+        try:
+            # All of its pods but the other pools' and the operators', which have nowhere else to go here.
+            selector = f"--pod-selector=quickdapp.xyz/pool={pool.name}"
+            node.cluster.kubectl("drain", NAME, selector, "--delete-emptydir-data", "--timeout=50s")
+            assert all(pool.wait_for_end(job)["success"] for job in running)
+            assert [pool.traces(job) for job in [waiting]] == [[]]
+        finally:
+            node.cluster.kubectl("uncordon", NAME)
+        assert pool.wait_for_end(waiting)["success"]
+        for job in running:
+            (run,) = pool.traces(job)
+            assert run.pod in pods
+        (run,) = pool.traces(waiting)
+        assert run.pod not in pods

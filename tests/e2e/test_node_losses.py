@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster.fixtures import Node
+from tests.support.cluster.processes import pod_process
 from tests.support.operators import eventually
 from tests.support.pod_pool import PodPool, Trace, pod_pool
 
@@ -37,19 +38,6 @@ def running(pool: PodPool) -> tuple[int, Trace]:
     return job, pool.wait_for_run(job)
 
 
-def supervisor(pod_uid: str) -> int:
-    """The process, as this machine sees it, that is process 1 of a worker's container."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                namespaces = (entry / "status").read_text().partition("NSpid:")[2].splitlines()[0].split()
-                if namespaces[-1] == "1" and f"POD_UID={pod_uid}".encode() in (entry / "environ").read_bytes():
-                    return int(entry.name)
-            except (OSError, IndexError):
-                continue  # ended meanwhile
-    raise AssertionError(f"no container of the pod {pod_uid} runs")
-
-
 def assert_runs_elsewhere(pool: PodPool, job: int, lost: datetime, reason: str) -> None:
     pool.wait_for_run(job, 2)
     row = pool.wait_for_end(job)
@@ -68,7 +56,7 @@ def assert_runs_elsewhere(pool: PodPool, job: int, lost: datetime, reason: str) 
 
 def test_jobs_of_a_killed_worker_run_elsewhere(pool: PodPool, running: tuple[int, Trace]) -> None:
     job, run = running
-    os.kill(supervisor(pool.pod(run.pod)["metadata"]["uid"]), signal.SIGKILL)
+    os.kill(pod_process(pool.pod(run.pod)["metadata"]["uid"]), signal.SIGKILL)
     assert_runs_elsewhere(pool, job, datetime.now(UTC), "was killed (exit code 137)")
 
 
@@ -80,7 +68,7 @@ def test_jobs_of_a_pod_deleted_by_force_run_elsewhere(pool: PodPool, running: tu
 
 def test_jobs_of_a_pod_past_its_memory_limit_run_elsewhere(pool: PodPool, running: tuple[int, Trace]) -> None:
     job, run = running
-    process = supervisor(pool.pod(run.pod)["metadata"]["uid"])
+    process = pod_process(pool.pod(run.pod)["metadata"]["uid"])
     # A process beside the worker's, which takes more than the pod may have.
     pool.kubectl("exec", run.pod, "--", "python3", "-c", "x = b'x' * (1 << 30)", check=False)
     # With version 2 of cgroups the kernel ends all of the container with it. Version 1 ends that process alone, so the

@@ -325,12 +325,30 @@ async def test_notices_make_a_resource_be_looked_at(database_url: str) -> None:
             (Reconnected(), {"a", "b"}),
         ):
             mirror._dirty.clear()
+            mirror._unhurried.clear()
             queue.put_nowait(notice)
             await until(queue.empty)
             await asyncio.sleep(0)
-            assert set(mirror._dirty) == expected
+            assert {*mirror._dirty, *mirror._unhurried} == expected
         listening.cancel()
         await asyncio.wait({listening})
+
+
+@in_loop
+async def test_news_does_not_wait_for_the_slow_look_at_everything(database_url: str) -> None:
+    cluster = FakeCluster()
+    async with open_store(database_url) as store:
+        mirror = Mirror(store, cluster, "here")  # type: ignore[arg-type]  # what it uses
+        for number in range(2 * module.UNHURRIED_BATCH):
+            tell(mirror, cluster.apply(f"job-{number}"))
+        await mirror.step()
+        last = f"job-{2 * module.UNHURRIED_BATCH - 1}"
+        await mirror.sweep()
+        await store.settle([settlement(job) for job in await claim_all(store) if job.resource_name == last])
+        mirror._mark([last])
+        await mirror.step()
+        assert (mirror._resources[last].status or {})["state"] == "Succeeded"
+        assert mirror.queue_length == module.UNHURRIED_BATCH - 1
 
 
 @in_loop
@@ -406,6 +424,21 @@ async def test_only_the_latest_status_of_a_resource_is_written_one_at_a_time() -
 
 
 @in_loop
+async def test_of_a_short_run_the_end_alone_is_written() -> None:
+    cluster, heard = FakeCluster(), Heard()
+    cluster.apply("a")
+    cluster.apply("b")
+    writer = heard.writer(cluster)
+    async with at_work(writer):
+        for state in ("Pending", "Running", "Succeeded"):
+            writer.put(write(state))
+        # One that stays is written too, after all that was put before it.
+        writer.put(write("Pending", uid="b"))
+        await until(lambda: cluster.state("b") == "Pending")
+    assert [(uid, status["state"]) for uid, status in cluster.writes] == [("a", "Succeeded"), ("b", "Pending")]
+
+
+@in_loop
 async def test_progress_waits_for_its_turn_and_states_do_not() -> None:
     cluster, heard = FakeCluster(), Heard()
     cluster.apply("a")
@@ -434,7 +467,7 @@ async def test_status_is_kept_while_the_api_is_away(caplog: pytest.LogCaptureFix
     async with at_work(writer):
         for name in "abc":
             writer.put(write("Running", uid=name))
-        await asyncio.sleep(0.2)
+        await until(lambda: "The API is away" in caplog.text)
         writer.put(write("Succeeded", uid="a"))
         cluster.write_error = None
         await until(lambda: len(cluster.writes) == 3)
@@ -468,7 +501,7 @@ async def test_status_that_is_refused_or_has_no_resource_any_more_is_given_up() 
 async def test_repeated_events_are_one_with_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "UPDATE_SECONDS", 0.3)
     cluster = FakeCluster()
-    writer = EventWriter(cluster)  # type: ignore[arg-type]  # what it uses
+    writer = EventWriter(cluster, "WorkerJob")  # type: ignore[arg-type]  # what it uses
     task = asyncio.create_task(writer.run())
     for _ in range(50):
         writer.put("u", "shop", "a", Event("Failed", "no paper", "Run", is_warning=True))
@@ -485,7 +518,7 @@ async def test_repeated_events_are_one_with_a_count(monkeypatch: pytest.MonkeyPa
 @in_loop
 async def test_of_very_many_events_warnings_are_written_first_and_the_rest_is_dropped() -> None:
     cluster = FakeCluster()
-    writer = EventWriter(cluster)  # type: ignore[arg-type]  # what it uses
+    writer = EventWriter(cluster, "WorkerJob")  # type: ignore[arg-type]  # what it uses
     for number in range(3 * events_module.MAX_WAITING):
         writer.put(f"u-{number}", "shop", f"job-{number}", Event("Accepted", "fine", "Mirror"))
     writer.put("bad", "shop", "bad", Event("Refused", "not fine", "Mirror", is_warning=True))

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -44,16 +44,27 @@ def told(tmp_path: Path) -> Told:
     return Told(tmp_path)
 
 
+Working = AbstractAsyncContextManager[tuple[WorkerProcess, PostgresJobStore, Job]]
+
+
 @asynccontextmanager
-async def working(url: str, told: Told, pod: Pod) -> AsyncIterator[tuple[WorkerProcess, PostgresJobStore, Job]]:
-    """A worker in a pod that runs a job."""
+async def working_in(pod: Pod, told: Told, url: str) -> AsyncIterator[tuple[WorkerProcess, PostgresJobStore, Job]]:
+    """A worker in a pod that runs a job, once the operator knows it."""
     async with (
         worker_process(url, told.folder, count=1, name="worker", **pod.environment) as process,
         open_store(url) as store,
     ):
         (job,) = await store.submit([NewJob(type="hold", data=told.data())])
         await told.run(job)
+        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
         yield process, store, job
+
+
+@pytest.fixture
+def working(operators: Operators, pod: Pod, told: Told, database_url: str) -> Working:
+    """An operator, and a worker in the pod that runs a job; the test enters it."""
+    operators.start()
+    return working_in(pod, told, database_url)
 
 
 async def adopted(store: PostgresJobStore, pod: Pod) -> bool:
@@ -89,13 +100,11 @@ async def _elsewhere(url: str, told: Told, job: Job, store: PostgresJobStore) ->
     ],
 )
 def test_jobs_of_a_killed_container_are_free_within_two_seconds_and_say_why(
-    operators: Operators, pod: Pod, told: Told, database_url: str, how: str, reason: str
+    working: Working, pod: Pod, told: Told, database_url: str, how: str, reason: str
 ) -> None:
     @in_loop
     async def check() -> None:
-        operators.start()
-        async with working(database_url, told, pod) as (process, store, job):
-            await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+        async with working as (process, store, job):
             process.popen.kill()
             await asyncio.to_thread(pod.terminated, how)
             free = await released(store, job)
@@ -107,12 +116,8 @@ def test_jobs_of_a_killed_container_are_free_within_two_seconds_and_say_why(
 
 @pytest.mark.slow
 @in_loop
-async def test_evicted_pod_gives_its_jobs_free_with_what_the_kubelet_says(
-    operators: Operators, pod: Pod, told: Told, database_url: str
-) -> None:
-    operators.start()
-    async with working(database_url, told, pod) as (process, store, job):
-        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+async def test_evicted_pod_gives_its_jobs_free_with_what_the_kubelet_says(working: Working, pod: Pod) -> None:
+    async with working as (process, store, job):
         process.popen.kill()
         message = "The node was low on resource: memory."
         await asyncio.to_thread(pod.terminated, phase="Failed", reason="Evicted", message=message)
@@ -122,11 +127,9 @@ async def test_evicted_pod_gives_its_jobs_free_with_what_the_kubelet_says(
 
 @in_loop
 async def test_restarted_container_frees_the_jobs_of_the_one_before_and_not_its_own(
-    operators: Operators, pod: Pod, told: Told, database_url: str
+    working: Working, pod: Pod, told: Told, database_url: str
 ) -> None:
-    operators.start()
-    async with working(database_url, told, pod) as (process, store, job):
-        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+    async with working as (process, store, job):
         process.popen.kill()
         await asyncio.to_thread(process.popen.wait)
         # The kubelet told of both at once. Its moments are of whole seconds.
@@ -144,12 +147,8 @@ async def test_restarted_container_frees_the_jobs_of_the_one_before_and_not_its_
 
 
 @in_loop
-async def test_pod_that_is_only_being_deleted_keeps_its_jobs(
-    operators: Operators, pod: Pod, told: Told, database_url: str
-) -> None:
-    operators.start()
-    async with working(database_url, told, pod) as (_, store, job):
-        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+async def test_pod_that_is_only_being_deleted_keeps_its_jobs(working: Working, pod: Pod, told: Told) -> None:
+    async with working as (_, store, job):
         await asyncio.to_thread(pod.delete)
         assert "deletionTimestamp" in pod.read()["metadata"]
         await asyncio.sleep(3)
@@ -162,11 +161,9 @@ async def test_pod_that_is_only_being_deleted_keeps_its_jobs(
 
 @in_loop
 async def test_worker_whose_pod_was_removed_by_force_is_told_kills_its_children_and_only_then_others_get_its_jobs(
-    operators: Operators, pod: Pod, told: Told, database_url: str
+    working: Working, pod: Pod, told: Told, database_url: str
 ) -> None:
-    operators.start()
-    async with working(database_url, told, pod) as (process, store, job):
-        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+    async with working as (process, store, job):
         await asyncio.to_thread(pod.remove)
         free = await released(store, job)
         assert free.lost_reason == "Worker pod worker-a is gone"
@@ -180,11 +177,9 @@ async def test_worker_whose_pod_was_removed_by_force_is_told_kills_its_children_
 @pytest.mark.slow
 @in_loop
 async def test_worker_that_does_not_hear_that_its_pod_is_gone_loses_its_jobs_after_two_seconds(
-    operators: Operators, pod: Pod, told: Told, database_url: str
+    working: Working, pod: Pod
 ) -> None:
-    operators.start()
-    async with working(database_url, told, pod) as (process, store, job):
-        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+    async with working as (process, store, job):
         process.send(signal.SIGSTOP)
         try:
             await asyncio.to_thread(pod.remove)
@@ -198,12 +193,8 @@ async def test_worker_that_does_not_hear_that_its_pod_is_gone_loses_its_jobs_aft
 
 @pytest.mark.slow
 @in_loop
-async def test_jobs_on_a_node_that_is_gone_are_freed(
-    operators: Operators, pod: Pod, node: Node, told: Told, database_url: str
-) -> None:
-    operators.start()
-    async with working(database_url, told, pod) as (process, store, job):
-        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+async def test_jobs_on_a_node_that_is_gone_are_freed(working: Working, pod: Pod, node: Node) -> None:
+    async with working as (process, store, job):
         process.popen.kill()
         await asyncio.to_thread(node.delete)
         free = await released(store, job, within=SECONDS_TO_RELEASE)
@@ -219,12 +210,11 @@ async def test_what_happened_while_the_operator_was_away_is_found_at_its_return(
     killed = Pod(cluster, jobs.namespace, "worker-killed", node.name)
     first = operators.start()
     async with (
-        working(database_url, told, gone) as (process, store, job),
+        working_in(gone, told, database_url) as (process, store, job),
         worker_process(database_url, told.folder, count=1, name="second", **killed.environment) as second,
     ):
         (other,) = await store.submit([NewJob(type="hold", data=told.data())])
         await told.run(other)
-        await until(lambda: adopted(store, gone), seconds=PATIENCE_SECONDS)
         first.kill()
         for each in (process, second):
             each.popen.kill()
@@ -261,11 +251,9 @@ async def test_worker_in_a_pod_without_our_labels_is_not_taken_for_gone(
 
 @in_loop
 async def test_worker_drains_while_its_node_is_going_and_works_again_when_the_node_stays(
-    operators: Operators, pod: Pod, node: Node, told: Told, database_url: str
+    working: Working, node: Node, told: Told
 ) -> None:
-    operators.start()
-    async with working(database_url, told, pod) as (process, store, job):
-        await until(lambda: adopted(store, pod), seconds=PATIENCE_SECONDS)
+    async with working as (process, store, job):
         await asyncio.to_thread(node.taint, "karpenter.sh/disrupted:NoSchedule")
         await until(lambda: process.said("Draining (NodeGoing)"))
         told.go()
@@ -280,10 +268,9 @@ async def test_worker_drains_while_its_node_is_going_and_works_again_when_the_no
 @pytest.mark.slow
 @in_loop
 async def test_pod_is_protected_from_autoscalers_while_it_is_busy_and_only_then(
-    operators: Operators, pod: Pod, told: Told, database_url: str
+    working: Working, pod: Pod, told: Told
 ) -> None:
-    operators.start()
-    async with working(database_url, told, pod) as (_, store, job):
+    async with working as (_, store, job):
         await until(lambda: PROTECTING.items() <= pod.annotations.items())
         told.go()
         await finished(store, job)

@@ -204,6 +204,16 @@ def test_deployment_of_somebody_else_is_not_taken(operators: Operators, pools: W
     assert pools.replicas() == 0
     pools.kubectl("delete", "deployment", "workerjobs-pool-default")
     pools.wait_for_replicas(3)
+    eventually(
+        lambda: (
+            pools.events()
+            == {
+                ("Warning", "Refused", accepted["message"]),
+                ("Normal", "Accepted", "The spec is accepted"),
+                ("Normal", "Scaled", "From 0 to 3: workerCount is 3"),
+            }
+        )
+    )
 
 
 # --- cpus

@@ -72,6 +72,12 @@ class WorkerPools:
         """Read a condition of a pool; empty while there is none."""
         return next((each for each in self.status(name).get("conditions", []) if each["type"] == kind), {})
 
+    def events(self, name: str = "default") -> set[tuple[str, str, str]]:
+        """Read type, reason and note of a pool's Events."""
+        selector = f"--field-selector=involvedObject.kind=WorkerPool,involvedObject.name={name}"
+        items = json.loads(self.kubectl("get", "events", selector, "-o", "json").stdout)["items"]
+        return {(each["type"], each["reason"], each["message"]) for each in items}
+
     def pods(self, name: str = "default") -> list[dict[str, Any]]:
         """Read a pool's pods that are not being deleted, by name."""
         read = self.kubectl("get", "pods", f"--selector=quickdapp.xyz/pool={name}", "-o", "json").stdout

@@ -11,7 +11,18 @@ import pytest
 
 from tests.bench.claims import ClaimCost
 from tests.bench.measures import FIGURES, percentile
-from tests.bench.report import Machine, Queue, Results, best_peer, markdown, median, number, ratio, table
+from tests.bench.report import (
+    Machine,
+    Queue,
+    Results,
+    best_peer,
+    markdown,
+    median,
+    number,
+    ratio,
+    table,
+    written_by_others,
+)
 
 OURS = Queue("workerjobs", "1.0", "2 children", is_ours=True)
 FAST = Queue("fast", "2.0", "batches", is_ours=False)
@@ -155,3 +166,10 @@ def test_claim_costs_are_compared_with_the_empty_table_of_the_same_case_and_post
 
 def test_cells_cannot_break_the_table() -> None:
     assert table(["", "a"], [["x | y", "1"]]).splitlines()[-1] == "| x \\| y | 1 |"
+
+
+def test_what_other_programs_measured_stays_on_the_page() -> None:
+    page = markdown(RESULTS)
+    assert written_by_others(page) == ""
+    theirs = "\n## On Kubernetes\n\nFast.\n"
+    assert written_by_others(page + theirs) == theirs

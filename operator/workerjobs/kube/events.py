@@ -1,4 +1,4 @@
-"""Kubernetes Events of WorkerJobs: which ones a change of status is worth, and their writer.
+"""Kubernetes Events: which ones a change of a WorkerJob's status is worth, and the writer of all.
 
 `kubectl describe` shows them. Repeated ones of a resource become one with a count, and of all no more are written than
 an API server bears beside its work; a status always says what is, an Event only what happened on the way.
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workerjobs.errors import ClusterError, ClusterUnavailableError
-from workerjobs.kube.workerjob import GROUP, KIND, VERSION
+from workerjobs.kube.workerjob import GROUP, VERSION
 from workerjobs.ports.cluster import Cluster
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ class Event:
     action: str
     """What was done, as one CamelCase word."""
     is_warning: bool = False
+    series: str = ""
+    """Tells apart what does not become one with a count, though the reason is the same."""
 
 
 def events_of(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Event, ...]:
@@ -98,9 +100,13 @@ def _conditions(status: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
     return {each["type"]: each for each in status.get("conditions", ())}
 
 
+_Key = tuple[str, str, str]
+"""The resource's uid, the reason, and the Event's series."""
+
+
 @dataclass(slots=True)
 class _Series:
-    """Events of one resource and reason."""
+    """Events that are one, with a count."""
 
     namespace: str
     resource: str
@@ -118,21 +124,23 @@ class EventWriter:
 
     Args:
         cluster: The API.
+        kind: Of the resources.
         is_busy: Whether the API server has more important things to do; only warnings are written then.
     """
 
-    def __init__(self, cluster: Cluster, is_busy: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, cluster: Cluster, kind: str, is_busy: Callable[[], bool] = lambda: False) -> None:
         self._cluster = cluster
+        self._kind = kind
         self._is_busy = is_busy
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
-        self._series: dict[tuple[str, str], _Series] = {}
-        self._waiting: tuple[deque[tuple[str, str]], deque[tuple[str, str]]] = (deque(), deque())
+        self._series: dict[_Key, _Series] = {}
+        self._waiting: tuple[deque[_Key], deque[_Key]] = (deque(), deque())
         self._has_work = asyncio.Event()
         self._said = ""
 
     def put(self, uid: str, namespace: str, name: str, event: Event) -> None:
         """Take an Event of a resource."""
-        key, now = (uid, event.reason), time.monotonic()
+        key, now = (uid, event.reason, event.series), time.monotonic()
         series = self._series.get(key)
         if series is not None and now - series.began < SERIES_SECONDS:
             series.event, series.count = event, series.count + 1
@@ -171,7 +179,7 @@ class EventWriter:
             if (series := self._series.get(key)) is not None:
                 await self._write(key, series)
 
-    def _take_turn(self, key: tuple[str, str], event: Event) -> None:
+    def _take_turn(self, key: _Key, event: Event) -> None:
         self._waiting[0 if event.is_warning else 1].append(key)
         self._has_work.set()
 
@@ -181,18 +189,18 @@ class EventWriter:
         for key in old:
             del self._series[key]
 
-    async def _write(self, key: tuple[str, str], series: _Series) -> None:
+    async def _write(self, key: _Key, series: _Series) -> None:
         series.is_waiting = False
         series.written_at = time.monotonic()
         try:
             await self._cluster.write_event(series.namespace, series.name, self._manifest(key[0], series))
         except ClusterUnavailableError as error:
-            log.debug("An Event of WorkerJob %s/%s is dropped: %s", series.namespace, series.resource, error)
+            log.debug("An Event of %s %s/%s is dropped: %s", self._kind, series.namespace, series.resource, error)
         except ClusterError as error:
             log.log(logging.DEBUG if self._said == str(error) else logging.WARNING, "%s", error)
             self._said = str(error)
         except Exception:
-            log.exception("An Event of WorkerJob %s/%s could not be written", series.namespace, series.resource)
+            log.exception("An Event of %s %s/%s could not be written", self._kind, series.namespace, series.resource)
 
     def _manifest(self, uid: str, series: _Series) -> dict[str, Any]:
         event = series.event
@@ -210,7 +218,7 @@ class EventWriter:
             "note": note.decode(errors="ignore"),
             "regarding": {
                 "apiVersion": f"{GROUP}/{VERSION}",
-                "kind": KIND,
+                "kind": self._kind,
                 "namespace": series.namespace,
                 "name": series.resource,
                 "uid": uid,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from workerjobs.domain.job import NewJob
@@ -16,7 +17,7 @@ from workerjobs.errors import ClusterError, DatabaseRefusedError, DatabaseUnavai
 from workerjobs.kube.carrying import Store, carry_out
 from workerjobs.kube.events import EventWriter
 from workerjobs.kube.reconcile import Resource, reconcile
-from workerjobs.kube.workerjob import parse_workerjob
+from workerjobs.kube.workerjob import KIND, parse_workerjob
 from workerjobs.kube.writer import StatusWriter
 from workerjobs.ports.cluster import Cluster
 from workerjobs.ports.notices import NoticeSource, Reconnected, ResourceNotice
@@ -25,7 +26,9 @@ from workerjobs.settings import LEASE_SECONDS
 log = logging.getLogger(__name__)
 
 BATCH = 500
-"""Resources a pass."""
+"""Resources with news, or that are gone, a pass."""
+UNHURRIED_BATCH = 100
+"""Resources without news a pass: so few that news, which come meanwhile, do not wait for long."""
 GATHER_SECONDS = 0.03
 """How long a pass waits for more resources to become dirty; also lets a short run's states become one status write."""
 SWEEP_SECONDS = 60.0
@@ -82,10 +85,13 @@ class Mirror:
         self._sweep_seconds = sweep_seconds
         self._resources: dict[str, Resource] = {}
         self._dirty: dict[str, None] = {}
+        """To be looked at, as there is news."""
+        self._unhurried: dict[str, None] = {}
+        """To be looked at, though nothing is known to have happened."""
         self._deleted: dict[str, None] = {}
         self._has_work = asyncio.Event()
         self._writer = StatusWriter(cluster, self._status_was_written, self._status_was_lost)
-        self._events = EventWriter(cluster, lambda: self._writer.is_busy)
+        self._events = EventWriter(cluster, KIND, lambda: self._writer.is_busy)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._types: dict[str, frozenset[str]] = {}
         self._types_at = -TYPES_SECONDS
@@ -103,7 +109,7 @@ class Mirror:
     @property
     def queue_length(self) -> int:
         """How many resources are to be looked at."""
-        return len(self._dirty) + len(self._deleted)
+        return len(self._dirty | self._unhurried) + len(self._deleted)
 
     # --- what happened
 
@@ -153,7 +159,7 @@ class Mirror:
                 case ResourceNotice(cluster_id=self._cluster_id, uid=uid):
                     self._mark([uid])
                 case Reconnected():
-                    self._mark(self._resources)
+                    self._mark_all()
 
     async def is_watchable(self) -> None:
         """Wait until the cluster knows WorkerJobs and lets them be listed."""
@@ -187,12 +193,19 @@ class Mirror:
         if self._dirty:
             self._has_work.set()
 
+    def _mark_all(self) -> None:
+        """Look at everything, in its time: what there is news of goes first."""
+        self._unhurried.update(dict.fromkeys(self._resources))
+        if self._unhurried:
+            self._has_work.set()
+
     def _mark_later(self, uids: Iterable[str], seconds: float) -> None:
         asyncio.get_running_loop().call_later(seconds, self._mark, list(uids))
 
     def _forget(self, uid: str) -> None:
         self._resources.pop(uid, None)
         self._dirty.pop(uid, None)
+        self._unhurried.pop(uid, None)
         self._writer.forget(uid)
         if (timer := self._timers.pop(uid, None)) is not None:
             timer.cancel()
@@ -232,7 +245,7 @@ class Mirror:
             if not await self._try("Mirroring WorkerJobs", self.step):
                 self._on_failure("workerjobs")
             self._on_pass(time.monotonic() - began)
-            if self._dirty or self._deleted:
+            if self._dirty or self._unhurried or self._deleted:
                 self._has_work.set()
 
     async def _sweep_again_and_again(self) -> None:
@@ -263,19 +276,24 @@ class Mirror:
     # --- single steps
 
     async def step(self) -> None:
-        """Note what is gone, and look at a batch of dirty resources; what the database could not take stays."""
-        if gone := list(self._deleted)[:BATCH]:
+        """Note what is gone, look at a batch of resources with news, and at some without.
+
+        What the database could not take stays.
+        """
+        if gone := list(islice(self._deleted, BATCH)):
             await self._remove(gone)
             for uid in gone:
                 self._deleted.pop(uid, None)
-        uids = list(self._dirty)[:BATCH]
-        for uid in uids:
-            del self._dirty[uid]
-        try:
-            await self._look_at_each(uids)
-        except BaseException:
-            self._mark(uids)
-            raise
+        for waiting, size in ((self._dirty, BATCH), (self._unhurried, UNHURRIED_BATCH)):
+            uids = list(islice(waiting, size))
+            for uid in uids:
+                self._dirty.pop(uid, None)
+                self._unhurried.pop(uid, None)
+            try:
+                await self._look_at_each(uids)
+            except BaseException:
+                waiting.update((uid, None) for uid in uids if uid in self._resources)
+                raise
 
     async def sweep(self) -> None:
         """Find resources that vanished unseen, from a complete list of our own.
@@ -292,7 +310,7 @@ class Mirror:
         await self._store.cancel_deleted(self._cluster_id)
         await self._store.forget_deleted(self._cluster_id, KEEP_DELETED)
         # A slow look at everything, for changes that were announced to nobody, such as through a pooler.
-        self._mark(self._resources)
+        self._mark_all()
 
     async def _remove(self, uids: Sequence[str]) -> None:
         jobs = await self._store.remove_resources(self._cluster_id, uids)

@@ -19,7 +19,9 @@ from workerjobs.errors import (
     WorkerJobsError,
 )
 from workerjobs.kube.default_pool import DefaultPool
+from workerjobs.kube.events import EventWriter
 from workerjobs.kube.podspec import memory_problem
+from workerjobs.kube.poolevents import pool_events
 from workerjobs.kube.poolplan import (
     COST_ANNOTATION,
     MEMORY_TOO_LOW,
@@ -33,7 +35,7 @@ from workerjobs.kube.poolplan import (
     plan_pool,
 )
 from workerjobs.kube.poolspec import CONTAINER, WorkerDefaults, deployment, digest, pod_selector, pod_template
-from workerjobs.kube.workerpool import WorkerPool, parse_workerpool
+from workerjobs.kube.workerpool import KIND, WorkerPool, parse_workerpool
 from workerjobs.ports.cluster import PoolCluster
 from workerjobs.ports.jobs import JobStore
 from workerjobs.ports.notices import DueNotice, Notice, Reconnected
@@ -93,6 +95,7 @@ class Pools:
         self._lease = lease
         self._default_pool = default_pool
         self._on_failure = on_failure
+        self._events = EventWriter(cluster, KIND)
         self._pools: dict[str, WorkerPool] = {}
         self._memories: dict[str, PoolMemory] = {}
         self._generations: dict[str, int] = {}
@@ -152,6 +155,11 @@ class Pools:
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._events.run())
+            group.create_task(self._look_again_and_again())
+
+    async def _look_again_and_again(self) -> None:
         while True:
             seconds = await self._look_again()
             try:
@@ -254,9 +262,12 @@ class Pools:
         actions = plan_pool(facts, memory, self._defaults, now=now)
         if facts.refusal is None:
             if (refusal := await self._apply(pool, facts, actions)) is not None:
-                actions = plan_pool(replace(facts, refusal=refusal), memory, self._defaults, now=now)
+                facts = replace(facts, refusal=refusal)
+                actions = plan_pool(facts, memory, self._defaults, now=now)
             else:
                 self._memories[pool.uid] = replace(actions.memory, generation=self._generations.get(pool.uid))
+        for event in pool_events(facts, actions):
+            self._events.put(pool.uid, pool.namespace, pool.name, event)
         await self._write_status(pool, actions.status)
         return actions
 
