@@ -225,6 +225,7 @@ PEER_LIST: Sequence[Peer] = (
         unfinished="SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))",
         kept="SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded' AND task_name IN ('noop', 'cpu')",
         processes=_TWO_FOR_CPU,
+        drain_jobs=4000,
     ),
     Peer(
         name="chancy",
@@ -238,7 +239,7 @@ PEER_LIST: Sequence[Peer] = (
 )
 
 OURS = Ours()
-OURS_FRESH = Ours(name="workerjobs fresh", isolation="fresh")
+OURS_FRESH = Ours(name="workerjobs fresh", isolation="fresh", drain_jobs=4000)
 
 _ALL: Sequence[Adapter] = (OURS, OURS_FRESH, *PEER_LIST)
 ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in _ALL}
