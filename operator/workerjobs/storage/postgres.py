@@ -48,7 +48,6 @@ from workerjobs.storage.submitting import (
     cancelling,
     cancelling_tag,
     jobs_json,
-    prepare_bulk,
     retrying,
     submitting,
     submitting_bulk,
@@ -143,10 +142,8 @@ class PostgresJobStore(OneConnection):
 
     async def submit_bulk(self, jobs: Iterable[NewJob | Mapping[str, Any]]) -> int:
         """See `JobStore.submit_bulk`."""
-        # Checking 100,000 jobs takes half a second, in which this loop has others to serve.
-        bulk = await asyncio.to_thread(prepare_bulk, jobs)
-        async with self._transaction() as connection:
-            return await perform(connection, submitting_bulk(bulk))
+        async with self._connected() as connection:
+            return await perform(connection, submitting_bulk(jobs), atomically=True)
 
     async def ensure_cron(self, jobs: Sequence[NewJob]) -> builtins.list[Job]:
         """See `JobStore.ensure_cron`."""
