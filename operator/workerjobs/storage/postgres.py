@@ -193,6 +193,13 @@ class PostgresJobStore(OneConnection):
         # In the binary protocol: five moments a row are costly to write as text and to read.
         return _in_order(await self._rows("claim", values, struct_row(Job), binary=True))
 
+    async def claim_announced(
+        self, owner: str, pool: str, job_id: int, lease: timedelta, types: Sequence[str]
+    ) -> builtins.list[Job]:
+        """See `JobStore.claim_announced`."""
+        values = self._claim_values(owner, pool, 1, lease, types) | {"id": job_id}
+        return await self._rows("claim_announced", values, struct_row(Job), binary=True)
+
     def _claim_values(
         self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str] | None
     ) -> dict[str, Any]:

@@ -381,7 +381,7 @@ class Supervisor:
     def child_free(self, child: Child) -> None:
         """A child has nothing left to do."""
         self._dispatch.assign()
-        self._pickup.wake()
+        self._pickup.place_freed()
 
     def job_reported(self, report: Reported) -> None:
         """A running job's progress."""
