@@ -374,22 +374,27 @@ class PostgresJobStore(OneConnection):
     async def _settle_batch(self, batch: Sequence[Settlement], stored: set[int]) -> str | None:
         """Settle a batch in one statement; returns the database's reason where it refuses."""
         follow_ups = [(each, follow_up) for each in batch for follow_up in each.follow_ups]
-        values = {
+        values: dict[str, Any] = {
             "ids": number_array(each.job_id for each in batch),
             "tokens": number_array(each.fencing_token for each in batch),
             "successes": flag_array(each.outcome.success for each in batch),
             "results": text_array(each.outcome.result_json for each in batch),
             "starteds": moment_array(each.outcome.started for each in batch),
             "finisheds": moment_array(each.outcome.finished for each in batch),
-            "follow_ids": [each.job_id for each, _ in follow_ups],
-            "follow_tokens": [each.fencing_token for each, _ in follow_ups],
-            "follow_kinds": [str(follow_up.kind) for _, follow_up in follow_ups],
-            "follow_dues": [follow_up.due for _, follow_up in follow_ups],
-            "follow_attempts": [follow_up.attempt for _, follow_up in follow_ups],
-            "follow_cron_keys": [follow_up.cron_key for _, follow_up in follow_ups],
         }
+        statement = "settle"
+        if follow_ups:
+            statement = "settle_following"
+            values |= {
+                "follow_ids": [each.job_id for each, _ in follow_ups],
+                "follow_tokens": [each.fencing_token for each, _ in follow_ups],
+                "follow_kinds": [str(follow_up.kind) for _, follow_up in follow_ups],
+                "follow_dues": [follow_up.due for _, follow_up in follow_ups],
+                "follow_attempts": [follow_up.attempt for _, follow_up in follow_ups],
+                "follow_cron_keys": [follow_up.cron_key for _, follow_up in follow_ups],
+            }
         try:
-            stored.update(await self._rows("settle", values, scalar_row))
+            stored.update(await self._rows(statement, values, scalar_row))
         except (psycopg.Error, UnicodeError) as error:
             if isinstance(error, psycopg.Error) and not is_refusal(error):
                 # Nothing is wrong with these results: a missing table or privilege must not fail the jobs.
