@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.cli import workerjobs, workerjobs_json
 from tests.support.loop import in_loop
-from tests.support.table import open_store
+from tests.support.table import open_store, sql
 from workerjobs.ports.workers import WorkerRecord
 
 
@@ -93,6 +93,8 @@ def test_live_workers_are_listed(database_url: str) -> None:
             )
 
     show()
+    # However long the commands take.
+    sql(database_url, """update "workerJobWorkers" set "seenAt" = now() + interval '1 hour'""")
     (worker,) = workerjobs_json("workers", database_url=database_url)
     del worker["started"], worker["seen"]
     assert worker == {

@@ -49,11 +49,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 find_binaries(names=API_PROGRAMS)
             except BinariesError as error:
                 session.config.stash[_NO_BINARIES] = str(error)
-        if "node" in used:
+        if any(_is_on_node(item) for item in session.items):
             try:
                 prepare_node()
             except CannotRunPodsError as error:
                 session.config.stash[_NO_NODE] = str(error)
+
+
+def _is_on_node(item: pytest.Item) -> bool:
+    # Not by the fixture's name: other tests have a `node` of their own, which is a line in the API and runs nothing.
+    group = item.get_closest_marker("xdist_group")
+    return group is not None and group.args == ("node",)
 
 
 @dataclass(frozen=True)
