@@ -91,7 +91,12 @@ class Ours:
     name: str = "workerjobs"
     isolation: str = "warm"
     drain_jobs: int | None = None
-    unfinished: str = 'SELECT EXISTS (SELECT FROM "workerJobs" WHERE finished IS NULL)'
+    # As two conditions that there are indexes for, of pending and of running rows.
+    unfinished: str = """
+        SELECT EXISTS (
+            SELECT FROM "workerJobs" WHERE started IS NULL AND finished IS NULL AND "concurrencyKey" IS NULL
+        ) OR EXISTS (SELECT FROM "workerJobs" WHERE started IS NOT NULL AND finished IS NULL)
+    """
 
     @property
     def kept(self) -> str:

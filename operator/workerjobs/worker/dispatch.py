@@ -18,11 +18,6 @@ from workerjobs.worker.running import RunningJob
 FRAME_SECONDS = 0.08
 """About how long the jobs take that a child is given at once. A claim and a settlement take some 2 ms of processor
 time, whatever they bring: so jobs of 20 ms are claimed by the four, and not two by two."""
-FIRST_JOBS = 128
-"""A child that has nothing to do waits for a claim of no more than so many."""
-GROWTH = 2
-"""Else a claim takes so many times the jobs that are held: it lasts the longer the more it takes, and they are run
-meanwhile."""
 FRAME_JOBS = 2000
 """A child is given at most so many."""
 FRAME_CHARACTERS = 1_000_000
@@ -84,7 +79,6 @@ class Dispatch:
                 is_one_idle = is_one_idle or not child.queue
         held = queued + len(self._backlog)
         wanted = takers * depth - held - self.preparing
-        wanted = min(wanted, max(GROWTH * held, takers * FIRST_JOBS))
         if self._data_characters and wanted > takers:
             wanted = max(takers, min(wanted, int(CLAIM_CHARACTERS / self._data_characters)))
         # Not for every place that gets free: what a claim costs is shared by the jobs it finds.
