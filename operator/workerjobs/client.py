@@ -14,19 +14,17 @@ Errors that all of them raise, beside what psycopg raises when a connection is l
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, overload
 
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.errors import InvalidInputError
-from workerjobs.storage.steps import AsyncConnection, SyncConnection, is_asynchronous, perform
+from workerjobs.storage.steps import AsyncConnection, SyncConnection, perform
 from workerjobs.storage.submitting import (
     broadcasting,
     cancelling,
     cancelling_tag,
     notifying,
-    prepare_bulk,
     retrying,
     scheduling,
     submitting_bulk,
@@ -58,17 +56,10 @@ def submit_many(connection: Any, jobs: Iterable[AnyJob]) -> Any:
     back: `submit` is for jobs whose id matters.
 
     Raises:
-        InvalidInputError: Some can't be stored; each is named by its index, from 0, and nothing was sent.
+        InvalidInputError: Some can't be stored; each is named by its index, from 0, and the transaction goes on as if
+            nothing had been asked of it.
     """
-    if is_asynchronous(connection):
-        return _submit_many(connection, jobs)
-    return perform(connection, submitting_bulk(prepare_bulk(jobs)), atomically=True)
-
-
-async def _submit_many(connection: AsyncConnection, jobs: Iterable[AnyJob]) -> int:
-    # Checking 100,000 jobs takes half a second, in which the loop has others to serve.
-    bulk = await asyncio.to_thread(prepare_bulk, jobs)
-    return await perform(connection, submitting_bulk(bulk), atomically=True)
+    return perform(connection, submitting_bulk(jobs), atomically=True)
 
 
 @overload

@@ -1,8 +1,9 @@
 """`make bench`: measures ours and the peers side by side and writes docs/benchmarks.md with its plots.
 
-make bench                                    everything, about an hour
+make bench                                    everything, about 45 minutes; one that was ended goes on where it was
 make bench ONLY=drain,pickup PEERS=ours,river some of it; nothing is written but what --output names
 make bench ARGS='--repetitions 1 --quick'     small counts, to see that everything works
+make bench ARGS=--anew                        forgetting what an ended run had measured
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
+
 from tests.bench import environments, report, server
 from tests.bench.adapters import ADAPTERS, ALIASES, OURS, OURS_FRESH, Adapter
 from tests.bench.claims import ClaimCost, measure_claims
-from tests.bench.environments import LeftOutError
+from tests.bench.environments import PEERS, LeftOutError
 from tests.bench.measures import MEASURES, Counts
 from tests.bench.programs import BrokenPeerError
+from tests.bench.records import Records, digest_of, records_file
 from tests.bench.report import Machine, Queue, Results
 from tests.bench.server import Server
 from workerjobs.errors import WorkerJobsError
 
 DOCS = Path(__file__).parents[2] / "docs"
+PACKAGE = Path(__file__).parents[2] / "operator" / "workerjobs"
 CLAIMS = "claims"
 QUICK = Counts(insert=5_000, drain=1_000, pickup=30, cpu=20, warm_up=100, idle_seconds=2)
 
@@ -50,23 +55,22 @@ def main() -> None:
     adapters = [adapter for adapter in adapters if adapter.name not in left_out]
     counts = QUICK if options.quick else Counts()
     machine = _machine()
+    records = Records(records_file() if options.is_whole else None)
+    if options.anew:
+        records.forget()
     samples: dict[str, dict[str, list[float]]] = {adapter.name: {} for adapter in adapters}
-    measures = [name for name in MEASURES if name in options.only]
     with server.running() as postgres:
         version, settings = postgres.version, postgres.settings()
-        # The repetitions of all take turns: what the machine does meanwhile meets them alike.
-        for repetition in range(options.repetitions):
-            for measure in measures:
-                for adapter in adapters:
-                    if measure == "insert" and adapter is OURS_FRESH:
-                        continue  # Isolation is a matter of workers: the same insert.
-                    if time.monotonic() - began > options.minutes * 60:
-                        left_out.setdefault(f"repetition {repetition + 1} of {measure}", "the time was up")
-                        continue
-                    _measure(measure, adapter, postgres, counts, samples[adapter.name], left_out, repetition)
-        claims = _claims(postgres, options.claim_rows) if CLAIMS in options.only else []
+        plan = _plan(adapters, [name for name in MEASURES if name in options.only], options.repetitions)
+        for number, (repetition, measure, adapter) in enumerate(plan):
+            if time.monotonic() - began > options.minutes * 60:
+                left_out.setdefault(f"repetition {repetition + 1} of {measure}", "the time was up")
+                continue
+            place = f"{number + 1}/{len(plan)}"
+            _measure(measure, adapter, postgres, counts, samples[adapter.name], left_out, repetition, records, place)
+        claims = _claims(postgres, options.claim_rows, records) if CLAIMS in options.only else []
     if CLAIMS in options.only:
-        claims += _claims_on_postgres_14(options.claim_rows, left_out)
+        claims += _claims_on_postgres_14(options.claim_rows, left_out, records)
     results = Results(
         moment=datetime.now(UTC),
         machine=machine,
@@ -94,6 +98,7 @@ def main() -> None:
 
         for file in plots.draw(results, options.output / "benchmarks"):
             say(f"wrote {file}")
+        records.forget()
     say(f"took {(time.monotonic() - began) / 60:.1f} min")
 
 
@@ -106,11 +111,24 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small counts: figures of no worth, but soon")
     parser.add_argument("--claim-rows", type=int, default=10_000_000, help="finished rows of the fullest table")
     parser.add_argument("--output", type=Path, help="folder to write to; docs where everything is measured")
+    parser.add_argument("--anew", action="store_true", help="forget what a whole run that was ended had measured")
     options = parser.parse_args()
-    is_whole = options.only == [*MEASURES, CLAIMS] and options.peers == list(ADAPTERS)
-    if options.output is None and is_whole and not options.quick:
+    options.is_whole = options.only == [*MEASURES, CLAIMS] and options.peers == list(ADAPTERS) and not options.quick
+    if options.output is None and options.is_whole:
         options.output = DOCS
     return options
+
+
+def _plan(adapters: Sequence[Adapter], measures: Sequence[str], repetitions: int) -> list[tuple[int, str, Adapter]]:
+    """What to measure, in order: the repetitions of all take turns, so that what the machine does meets them alike."""
+    return [
+        (repetition, measure, adapter)
+        for repetition in range(repetitions)
+        for measure in measures
+        for adapter in adapters
+        # Isolation is a matter of workers: the same insert. And what idle workers take does not vary.
+        if not (measure == "insert" and adapter is OURS_FRESH) and not (measure == "idle" and repetition > 0)
+    ]
 
 
 def _some_of(names: Sequence[str], aliases: Mapping[str, str]) -> Callable[[str], list[str]]:
@@ -143,33 +161,54 @@ def _measure(
     samples: dict[str, list[float]],
     left_out: dict[str, str],
     repetition: int,
+    records: Records,
+    place: str,
 ) -> None:
     label = f"{adapter.name}, {measure}"
     if label in left_out:
         return
-    try:
-        figures = MEASURES[measure](adapter, postgres, counts)
-    except (BrokenPeerError, OSError, WorkerJobsError) as error:
-        say(f"{label} is left out: {error}")
-        left_out[label] = str(error)
-        return
+    sources = [PEERS.parent, *([PACKAGE] if adapter in (OURS, OURS_FRESH) else [])]
+    record = f"{measure} {adapter.name} {repetition} {digest_of(sources)} {postgres.version} {counts}"
+    figures = records.get(record)
+    is_known = figures is not None
+    if figures is None:
+        say(f"{place}  {measure:7} {adapter.name:16} …")
+        try:
+            figures = MEASURES[measure](adapter, postgres, counts)
+        except (BrokenPeerError, OSError, psycopg.Error, WorkerJobsError) as error:
+            say(f"{label} is left out: {error}")
+            left_out[label] = str(error)
+            return
+        records.put(record, figures)
     for name, value in figures.items():
         samples.setdefault(name, []).append(value)
     shown = ", ".join(f"{name} {value:,.2f}" for name, value in figures.items())
-    say(f"{repetition + 1}  {measure:7} {adapter.name:16} {shown}")
+    say(f"{place}  {measure:7} {adapter.name:16} {shown}{' (before)' if is_known else ''}")
 
 
-def _claims(postgres: Server, rows: int) -> list[ClaimCost]:
+def _claims(
+    postgres: Server, rows: int, records: Records, sizes: Sequence[tuple[int, int]] | None = None
+) -> list[ClaimCost]:
+    """Measure what claims cost at some sizes of the table, (finished, pending) rows; what is known is left out."""
     pending = min(1_000_000, rows)
-    sizes = [(0, 0), (0, pending), (rows // 10, pending), (rows, pending)]
-    return list(measure_claims(postgres, sizes, say))
+    costs = []
+    for size in sizes or [(0, 0), (0, pending), (rows // 10, pending), (rows, pending)]:
+        record = f"claims {size} {digest_of([PEERS.parent, PACKAGE])} {postgres.version}"
+        if (known := records.get(record)) is None:
+            known = [asdict(cost) for cost in measure_claims(postgres, [size], say)]
+            records.put(record, known)
+        else:
+            say(f"claims: {size[0]:,} finished, {size[1]:,} pending: measured before")
+        costs += [ClaimCost(**cost) for cost in known]
+    return costs
 
 
-def _claims_on_postgres_14(rows: int, left_out: dict[str, str]) -> list[ClaimCost]:
+def _claims_on_postgres_14(rows: int, left_out: dict[str, str], records: Records) -> list[ClaimCost]:
+    pending = min(1_000_000, rows)
     try:
         with server.running(environments.postgres_14()) as postgres:
-            return _claims(postgres, rows)
-    except (LeftOutError, WorkerJobsError) as error:
+            return _claims(postgres, rows, records, [(0, 0), (0, pending), (rows, pending)])
+    except (LeftOutError, WorkerJobsError, psycopg.Error) as error:
         left_out["Postgres 14, claims"] = str(error)
         say(f"Postgres 14 is left out: {error}")
         return []

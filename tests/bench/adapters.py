@@ -91,7 +91,12 @@ class Ours:
     name: str = "workerjobs"
     isolation: str = "warm"
     drain_jobs: int | None = None
-    unfinished: str = 'SELECT EXISTS (SELECT FROM "workerJobs" WHERE finished IS NULL)'
+    # As two conditions that there are indexes for, of pending and of running rows.
+    unfinished: str = """
+        SELECT EXISTS (
+            SELECT FROM "workerJobs" WHERE started IS NULL AND finished IS NULL AND "concurrencyKey" IS NULL
+        ) OR EXISTS (SELECT FROM "workerJobs" WHERE started IS NOT NULL AND finished IS NULL)
+    """
 
     @property
     def kept(self) -> str:
@@ -225,6 +230,7 @@ PEER_LIST: Sequence[Peer] = (
         unfinished="SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))",
         kept="SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded' AND task_name IN ('noop', 'cpu')",
         processes=_TWO_FOR_CPU,
+        drain_jobs=4000,
     ),
     Peer(
         name="chancy",
@@ -238,7 +244,7 @@ PEER_LIST: Sequence[Peer] = (
 )
 
 OURS = Ours()
-OURS_FRESH = Ours(name="workerjobs fresh", isolation="fresh")
+OURS_FRESH = Ours(name="workerjobs fresh", isolation="fresh", drain_jobs=4000)
 
 _ALL: Sequence[Adapter] = (OURS, OURS_FRESH, *PEER_LIST)
 ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in _ALL}

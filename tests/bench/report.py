@@ -247,14 +247,15 @@ _HOW = """
   jobs have to be marked as succeeded.
 - **Bulk insert**: the queue's fastest documented call, one transaction, an empty table, no worker.
 - **Drain**: the worker is warm and idle, and is held still (SIGSTOP) while the jobs are inserted. The time runs from
-  SIGCONT until no job is pending or running. Processor time is read from /proc for all processes of the worker and of
-  the Postgres server; the log from Postgres' own counter.
+  SIGCONT until no job is pending or running; those that would take minutes drain fewer jobs. The looks, one each 10 ms,
+  use an index where the queue has one. Processor time is read from /proc for all processes of the worker and of the
+  Postgres server; the log from Postgres' own counter.
 - **Pickup**: jobs submitted one by one, 30 ms after the last one started, to an idle worker: from the return of the
   submit's commit to the first line of the job's function. It is negative where the function runs before the client has
   read the answer to its commit.
 - **CPU-bound**: jobs of about 20 ms in a loop, two at a time, against two bare processes that run the same loop in the
   same language.
-- **Idle**: proportional set size of all processes of a warm worker, and its transactions a second.
+- **Idle**: proportional set size of all processes of a warm worker, and its transactions a second; once.
 - **Claim cost**: claims of 10 rows, one after another, on a table filled by one INSERT and vacuumed; here alone without
   waiting for the disk (`synchronous_commit = off`), which is the same in all cases and would hide how they differ.
 """

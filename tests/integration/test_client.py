@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,7 @@ from tests.support.table import claim_all, count_rows, ids, open_store, read, se
 from workerjobs import InvalidInputError, Job, JobState, NewJob
 from workerjobs.errors import NotFoundError, SchemaError
 from workerjobs.storage.steps import AsyncConnection, SyncConnection
+from workerjobs.storage.submitting import PART_JOBS
 
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 
@@ -102,6 +103,40 @@ def test_open_transaction_of_an_autocommit_connection_goes_on(database_url: str,
             assert count_rows(database_url) == 0
 
     check()
+
+
+@both
+@pytest.mark.parametrize("begun", [True, False])
+def test_transaction_goes_on_after_a_bulk_that_is_refused_halfway(database_url: str, kind: str, begun: bool) -> None:
+    jobs = [NewJob(type="many") for _ in range(2 * PART_JOBS)] + [NewJob(type="")]
+
+    @in_loop
+    async def check() -> None:
+        async with connected(kind, database_url) as connection:
+            if begun:
+                await done(workerjobs.submit(connection, NewJob(type="before")))
+            with pytest.raises(InvalidInputError, match=rf"jobs\[{2 * PART_JOBS}\]: type is ''"):
+                await done(workerjobs.submit_many(connection, jobs))
+            assert count_rows(database_url) == 0
+            assert await done(workerjobs.submit_many(connection, [NewJob(type="after")])) == 1
+            assert count_rows(database_url) == 0
+            await done(connection.commit())
+        assert count_rows(database_url, "type = 'before'") == begun
+        assert count_rows(database_url, "type = 'after'") == 1
+        assert count_rows(database_url, "type = 'many'") == 0
+
+    check()
+
+
+def test_jobs_of_a_bulk_may_be_made_by_the_same_connection(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+
+        def made() -> Iterator[NewJob]:
+            for n in range(PART_JOBS + 1):
+                yield NewJob(type="x", data={"n": connection.execute("select %s::int", [n]).fetchone()})
+
+        assert workerjobs.submit_many(connection, made()) == PART_JOBS + 1
+    assert count_rows(database_url) == PART_JOBS + 1
 
 
 @both

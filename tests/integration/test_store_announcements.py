@@ -84,6 +84,21 @@ async def test_row_that_any_program_inserts_is_announced(database_url: str) -> N
 
 
 @in_loop
+async def test_single_job_is_named_and_many_statements_of_a_transaction_are_told_once(database_url: str) -> None:
+    async with open_store(database_url) as store, listening(database_url) as heard:
+        job = await submit_one(store)
+        (notice,) = await heard.so_far()
+        assert isinstance(notice, DueNotice)
+        assert (notice.job_id, notice.job_type) == (job.id, job.type)
+        await store.submit([NewJob(type="x", concurrency_key="k", concurrency_limit=1)])
+        assert [getattr(notice, "job_id", None) for notice in await heard.so_far()] == [None, None]
+        insert = """insert into "workerJobs" (type) values ('x')"""
+        sql(database_url, f"do $$ begin for n in 1 .. 50 loop {insert}; end loop; end $$")
+        named = [notice.job_id for notice in await heard.so_far() if isinstance(notice, DueNotice)]
+        assert named == [job.id + 2, None]
+
+
+@in_loop
 async def test_running_a_plain_job_announces_nothing(database_url: str) -> None:
     async with open_store(database_url) as store:
         await submit_one(store)
@@ -165,8 +180,9 @@ async def test_rolled_back_submits_wake_no_one_and_committed_ones_once(database_
                 if way == "rollback":
                     assert notices == []
                 else:
-                    # What Postgres was told several times in a transaction, it says once.
-                    now, far, to_plan = notices
+                    # What Postgres was told several times in a transaction, it says once; the first row also by its id.
+                    named, now, far, to_plan = notices
+                    assert (named, to_plan) == (now, PlanNotice())
                     assert (now, to_plan) == (DueNotice("default", 0), PlanNotice())
                     assert isinstance(far, DueNotice)
                     assert far.seconds == pytest.approx(86_400)

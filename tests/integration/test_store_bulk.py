@@ -13,6 +13,7 @@ from tests.support.table import claim_all, count_rows, open_store, read, settlem
 from workerjobs.domain.job import Job, JobState, NewJob, RetryPolicy
 from workerjobs.errors import InvalidInputError
 from workerjobs.storage.postgres import PostgresJobStore
+from workerjobs.storage.submitting import PART_JOBS
 
 REPLACED = {"error": "Job cancelled due to new job being created"}
 JOBS = [
@@ -153,6 +154,39 @@ async def test_bad_jobs_are_named_by_their_index_and_nothing_is_stored(database_
     assert len(cut.value.problems) == 21
     assert cut.value.problems[-1] == "and 980 more problems"
     assert sql(database_url, 'select type, finished from "workerJobs"') == [("x", None)]
+
+
+@in_loop
+async def test_jobs_of_many_parts_are_stored_in_their_order_with_all_that_each_gives(database_url: str) -> None:
+    later = datetime(2040, 1, 1, tzinfo=UTC)
+    jobs = [NewJob(type="plain", data={"n": n}) for n in range(3 * PART_JOBS)]
+    jobs[PART_JOBS + 5] = NewJob(type="urgent", data={"n": PART_JOBS + 5}, priority=9)
+    jobs[2 * PART_JOBS + 7] = NewJob(type="tagged", data={"n": 2 * PART_JOBS + 7}, tag="t")
+    jobs += [NewJob(type="tagged", data={"n": 3 * PART_JOBS}, tag="t", due=later)]
+    async with open_store(database_url) as store:
+        assert await store.submit_bulk(jobs) == 3 * PART_JOBS + 1
+    rows = sql(
+        database_url,
+        """select type, (data ->> 'n')::int, priority, finished is not null from "workerJobs" order by id""",
+    )
+    assert rows == [(job.type, n, job.priority, n == 2 * PART_JOBS + 7) for n, job in enumerate(jobs)]
+    assert sql(database_url, "select due from \"workerJobs\" where type = 'tagged' and finished is null") == [(later,)]
+
+
+@in_loop
+async def test_bad_job_of_a_later_part_leaves_nothing_of_the_earlier_ones(database_url: str) -> None:
+    jobs = [NewJob(type="x") for _ in range(3 * PART_JOBS)]
+    jobs[2 * PART_JOBS] = NewJob(type="")
+    jobs[-1] = NewJob(type="x", priority=70_000)
+    async with open_store(database_url) as store:
+        with pytest.raises(InvalidInputError) as raised:
+            await store.submit_bulk(jobs)
+        assert [problem.partition(":")[0] for problem in raised.value.problems] == [
+            f"jobs[{2 * PART_JOBS}]",
+            f"jobs[{3 * PART_JOBS - 1}]",
+        ]
+        assert await store.submit_bulk(jobs[:3]) == 3
+    assert count_rows(database_url) == 3
 
 
 @in_loop

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tests.support.loop import in_loop
@@ -112,3 +114,35 @@ async def test_more_outcomes_than_a_batch_are_settled_in_one_step(database_url: 
         await settling.step()
         assert len(running) == 0
         assert ids(jobs) == [row for (row,) in sql(database_url, 'select result from "workerJobs" order by id')]
+
+
+@in_loop
+async def test_busy_worker_settles_what_ends_within_some_milliseconds_together(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        jobs, settling, running = await claimed(store, 4)
+        settling.add(of(running, jobs[0]), Outcome(True, "1"))
+        assert await settling.step() is None
+        assert count_rows(database_url, "success") == 1
+        # However slow this machine is, the last settlement was just now.
+        settling._last = math.inf
+        settling.add(of(running, jobs[1]), Outcome(True, "1"))
+        assert await settling.step() == math.inf
+        assert count_rows(database_url, "success") == 1
+        # Nothing else runs: nothing more would come.
+        for job in jobs[2:]:
+            settling.add(of(running, job), Outcome(True, "1"))
+        assert await settling.step() is None
+        assert count_rows(database_url, "success") == 4
+
+
+@in_loop
+async def test_end_that_lets_others_start_is_settled_at_once(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        jobs, settling, running = await claimed(store, 3)
+        settling._last = math.inf
+        settling._is_awaited = lambda job: job.id == jobs[1].id
+        settling.add(of(running, jobs[0]), Outcome(True, "1"))
+        assert await settling.step() == math.inf
+        settling.add(of(running, jobs[1]), Outcome(True, "1"))
+        assert await settling.step() is None
+        assert count_rows(database_url, "success") == 2

@@ -181,6 +181,12 @@ class JobStore(Protocol):
         """
         ...
 
+    async def claim_announced(
+        self, owner: str, pool: str, job_id: int, lease: timedelta, types: Sequence[str]
+    ) -> list[Job]:
+        """Lease the job of an announcement, if `claim` could, without a search; empty: it is not to be had now."""
+        ...
+
     async def claim_limited(
         self,
         owner: str,

@@ -16,6 +16,8 @@ class DueNotice:
     """From the moment of the notice, >= 0."""
     job_type: str | None = field(default=None, compare=False)
     """The type of all of them, where they have one."""
+    job_id: int | None = field(default=None, compare=False)
+    """The row, where it is a single one, without limits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,8 +111,13 @@ def _parse(payload: str) -> Notice | None:
     try:
         match json.loads(payload):
             case {"kind": "due", "pool": str(pool), "seconds": int() | float() as seconds, **rest}:
-                job_type = rest.get("type")
-                return DueNotice(pool, float(seconds), job_type if isinstance(job_type, str) else None)
+                job_type, job_id = rest.get("type"), rest.get("id")
+                return DueNotice(
+                    pool,
+                    float(seconds),
+                    job_type if isinstance(job_type, str) else None,
+                    job_id if isinstance(job_id, int) else None,
+                )
             case {"kind": "limited", "pool": str(pool)}:
                 return LimitedNotice(pool)
             case {"kind": "settings"}:

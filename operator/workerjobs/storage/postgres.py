@@ -52,7 +52,6 @@ from workerjobs.storage.submitting import (
     cancelling,
     cancelling_tag,
     jobs_json,
-    prepare_bulk,
     retrying,
     submitting,
     submitting_bulk,
@@ -147,10 +146,8 @@ class PostgresJobStore(OneConnection):
 
     async def submit_bulk(self, jobs: Iterable[NewJob | Mapping[str, Any]]) -> int:
         """See `JobStore.submit_bulk`."""
-        # Checking 100,000 jobs takes half a second, in which this loop has others to serve.
-        bulk = await asyncio.to_thread(prepare_bulk, jobs)
-        async with self._transaction() as connection:
-            return await perform(connection, submitting_bulk(bulk))
+        async with self._connected() as connection:
+            return await perform(connection, submitting_bulk(jobs), atomically=True)
 
     async def ensure_cron(self, jobs: Sequence[NewJob]) -> builtins.list[Job]:
         """See `JobStore.ensure_cron`."""
@@ -199,6 +196,13 @@ class PostgresJobStore(OneConnection):
         values = self._claim_values(owner, pool, limit, lease, types) | {"now": now}
         # In the binary protocol: five moments a row are costly to write as text and to read.
         return _in_order(await self._rows("claim", values, struct_row(Job), binary=True))
+
+    async def claim_announced(
+        self, owner: str, pool: str, job_id: int, lease: timedelta, types: Sequence[str]
+    ) -> builtins.list[Job]:
+        """See `JobStore.claim_announced`."""
+        values = self._claim_values(owner, pool, 1, lease, types) | {"id": job_id}
+        return await self._rows("claim_announced", values, struct_row(Job), binary=True)
 
     def _claim_values(
         self, owner: str, pool: str, limit: int, lease: timedelta, types: Sequence[str] | None
@@ -384,23 +388,28 @@ class PostgresJobStore(OneConnection):
     async def _settle_batch(self, batch: Sequence[Settlement], stored: set[int]) -> str | None:
         """Settle a batch in one statement; returns the database's reason where it refuses."""
         follow_ups = [(each, follow_up) for each in batch for follow_up in each.follow_ups]
-        values = {
+        values: dict[str, Any] = {
             "ids": number_array(each.job_id for each in batch),
             "tokens": number_array(each.fencing_token for each in batch),
             "successes": flag_array(each.outcome.success for each in batch),
             "results": text_array(each.outcome.result_json for each in batch),
             "starteds": moment_array(each.outcome.started for each in batch),
             "finisheds": moment_array(each.outcome.finished for each in batch),
-            "follow_ids": [each.job_id for each, _ in follow_ups],
-            "follow_tokens": [each.fencing_token for each, _ in follow_ups],
-            "follow_kinds": [str(follow_up.kind) for _, follow_up in follow_ups],
-            "follow_dues": [follow_up.due for _, follow_up in follow_ups],
-            "follow_attempts": [follow_up.attempt for _, follow_up in follow_ups],
-            "follow_cron_keys": [follow_up.cron_key for _, follow_up in follow_ups],
-            "follow_traceparents": [follow_up.traceparent for _, follow_up in follow_ups],
         }
+        statement = "settle"
+        if follow_ups:
+            statement = "settle_following"
+            values |= {
+                "follow_ids": [each.job_id for each, _ in follow_ups],
+                "follow_tokens": [each.fencing_token for each, _ in follow_ups],
+                "follow_kinds": [str(follow_up.kind) for _, follow_up in follow_ups],
+                "follow_dues": [follow_up.due for _, follow_up in follow_ups],
+                "follow_attempts": [follow_up.attempt for _, follow_up in follow_ups],
+                "follow_cron_keys": [follow_up.cron_key for _, follow_up in follow_ups],
+                "follow_traceparents": [follow_up.traceparent for _, follow_up in follow_ups],
+            }
         try:
-            stored.update(await self._rows("settle", values, scalar_row))
+            stored.update(await self._rows(statement, values, scalar_row))
         except (psycopg.Error, UnicodeError) as error:
             if isinstance(error, psycopg.Error) and not is_refusal(error):
                 # Nothing is wrong with these results: a missing table or privilege must not fail the jobs.

@@ -56,9 +56,13 @@ CREATE FUNCTION workerjobs.announce_inserted() RETURNS trigger
     AS $$
 declare
     earliest record;
+    is_first constant boolean := coalesce(current_setting('workerjobs.has_announced', true), '') = '';
 begin
     for earliest in
         select pool, min(due) as due, case when min(type) = max(type) then min(type) end as type,
+            -- A single row is named, so that whoever is idle claims it without a search. Only the first one of a
+            -- transaction: announcements that are alike are told once, however many statements there are.
+            case when is_first and count(*) = 1 then min(id) end as id,
             bool_or(
                 "concurrencyKey" is not null
                 or type in (select own.name from "workerJobLimits" as own where own.kind = 'type')
@@ -67,9 +71,10 @@ begin
         where started is null and finished is null
         group by pool
     loop
+        perform set_config('workerjobs.has_announced', 'yes', true);
         perform pg_notify('workerJobs', json_build_object(
             'kind', 'due', 'pool', earliest.pool, 'seconds', workerjobs.seconds_until(earliest.due),
-            'type', earliest.type
+            'type', earliest.type, 'id', case when not earliest.is_limited then earliest.id end
         )::text);
         if earliest.is_limited then
             perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', earliest.pool)::text);

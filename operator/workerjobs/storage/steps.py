@@ -6,8 +6,9 @@ result. It holds all statements and all values; what differs between the two kin
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar, overload
 
@@ -51,7 +52,45 @@ class CopyIn:
         return sql.SQL("copy {} ({}) from stdin").format(sql.SQL(self.table), names)
 
 
-Steps: TypeAlias = Generator[Statement[Any] | CopyIn, list[Any], T]
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something that takes time and no database; sends back its result, alone in a list.
+
+    An event loop has others to serve meanwhile, so there it is done in a thread, as is the making of what is copied.
+    """
+
+    function: Callable[[], Any]
+
+
+Steps: TypeAlias = Generator[Statement[Any] | CopyIn | Work, list[Any], T]
+
+
+class _Course(Generic[T]):
+    """An operation under way."""
+
+    def __init__(self, steps: Steps[T]) -> None:
+        self._steps = steps
+        self._result: T
+
+    def begin(self) -> Statement[Any] | CopyIn | Work | None:
+        """Give the first step; None: there is none."""
+        return self._advance(None)
+
+    def go_on(self, rows: list[Any]) -> Statement[Any] | CopyIn | Work | None:
+        """Give the next step after what came of the last one; None: it is over."""
+        return self._advance(rows)
+
+    def _advance(self, rows: list[Any] | None) -> Statement[Any] | CopyIn | Work | None:
+        try:
+            return next(self._steps) if rows is None else self._steps.send(rows)
+        except StopIteration as end:
+            self._result = end.value
+            return None
+
+    @property
+    def result(self) -> T:
+        """What the operation returned."""
+        return self._result
 
 
 def is_asynchronous(connection: object) -> TypeGuard[AsyncConnection]:
@@ -69,7 +108,8 @@ def perform(connection: SyncConnection | AsyncConnection, steps: Steps[T], *, at
     Args:
         connection: Whose transaction goes on; it is begun as by any other statement, and never ended here.
         steps: The operation.
-        atomically: Put the steps into one transaction where the connection would commit each by itself.
+        atomically: All steps or none: in one transaction where the connection would commit each by itself, else after a
+            savepoint, so that the caller's transaction can go on without them.
 
     Returns:
         What the operation returns; an awaitable of it for an asynchronous connection.
@@ -88,53 +128,71 @@ def perform(connection: SyncConnection | AsyncConnection, steps: Steps[T], *, at
 
 
 def _perform_sync(connection: SyncConnection, steps: Steps[T], atomically: bool) -> T:
-    if atomically and _commits_each_statement(connection):
-        with connection.transaction():
-            return _perform_sync(connection, steps, False)
-    rows: list[Any] | None = None
-    with _refusals():
-        while True:
-            try:
-                step = next(steps) if rows is None else steps.send(rows)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            with psycopg.Cursor(connection) as cursor:
-                if isinstance(step, CopyIn):
-                    rows = []
-                    with cursor.copy(step.statement) as copy:
-                        for block in step.blocks:
-                            copy.write(block)
-                else:
-                    cursor.row_factory = step.row_factory
-                    rows = cursor.execute(query(step.name), step.values).fetchall()
+    course = _Course(steps)
+    with _refusals(), ExitStack() as stack:
+        step = course.begin()
+        while step is not None:
+            if isinstance(step, Work):
+                rows = [step.function()]
+            else:
+                if atomically:
+                    if _has_yet_to_begin(connection):
+                        connection.execute(_BEGIN)
+                    stack.enter_context(connection.transaction())
+                    atomically = False
+                rows = _ask_sync(connection, step)
+            step = course.go_on(rows)
+    return course.result
+
+
+def _ask_sync(connection: SyncConnection, step: Statement[Any] | CopyIn) -> list[Any]:
+    with psycopg.Cursor(connection) as cursor:
+        if isinstance(step, Statement):
+            cursor.row_factory = step.row_factory
+            return cursor.execute(query(step.name), step.values).fetchall()
+        with cursor.copy(step.statement) as copy:
+            for block in step.blocks:
+                copy.write(block)
+    return []
 
 
 async def _perform_async(connection: AsyncConnection, steps: Steps[T], atomically: bool) -> T:
-    if atomically and _commits_each_statement(connection):
-        async with connection.transaction():
-            return await _perform_async(connection, steps, False)
-    rows: list[Any] | None = None
+    course = _Course(steps)
     with _refusals():
-        while True:
-            try:
-                step = next(steps) if rows is None else steps.send(rows)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            async with psycopg.AsyncCursor(connection) as cursor:
-                if isinstance(step, CopyIn):
-                    rows = []
-                    async with cursor.copy(step.statement) as copy:
-                        for block in step.blocks:
-                            await copy.write(block)
+        async with AsyncExitStack() as stack:
+            step = course.begin()
+            while step is not None:
+                if isinstance(step, Work):
+                    rows = [await asyncio.to_thread(step.function)]
                 else:
-                    cursor.row_factory = step.row_factory
-                    rows = await (await cursor.execute(query(step.name), step.values)).fetchall()
+                    if atomically:
+                        if _has_yet_to_begin(connection):
+                            await connection.execute(_BEGIN)
+                        await stack.enter_async_context(connection.transaction())
+                        atomically = False
+                    rows = await _ask_async(connection, step)
+                step = course.go_on(rows)
+    return course.result
 
 
-def _commits_each_statement(connection: SyncConnection | AsyncConnection) -> bool:
-    return connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
+async def _ask_async(connection: AsyncConnection, step: Statement[Any] | CopyIn) -> list[Any]:
+    async with psycopg.AsyncCursor(connection) as cursor:
+        if isinstance(step, Statement):
+            cursor.row_factory = step.row_factory
+            return await (await cursor.execute(query(step.name), step.values)).fetchall()
+        async with cursor.copy(step.statement) as copy:
+            blocks = iter(step.blocks)
+            while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+                await copy.write(block)
+    return []
+
+
+_BEGIN = b"select"
+"""Nothing: psycopg begins a transaction with the first statement, and its `transaction` would end one that it began."""
+
+
+def _has_yet_to_begin(connection: SyncConnection | AsyncConnection) -> bool:
+    return not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
 
 
 @contextmanager

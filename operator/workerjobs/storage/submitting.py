@@ -24,12 +24,12 @@ from workerjobs.domain.parsing import as_new_job
 from workerjobs.domain.schedule import CronSchedule
 from workerjobs.errors import InvalidInputError
 from workerjobs.storage.rows import struct_row
-from workerjobs.storage.steps import CopyIn, Statement, Steps
+from workerjobs.storage.steps import CopyIn, Statement, Steps, Work
 
 MAX_PROBLEMS = 20
 """Problems of a bulk that are named; the others are counted."""
-BLOCK_ROWS = 1000
-"""Rows given to the connection at once."""
+PART_JOBS = 1000
+"""Jobs of a bulk that are checked, and rows that are given to the connection, at once."""
 
 _SAME_NAMES = (
     "type",
@@ -161,7 +161,7 @@ def _object(data: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Many checked jobs, ready for COPY: columns that someone gave, each with a value for every job."""
+    """Some checked jobs, ready for COPY: columns that someone gave, each with a value for every job."""
 
     columns: Mapping[str, Sequence[Any]]
     tags: Sequence[str]
@@ -170,15 +170,49 @@ class Bulk:
     count: int
 
 
-def prepare_bulk(given: Iterable[NewJob | Mapping[str, Any]]) -> Bulk:
-    """Check many jobs and write their values.
+def submitting_bulk(given: Iterable[NewJob | Mapping[str, Any]]) -> Steps[int]:
+    """Check many jobs and store them by COPY, all or none; returns how many.
+
+    Jobs are checked and written a part at a time, while the database takes in the parts before: so both are at work.
 
     Raises:
         InvalidInputError: At least one can't be stored; each problem with the index of its job, from 0.
     """
+    # Whatever the caller makes them from, perhaps by this very connection, is over before the first statement.
+    (jobs,) = yield Work(lambda: given if isinstance(given, Sequence) else list(given))
+    parts = prepare_bulk(jobs)
+    (part,) = yield Work(lambda: next(parts, None))
+    while part is not None:
+        if part.tags:
+            yield Statement("replace_tags", {"tags": part.tags, "cron_tags": part.cron_tags}, dict_row)
+        ((table, now),) = yield Statement("jobs_table", {}, tuple_row)
+        alike = _AlikeParts(part, parts, now)
+        yield CopyIn(table, alike.names, alike.blocks())
+        part = alike.next_part
+    return len(jobs)
+
+
+def prepare_bulk(given: Sequence[NewJob | Mapping[str, Any]]) -> Iterator[Bulk]:
+    """Check many jobs and write their values, a part at a time.
+
+    Raises:
+        InvalidInputError: At least one can't be stored; each problem with the index of its job, from 0. Earlier parts
+            were given before.
+    """
     now = datetime.now(UTC)
-    jobs: list[NewJob] = []
-    data: list[str] = []
+    checked = _checked_jobs(given, now)
+    while part := list(islice(checked, PART_JOBS)):
+        if any(job.tag is not None for job, _, _ in part):
+            # Of the jobs with one tag only the last stays pending: all that follow have to be known.
+            part += checked
+        jobs, data, fields_but_data = zip(*part, strict=True)
+        yield _bulk_of(jobs, data, fields_but_data, now)
+
+
+def _checked_jobs(
+    given: Iterable[NewJob | Mapping[str, Any]], now: datetime
+) -> Iterator[tuple[NewJob, str, Sequence[object]]]:
+    """Check jobs; gives each with its data as JSON and its other fields, until one is refused: then only looks on."""
     problems: list[str] = []
     accepted: Sequence[object] = [object()]
     for index, each in enumerate(given):
@@ -191,34 +225,72 @@ def prepare_bulk(given: Iterable[NewJob | Mapping[str, Any]]) -> Bulk:
             if not all(map(is_, fields_but_data, accepted)):
                 found = field_problems(job, now=now)
                 accepted = [object()] if found else fields_but_data
-            data.append(encode_data(job.data))
-            jobs.append(job)
+            data = encode_data(job.data)
         except InvalidInputError as error:
             found += error.problems
         else:
             if job.resource is not None:
                 found.append("it belongs to a custom resource, which is submitted by itself")
-        problems += [f"jobs[{index}]: {problem}" for problem in found]
+        if found:
+            problems += [f"jobs[{index}]: {problem}" for problem in found]
+        elif not problems:
+            yield job, data, accepted
     if problems:
         more = len(problems) - MAX_PROBLEMS
         raise InvalidInputError([*problems[:MAX_PROBLEMS], *([f"and {more} more problems"] if more > 0 else [])])
+
+
+def _bulk_of(
+    jobs: Sequence[NewJob], data: Sequence[str], fields_but_data: Sequence[Sequence[object]], now: datetime
+) -> Bulk:
+    first = jobs[0]
+    columns: dict[str, Sequence[Any]]
     tags = {job.tag for job in jobs if job.tag is not None}
-    columns = _columns(jobs, now, tags)
-    columns["data"] = data
-    given_columns = {
-        name: values for name, values in columns.items() if values.count(_DEFAULTS.get(name)) < len(values)
-    }
     cron_tags = {job.tag for job in jobs if job.tag is not None and job.cron_schedule is not None}
-    return Bulk(given_columns, sorted(tags), sorted(cron_tags), len(jobs))
+    if not tags and first.cron_schedule is None and fields_but_data.count(fields_but_data[0]) == len(jobs):
+        # All alike but for their data: one of them says what the columns hold.
+        columns = {name: [*values] * len(jobs) for name, values in _given_columns(jobs[:1], now, tags).items()}
+    else:
+        columns = _given_columns(jobs, now, tags)
+    return Bulk(columns | {"data": data}, sorted(tags), sorted(cron_tags), len(jobs))
 
 
-def submitting_bulk(bulk: Bulk) -> Steps[int]:
-    """Store a bulk by COPY; returns how many jobs it has."""
-    if bulk.count == 0:
-        return 0
-    if bulk.tags:
-        yield Statement("replace_tags", {"tags": bulk.tags, "cron_tags": bulk.cron_tags}, dict_row)
-    ((table, now),) = yield Statement("jobs_table", {}, tuple_row)
+def _given_columns(jobs: Sequence[NewJob], now: datetime, tags: set[str]) -> dict[str, Sequence[Any]]:
+    """The columns that any job gives, but for the data."""
+    columns = _columns(jobs, now, tags)
+    return {name: values for name, values in columns.items() if values.count(_DEFAULTS.get(name)) < len(values)}
+
+
+class _AlikeParts:
+    """Parts of a bulk, one after another, that have the same columns: they go by one COPY.
+
+    Args:
+        first: The part that says which.
+        parts: Those after it.
+        now: The moment of the transaction.
+    """
+
+    def __init__(self, first: Bulk, parts: Iterator[Bulk], now: datetime) -> None:
+        self._columns = _table_columns(first, now)
+        self.names = list(self._columns)
+        self.next_part: Bulk | None = first
+        """The first part that has others, once the blocks were taken."""
+        self._parts = parts
+        self._now = now
+
+    def blocks(self) -> Iterator[str]:
+        """Write their rows in COPY's text format, a good many at a time."""
+        columns = self._columns
+        while list(columns) == self.names:
+            yield from _copy_blocks(columns)
+            self.next_part = next(self._parts, None)
+            if self.next_part is None or self.next_part.tags:
+                return
+            columns = _table_columns(self.next_part, self._now)
+
+
+def _table_columns(bulk: Bulk, now: datetime) -> dict[str, Sequence[Any]]:
+    """What the columns of the table get, by their names there."""
     columns = {column_name(name): values for name, values in bulk.columns.items() if name != "is_superseded"}
     if "due" in columns:
         # COPY knows no default for single rows.
@@ -232,8 +304,7 @@ def submitting_bulk(bulk: Bulk) -> Steps[int]:
         columns["removeAt"] = [
             _remove_at(due, delay) if each else None for each, due, delay in zip(superseded, dues, delays, strict=False)
         ]
-    yield CopyIn(table, list(columns), _copy_blocks(list(columns.values())))
-    return bulk.count
+    return columns
 
 
 def _traced(jobs: Sequence[NewJob], traceparent: str | None) -> Sequence[NewJob]:
@@ -308,11 +379,20 @@ _DEFAULTS = {
 """What the table gives a column by itself."""
 
 
-def _copy_blocks(columns: Sequence[Sequence[Any]]) -> Iterator[str]:
+def _copy_blocks(columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     """Write rows in COPY's text format, a good many at a time."""
-    lines = map("\t".join, zip(*(map(_copy_text, values) for values in columns), strict=True))
-    while block := list(islice(lines, BLOCK_ROWS)):
+    lines = map("\t".join, zip(*(_copy_texts(name, values) for name, values in columns.items()), strict=False))
+    while block := list(islice(lines, PART_JOBS)):
         yield "\n".join(chain(block, [""]))
+
+
+def _copy_texts(name: str, values: Sequence[Any]) -> Iterable[str]:
+    if name == "data":
+        # JSON has none of the other characters that COPY wants escaped.
+        return [text.replace("\\", "\\\\") for text in values]
+    if values.count(values[0]) == len(values):
+        return repeat(_copy_text(values[0]))
+    return map(_copy_text, values)
 
 
 def _copy_text(value: Any) -> str:

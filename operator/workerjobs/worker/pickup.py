@@ -82,6 +82,13 @@ class Pickup(Duty):
         self._is_claiming = False
         self._locked_seconds = LOCKED_SECONDS[0]
         self._looks = LimitedLooks()
+        self._limited_types: set[str] = set()
+        """Types that have had a limit of their own."""
+        self._next_look: float | None = None
+        """When to look for jobs without being told, where the last look left none that is due; None: it may have left
+        some."""
+        self._announced: int | None = None
+        """The only job that may be due since."""
         self._may_have_strays = False
         """A claim's answer was lost: it may have leased rows."""
 
@@ -120,6 +127,25 @@ class Pickup(Duty):
         return self._is_to_pause and not self._is_claiming and not self._may_have_strays
 
     async def _claim(self) -> float | None:
+        if (seconds := await self._claim_announced()) is not None:
+            return seconds
+        self._next_look = None
+        seconds = await self._claim_due()
+        if seconds is not None:
+            self._next_look = self._now() + seconds
+        return seconds
+
+    async def _claim_announced(self) -> float | None:
+        """Claim the job that was announced to an idle worker; returns how long to sleep, None: look for what is due."""
+        job_id, self._announced = self._announced, None
+        if job_id is None or self._next_look is None or not self._may_claim or self._takers.count_wanted() <= 0:
+            return None
+        jobs = await self._store.claim_announced(self._owner, self._pool, job_id, self._lease, self._types())
+        await self._begin(jobs)
+        # Another worker may have it; or it is locked, and may be to be had a moment later.
+        return max(0.0, self._next_look - self._now()) if jobs else None
+
+    async def _claim_due(self) -> float | None:
         while self._may_claim and (wanted := self._takers.count_wanted()) > 0:
             types = self._types()
             unlimited = await self._claim_limited(wanted, types)
@@ -180,6 +206,7 @@ class Pickup(Duty):
         )
         self._on_claimed(self._now() - began)
         self._looks.end(claim, self._now())
+        self._limited_types.update(job.type for job in claim.jobs if job.concurrency_key is None)
         await self._begin(claim.jobs)
         return claim.unlimited
 
@@ -191,9 +218,25 @@ class Pickup(Duty):
         if notice.pool != self._pool or (notice.job_type is not None and notice.job_type not in self._types()):
             return
         if notice.seconds <= 0:
+            is_only_news = self._next_look is not None and not self._awake.is_set()
             self.wake()
+            self._announced = notice.job_id if is_only_news else None
         elif notice.seconds < POLL_SECONDS:
             asyncio.get_running_loop().call_later(notice.seconds, self.wake)
+
+    def wake(self) -> None:
+        """Make the next step look at the whole table."""
+        self._announced = None
+        super().wake()
+
+    def place_freed(self) -> None:
+        """A child has nothing to do: where jobs may have been left for want of one, look for them."""
+        if self._next_look is None:
+            self.wake()
+
+    def is_limited(self, job: Job) -> bool:
+        """Whether a job's end may let others start, as they share a limit."""
+        return job.concurrency_key is not None or job.type in self._limited_types
 
     def limits_changed(self) -> None:
         """Jobs under limits may have become free to start."""

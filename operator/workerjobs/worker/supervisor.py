@@ -132,7 +132,9 @@ class Supervisor:
         self._memory = MemoryWatch(self._children, limit_of=self._memory_limit_of, on_exceeded=self._stop_too_large)
         self._recycling = Recycling(self._children, options.child_max_mib)
         self._sizing = None if options.fewest_children is None else Sizing(self._children, options.children)
-        self._settling = Settling(store, self._running, self._clock, self.metrics)
+        self._settling = Settling(
+            store, self._running, self._clock, self.metrics, is_awaited=lambda job: self._pickup.is_limited(job)
+        )
         self._reporting = Reporting(store, self._running)
         self._heartbeat = Heartbeat(
             store,
@@ -394,7 +396,7 @@ class Supervisor:
     def child_free(self, child: Child) -> None:
         """A child has nothing left to do."""
         self._dispatch.assign()
-        self._pickup.wake()
+        self._pickup.place_freed()
 
     def job_reported(self, report: Reported) -> None:
         """A running job's progress."""

@@ -166,9 +166,13 @@ create or replace function workerjobs.announce_inserted() returns trigger
 language plpgsql set search_path from current as $$
 declare
     earliest record;
+    is_first constant boolean := coalesce(current_setting('workerjobs.has_announced', true), '') = '';
 begin
     for earliest in
         select pool, min(due) as due, case when min(type) = max(type) then min(type) end as type,
+            -- A single row is named, so that whoever is idle claims it without a search. Only the first one of a
+            -- transaction: announcements that are alike are told once, however many statements there are.
+            case when is_first and count(*) = 1 then min(id) end as id,
             bool_or(
                 "concurrencyKey" is not null
                 or type in (select own.name from "workerJobLimits" as own where own.kind = 'type')
@@ -177,9 +181,10 @@ begin
         where started is null and finished is null
         group by pool
     loop
+        perform set_config('workerjobs.has_announced', 'yes', true);
         perform pg_notify('workerJobs', json_build_object(
             'kind', 'due', 'pool', earliest.pool, 'seconds', workerjobs.seconds_until(earliest.due),
-            'type', earliest.type
+            'type', earliest.type, 'id', case when not earliest.is_limited then earliest.id end
         )::text);
         if earliest.is_limited then
             perform pg_notify('workerJobs', json_build_object('kind', 'limited', 'pool', earliest.pool)::text);

@@ -1,5 +1,5 @@
 -- Lease rows that were chosen under the locks of their limits, where they are still to be had. By id alone: see
--- settle.sql.
+-- settled_rows.sql.
 with candidate as (
     select chosen.ctid as row_address
     from "workerJobs" as chosen
