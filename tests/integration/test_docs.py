@@ -25,7 +25,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["docs/adding-jobs.md", "docs/testing-jobs.md"])
+@pytest.mark.parametrize("page", ["docs/adding-jobs.md", "docs/chain-jobs.md", "docs/testing-jobs.md"])
 def test_example_on_a_page_is_the_file_it_names(page: str) -> None:
     found = 0
     for block in blocks(page, "python"):

@@ -10,7 +10,8 @@ from (
             'workerJobs', 'workerJobResources', 'workerJobWorkers', 'workerJobPauses', 'workerJobLimits',
             'workerJobLeaders', 'workerJobResourceStates', 'workerJobEnds', 'workerChains', 'workerChainBlocks',
             'workerChainEffects', 'workerChainAddresses', 'workerChainDeadLetters', 'workerChainFilters',
-            'workerChainEndpoints', 'workerChainPayments', 'workerBroadcasts', 'workerApiTokens', 'workerAudit'
+            'workerChainFilterCursors', 'workerChainEndpoints', 'workerChainPayments', 'workerBroadcasts',
+            'workerApiTokens', 'workerAudit'
         ]) with ordinality as ours (name, number)
     where to_regclass(quote_ident(ours.name)) is not null
     union all
