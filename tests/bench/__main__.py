@@ -83,7 +83,8 @@ def main() -> None:
         left_out=left_out,
         claims=claims,
     )
-    page = report.markdown(results)
+    chains = None if options.output is None else options.output / "benchmarks" / "chains.md"
+    page = report.markdown(results, [] if chains is None or not chains.exists() else [chains.read_text().strip()])
     print(page)
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from tests.bench.report import table
 from tests.support.anvil import ACCOUNTS, Anvil, anvil
 from tests.support.chains import catch_up, make_chain, make_user, notifications, watching
 from tests.support.contracts import Token, TokenFactory, abi
@@ -134,6 +140,53 @@ def notified_after(chain: Anvil, url: str, token: Token, blocks: int) -> list[fl
     return seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What one way managed in each run, a second."""
+
+    name: str
+    unit: str
+    rates: Sequence[float]
+
+
+def section(ways: Sequence[Way], delays: Sequence[float], events: int, load: tuple[float, float]) -> str:
+    """Write the page's section.
+
+    Args:
+        ways: In the order of the table.
+        delays: Seconds from blocks to their notifications.
+        events: On the chain.
+        load: Of the machine, before and after.
+    """
+    rows = [
+        [way.name, f"{statistics.median(way.rates):,.0f} {way.unit} ({min(way.rates):,.0f} – {max(way.rates):,.0f})"]
+        for way in ways
+    ]
+    parts = [
+        "### Chains",
+        f"Written by `python -m tests.bench.chain --output docs` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} "
+        f"cores, shared with anvil, Postgres and other programs, load {load[0]:.1f} at the start and {load[1]:.1f} at "
+        f"the end; {events:,} events in blocks of {EVENTS_A_BLOCK}, medians of {len(ways[0].rates)} runs that take "
+        "turns. All ways read the same chain.",
+        table(["", "a second"], rows),
+    ]
+    if delays:
+        ordered = sorted(delays)
+        parts.append(
+            f"From a block to its notification, heard over LISTEN, with a block each second: median "
+            f"{statistics.median(ordered):.3f} s, 95 % within {ordered[math.ceil(0.95 * len(ordered)) - 1]:.3f} s, "
+            f"at most {ordered[-1]:.3f} s, of {len(ordered)} blocks."
+        )
+    return "\n\n".join(parts)
+
+
+def put_into(page: str, text: str) -> str:
+    """Put the section into the page of benchmarks, in place of an earlier one; else after the results."""
+    begin = page.find("### Chains\n")
+    end = page.index("\n## What was compared") if begin < 0 else page.index("\n## ", begin)
+    return page[: end if begin < 0 else begin].rstrip() + f"\n\n{text}\n" + page[end:]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -141,56 +194,68 @@ def main() -> None:
     # anvil takes the longer for a block, the more there are: 2,000 take 5 s, and 20,000 many minutes.
     parser.add_argument("--blocks", type=int, default=3_000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--follow", type=int, default=15, help="blocks, one a second, for the delay of notifications")
+    parser.add_argument("--follow", type=int, default=60, help="blocks, one a second, for the delay of notifications")
+    parser.add_argument("--output", type=Path, help="the folder of benchmarks.md, to put the section into")
     given = parser.parse_args()
-    with anvil() as chain, EmbeddedPostgres.ephemeral() as server:
-        token = make_events(chain, given.events)
+    load = os.getloadavg()[0]
+    events: int = given.events
+    empty_blocks: int = given.blocks
+    delays: list[float] = []
+    with anvil() as chain, anvil() as empty, EmbeddedPostgres.ephemeral() as server:
+        token = make_events(chain, events)
         last_event = chain.block_number
-        print(f"{given.events} events in {last_event} blocks; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+        for _ in range(empty_blocks // 1000):
+            empty.mine(1000)
 
-        def measure(way: Callable[[str], float], name: str) -> float:
-            """The median of runs, each in a database of its own."""
-            found = []
-            for run in range(given.runs):
-                database = f"bench_{name}_{run}"
-                with psycopg.connect(server.url, autocommit=True) as admin:
-                    admin.execute(f'create database "{database}"'.encode())
-                url = server.url_for("127.0.0.1", database)
-                migrate_url(url)
-                asyncio.run(make_user(url))
-                found.append(way(url))
-            return statistics.median(found)
-
-        def checked(url: str) -> float:
-            seconds = ours(chain, url, RANGE_LOGS // EVENTS_A_BLOCK)
-            assert len(notifications(url)) == given.events + 1
-            return seconds
-
-        def show(name: str, rate: float, unit: str) -> None:
-            print(f"{name:<50} {rate:>10,.0f} {unit}", flush=True)
-
-        show("workerjobs: fetch, check, decode, commit", given.events / measure(checked, "ours"), "events/s")
-        # Of these so many that it does not take minutes.
-        some = min(last_event, 2 + SIMPLE_EVENTS // EVENTS_A_BLOCK)
-        simple = measure(lambda url: simple_way(chain, url, 0, some), "simple")
-        some_events = (some - 2) * EVENTS_A_BLOCK
-        show(f"web3 get_logs + process_log, one insert each, of {some_events}", some_events / simple, "events/s")
-        viems = statistics.median([viem(chain, 0, last_event) for _ in range(given.runs)])
-        show("viem getLogs + parseEventLogs, nothing committed", given.events / viems, "events/s")
-        with anvil() as empty:
-            for _ in range(given.blocks // 1000):
-                empty.mine(1000)
-            blocks = measure(lambda url: ours(empty, url, MAX_SPAN), "blocks")
-        show("workerjobs: blocks without events", given.blocks / blocks, "blocks/s")
-        if given.follow:
+        @contextmanager
+        def database() -> Iterator[str]:
+            name = f"bench_{next(numbers)}"
             with psycopg.connect(server.url, autocommit=True) as admin:
-                admin.execute("create database bench_follow")
-            url = server.url_for("127.0.0.1", "bench_follow")
+                admin.execute(f'create database "{name}"'.encode())
+            url = server.url_for("127.0.0.1", name)
             migrate_url(url)
             asyncio.run(make_user(url))
-            delays = sorted(notified_after(chain, url, token, given.follow))
-            print(f"block to notification: median {statistics.median(delays):.3f} s, longest {delays[-1]:.3f} s")
-        print(f"load at the end: {os.getloadavg()[0]:.1f}")
+            yield url
+
+        def checked() -> float:
+            with database() as url:
+                seconds = ours(chain, url, RANGE_LOGS // EVENTS_A_BLOCK)
+                assert len(notifications(url)) == events + 1
+            return events / seconds
+
+        def simple() -> float:
+            # Of these so many that it does not take minutes.
+            some = min(last_event, 2 + SIMPLE_EVENTS // EVENTS_A_BLOCK)
+            with database() as url:
+                return (some - 2) * EVENTS_A_BLOCK / simple_way(chain, url, 0, some)
+
+        def blocks() -> float:
+            with database() as url:
+                return empty_blocks / ours(empty, url, MAX_SPAN)
+
+        numbers = itertools.count()
+        measures: dict[tuple[str, str], Callable[[], float]] = {
+            ("watchChain: fetch, check, decode, commit", "events"): checked,
+            ("viem `getLogs` + `parseEventLogs`, nothing committed", "events"): lambda: (
+                events / viem(chain, 0, last_event)
+            ),
+            (f"web3 `get_logs` + `process_log`, one insert each, of {SIMPLE_EVENTS:,}", "events"): simple,
+            (f"watchChain: blocks without events, {empty_blocks:,} of them", "blocks"): blocks,
+        }
+        rates: dict[tuple[str, str], list[float]] = {way: [] for way in measures}
+        for run in range(given.runs):
+            for way, measure in measures.items():
+                rates[way].append(measure())
+                print(f"run {run + 1}: {way[0]}: {rates[way][-1]:,.0f} {way[1]}/s", flush=True)
+        if given.follow:
+            with database() as url:
+                delays = notified_after(chain, url, token, given.follow)
+    text = section([Way(*way, found) for way, found in rates.items()], delays, events, (load, os.getloadavg()[0]))
+    print(text)
+    if given.output is not None:
+        (given.output / "benchmarks" / "chains.md").write_text(text + "\n", encoding="utf-8")
+        page = given.output / "benchmarks.md"
+        page.write_text(put_into(page.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
 if __name__ == "__main__":

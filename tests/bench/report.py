@@ -90,8 +90,13 @@ def figures_measured(results: Results) -> list[str]:
     return [name for name in FIGURES if any(each.get(name) for each in results.samples.values())]
 
 
-def markdown(results: Results) -> str:
-    """Write the page."""
+def markdown(results: Results, beside: Sequence[str] = ()) -> str:
+    """Write the page.
+
+    Args:
+        results: Of this run.
+        beside: Sections that other benchmarks wrote.
+    """
     return (
         "\n\n".join(
             [
@@ -103,6 +108,7 @@ def markdown(results: Results) -> str:
                 f"Medians of {results.repetitions} repetitions; in parentheses the lowest and the highest.",
                 *[_section(results, measure) for measure in _measures(results)],
                 *([_claims(results)] if results.claims else []),
+                *beside,
                 "## What was compared",
                 _compared(results),
                 *([_left_out(results)] if results.left_out else []),

@@ -47,6 +47,6 @@ def test_demo_of_chains_shows_every_notification_and_the_undoing_of_one() -> Non
     )
     assert ended.returncode == 0, ended.stderr
     told = [line.partition("→ ")[2].split() for line in ended.stdout.splitlines() if "→" in line]
-    assert [each[0] for each in told] == ["notification", "notification", "notification", "revoked"]
+    assert [each[0] for each in told] == ["notification", "notification", "notification", "it", "revoked"]
     assert "The job deployMulticall3 succeeded" in ended.stdout
     assert "through Multicall3: [983, 17]" in ended.stdout

@@ -26,6 +26,7 @@ from tests.support.contracts import Token, TokenFactory
 from tests.support.loop import in_loop, until
 from tests.support.rpc_proxy import Call, Hang, Reply, Reset, RpcProxy, error, rpc_proxy, span_of
 from tests.support.table import sql
+from workerjobs.chain import endpoint
 from workerjobs.chain.decoding import topic_of
 from workerjobs.chain.refusals import SAYINGS, Kind
 from workerjobs.domain.blocks import BlockRef
@@ -54,9 +55,12 @@ def proxy(chain: Anvil) -> Iterator[RpcProxy]:
         yield running
 
 
-async def read_all(proxy: RpcProxy, *, seconds: float = 20.0, last: int | None = None, **settings: Any) -> list[str]:
-    """Read the chain through the proxy, range by range; returns the amounts that were sent."""
-    reader = reader_of(make_chain(proxy.url, **settings), seconds)
+async def read_all(
+    proxy: RpcProxy, *, seconds: float = 20.0, last: int | None = None, beside: Anvil | None = None, **settings: Any
+) -> list[str]:
+    """Read the chain through the proxy, or a second endpoint, range by range; returns the amounts that were sent."""
+    urls = [proxy.url] if beside is None else [proxy.url, beside.url]
+    reader = reader_of(make_chain(*urls, **settings), seconds)
     amounts: list[str] = []
     try:
         head = (await reader.heads()).latest.number if last is None else last
@@ -157,7 +161,10 @@ async def test_retry_after_is_waited_for(proxy: RpcProxy) -> None:
     ids=["429 without Retry-After", "429 in a 200", "502", "an answer that is cut off", "a connection reset"],
 )
 @in_loop
-async def test_passing_trouble_is_waited_out(reply: Reply | Reset, proxy: RpcProxy) -> None:
+async def test_passing_trouble_is_waited_out(
+    reply: Reply | Reset, proxy: RpcProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "RATE_PAUSE_SECONDS", 0.2)
     count = 0
 
     def sometimes(calls: list[Call]) -> Reply | Reset | None:
@@ -171,7 +178,10 @@ async def test_passing_trouble_is_waited_out(reply: Reply | Reset, proxy: RpcPro
 
 
 @in_loop
-async def test_a_rate_limit_as_minus_32005_in_a_200_is_waited_out(proxy: RpcProxy) -> None:
+async def test_a_rate_limit_as_minus_32005_in_a_200_is_waited_out(
+    proxy: RpcProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "RATE_PAUSE_SECONDS", 0.2)
     count = 0
 
     def sometimes(call: Call) -> dict[str, Any] | None:
@@ -233,7 +243,11 @@ async def test_an_endpoint_on_another_chain_is_not_used(chain: Anvil, proxy: Rpc
 
 
 @in_loop
-async def test_the_next_endpoint_is_used_while_one_is_down(chain: Anvil, proxy: RpcProxy) -> None:
+async def test_the_next_endpoint_is_used_while_one_is_down(
+    chain: Anvil, proxy: RpcProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(endpoint, "MAX_PAUSE_SECONDS", 60.0)
     proxy.on_request = lambda calls: Reset()
     reader = reader_of(make_chain(proxy.url, chain.url))
     try:
@@ -244,6 +258,53 @@ async def test_the_next_endpoint_is_used_while_one_is_down(chain: Anvil, proxy: 
         assert up.errors == {}
     finally:
         await reader.close()
+
+
+def of_another_block(call: Call, result: Any) -> Any:
+    """Say of logs that they are of a block that is not the one in their place."""
+    if call["method"] == "eth_getLogs":
+        return [log | {"blockHash": "0x" + "ab" * 32} for log in result]
+    return result
+
+
+def of_another_range(call: Call, result: Any) -> Any:
+    """Answer logs of blocks that were not asked for."""
+    return [log | {"blockNumber": "0xffff"} for log in result] if call["method"] == "eth_getLogs" else result
+
+
+def of_another_number(call: Call, result: Any) -> Any:
+    """Answer another block than was asked for."""
+    if call["method"] == "eth_getBlockByNumber" and result is not None and call["params"][0].startswith("0x"):
+        return result | {"number": hex(int(result["number"], 16) + 1)}
+    return result
+
+
+def without_bloom(call: Call, result: Any) -> Any:
+    """Say that no block has logs."""
+    return result | {"logsBloom": "0x" + "00" * 256} if isinstance(result, dict) and "logsBloom" in result else result
+
+
+def with_full_bloom(call: Call, result: Any) -> Any:
+    """Say that each block may have logs of anything."""
+    return result | {"logsBloom": "0x" + "ff" * 256} if isinstance(result, dict) and "logsBloom" in result else result
+
+
+@pytest.mark.parametrize("lie", [of_another_block, of_another_range, of_another_number])
+@in_loop
+async def test_an_endpoint_that_contradicts_itself_is_left_for_another(lie: Any, chain: Anvil, proxy: RpcProxy) -> None:
+    proxy.on_answer = lie
+    assert await read_all(proxy, beside=chain) == ALL
+    with pytest.raises(
+        ChainUnavailableError, match=r"another block than it shows|not asked for|where block 0 was asked for"
+    ):
+        await read_all(proxy, seconds=0.3)
+
+
+@pytest.mark.parametrize("lie", [without_bloom, with_full_bloom])
+@in_loop
+async def test_a_bloom_filter_that_says_nothing_true_loses_no_log(lie: Any, proxy: RpcProxy) -> None:
+    proxy.on_answer = lie
+    assert await read_all(proxy) == ALL
 
 
 @in_loop
@@ -382,7 +443,11 @@ async def test_a_development_chain_that_began_anew_is_followed(database_url: str
 
 
 @in_loop
-async def test_an_endpoint_that_lags_is_left_for_one_that_does_not(chain: Anvil, proxy: RpcProxy) -> None:
+async def test_an_endpoint_that_lags_is_left_for_one_that_does_not(
+    chain: Anvil, proxy: RpcProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "BEHIND_SECONDS", 60.0)
+
     def lag(call: Call, result: Any) -> Any:
         if call["params"][:1] == ["latest"]:
             with aside(chain) as own:

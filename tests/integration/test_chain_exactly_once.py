@@ -15,13 +15,22 @@ from functools import partial
 import pytest
 
 from tests.support.anvil import ACCOUNTS, anvil
-from tests.support.chains import active_effects, catch_up, events_of, make_chain, make_user, notifications, watching
+from tests.support.chains import (
+    active_effects,
+    catch_up,
+    events_of,
+    late_copy,
+    make_chain,
+    make_user,
+    notifications,
+    watching,
+)
 from tests.support.contracts import TokenFactory
 from tests.support.loop import in_loop_for, until
 from tests.support.rpc_proxy import Call, Reply, Reset, RpcProxy, error, rpc_proxy, span_of
 from tests.support.table import sql
 from workerjobs.chain.decoding import topic_of
-from workerjobs.jobs.token_filters import TOKEN_TRANSFERRED
+from workerjobs.jobs.token_filters import TOKEN_TRANSFERRED, token_filters
 
 BLOCKS, EVENTS = 2_000, 10_000
 DEEPEST = 20
@@ -61,8 +70,10 @@ def watchers_that_are_killed(database_url: str, url: str, chance: random.Random)
 
     def live(pause: random.Random) -> None:
         while not ended.is_set():
+            # Every other one knows a filter that the rest do not.
+            late = ["late"] if counts["started"] % 2 else []
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.watch_process", database_url, url], stdout=subprocess.PIPE
+                [sys.executable, "-m", "tests.support.watch_process", database_url, url, *late], stdout=subprocess.PIPE
             )
             assert process.stdout is not None
             process.stdout.readline()
@@ -113,14 +124,15 @@ async def test_active_notifications_are_exactly_the_events_of_the_chain(database
             counted = counts["started"]
             before = sql(database_url, 'select number, reorgs, revoked from "workerChains"')
         proxy.behave()
-        async with watching(database_url, make_chain(proxy.url)) as watch:
+        async with watching(database_url, make_chain(proxy.url), [*token_filters(None), late_copy()]) as watch:
             await catch_up(watch)
         expected = events_of(chain, topic_of(TOKEN_TRANSFERRED))
         assert len(expected) >= EVENTS
         assert active_effects(database_url, "sendToken") == expected
-        # One notification for each, and none beside.
+        assert active_effects(database_url, "late") == expected
+        # One notification for each of both, and none beside.
         texts = Counter(each["transactionHash"] for each in notifications(database_url) if "amount" in each)
-        assert texts == Counter(transaction for transaction, _ in expected)
+        assert texts == Counter(transaction for transaction, _ in [*expected, *expected])
         rows = sql(database_url, 'select reorgs, revoked, "deepestReorg" from "workerChains"')
         print(
             json.dumps(

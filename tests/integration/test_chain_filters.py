@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -25,6 +26,7 @@ from workerjobs.errors import ChainHandlerError, InvalidInputError
 from workerjobs.jobs.chain_filters import ChainFilter, chain_filter, from_declaration, registered_filters
 from workerjobs.jobs.chain_webhook import WebhookError, deliver, sign
 from workerjobs.jobs.context import JobContext
+from workerjobs.jobs.modules import import_job_module
 from workerjobs.ports.chains import ChainTransaction
 from workerjobs.storage.chain import PostgresChainStore
 
@@ -180,6 +182,17 @@ async def test_a_plug_in_writes_in_the_transaction_that_moves_the_cursor(chain: 
 
 
 @in_loop
+async def test_example_tells_users_what_they_received(chain: Anvil, database_url: str) -> None:
+    user_id = await make_user(database_url, ACCOUNTS[1])
+    import_job_module(str(Path(__file__).parents[2] / "docs" / "examples" / "transfer_filters.py"))
+    (plug_in,) = [each for each in registered_filters() if each.query.name == "transfers"]
+    TokenFactory.deploy(chain).create(supply=100).transfer(ACCOUNTS[1], 7)
+    async with watching(database_url, chain.url, [plug_in]) as watch:
+        await catch_up(watch)
+    assert sql(database_url, "select user_id, data ->> 'value' from notifications") == [(user_id, "7")]
+
+
+@in_loop
 async def test_logs_that_a_function_always_raises_for_are_given_up_one_by_one(chain: Anvil, database_url: str) -> None:
     user_id = await make_user(database_url)
     sql(database_url, "create table seen (value numeric)")
@@ -299,6 +312,13 @@ def test_signatures_are_those_of_the_specification() -> None:
         ({"action": "enqueue", "options": {"type": "a", "typ": "b"}}, "options.typ is not known"),
         ({"action": "enqueue", "options": {"type": "a"}, "adresses": []}, "adresses is not known"),
         ({"action": "enqueue", "options": {"type": "a"}, "event": "Transfer"}, "is no event"),
+        (
+            {"action": "enqueue", "options": {"type": "a"}, "fromBlock": -1},
+            "fromBlock is -1: give the number of a block",
+        ),
+        ({"action": "enqueue", "options": {"type": "a"}, "fromBlock": "7"}, "fromBlock is '7': give the number"),
+        ({"action": "enqueue", "options": {"type": "a"}, "fromBlock": True}, "fromBlock is True: give the number"),
+        ({"action": "enqueue", "options": {"type": "a", "pool": 3}}, "options.pool is 3: give the name of a pool"),
     ],
 )
 def test_a_wrong_declaration_is_refused_with_a_sentence(document: dict[str, Any], reason: str) -> None:
@@ -310,7 +330,9 @@ def test_a_wrong_declaration_is_refused_with_a_sentence(document: dict[str, Any]
 async def test_declared_filters_are_kept_in_the_table(database_url: str) -> None:
     store = await PostgresChainStore.open(database_url, "workerjobs test")
     try:
-        first = read_filter({"name": "mine", "event": TRANSFER, "action": "enqueue", "options": {"type": "a"}})
+        first = read_filter(
+            {"name": "mine", "event": TRANSFER, "fromBlock": 7, "action": "enqueue", "options": {"type": "a"}}
+        )
         await store.declare_filter(first)
         assert await store.filters() == [first]
         second = read_filter({"name": "mine", "event": TRANSFER, "action": "notify", "options": {"user": "to"}})

@@ -21,36 +21,48 @@ filters:
     action: enqueue
     options: {type: echo, data: {note: transfer}}
 """
+LATE = """
+  - name: late
+    event: Transfer(address indexed from, address indexed to, uint256 value)
+    fromBlock: 0
+    action: webhook
+    options: {url: "http://127.0.0.1:9", secretEnv: NONE}
+"""
 
 
 @in_loop
 async def test_a_worker_follows_a_chain_and_shows_how_far_it_is(database_url: str, tmp_path: Path) -> None:
     await make_user(database_url)
     filters = tmp_path / "filters.yaml"
-    filters.write_text(FILTERS)
+    filters.write_text(FILTERS + LATE)
     with anvil() as chain:
         token = TokenFactory.deploy(chain).create()
         variables = {
             "WEB3_SUPPORTED_CHAINS": "anvil",
             "WEB3_ANVIL_RPC": chain.url,
             "WATCH_FROM_BLOCK": "0",
+            # The jobs of chains are made where the worker is that makes them.
+            "WORKER_POOL": "chains",
             "WEB3_CHAIN_FILTERS": str(filters),
             "WORKER_BUILTIN_JOBS": "on",
             "WORKER_HEALTH_PORT": "0",
             "WORKER_LOG_LEVEL": "debug",
         }
         async with worker_process(database_url, tmp_path, count=2, **variables) as worker:
-            await until(lambda: len(notifications(database_url)) == 1)
+            await until(lambda: len(notifications(database_url)) == 1, seconds=60)
             token.transfer(ACCOUNTS[1], 5)
             await until(lambda: len(notifications(database_url)) == 2)
             rows = sql(
                 database_url,
-                """select distinct data::text, "cronSchedule", tag, "autoRescheduleOnFailureDelay" from "workerJobs"
-                where type = 'watchChain'""",
+                """select distinct data::text, pool, "cronSchedule", tag, "autoRescheduleOnFailureDelay"
+                from "workerJobs" where type = 'watchChain'""",
             )
-            assert rows == [('{"chain":"anvil"}', "*/3 * * * * *", "cron:watchChain:anvil", 10_000)]
+            assert rows == [('{"chain":"anvil"}', "chains", "*/3 * * * * *", "cron:watchChain:anvil", 10_000)]
+            assert sql(database_url, """select pool from "workerJobs" where type = 'deployMulticall3'""") == [
+                ("chains",)
+            ]
             ended = """select result from "workerJobs" where type = 'watchChain' and success"""
-            await until(lambda: sql(database_url, ended))
+            await until(lambda: sql(database_url, ended), seconds=60)
             assert sql(database_url, ended)[0][0]["chain"] == "anvil"
             assert sql(database_url, """select count(*) from "workerJobs" where type = 'echo'""") == [(2,)]
             (said,) = worker.said("Probes and metrics at")
@@ -61,14 +73,19 @@ async def test_a_worker_follows_a_chain_and_shows_how_far_it_is(database_url: st
                     return str(response.read().decode())
 
             height = chain.block_number
-            await until(lambda: f'workerjobs_chain_cursor_block{{chain="anvil"}} {height}.0' in metrics())
+            await until(lambda: f'workerjobs_chain_cursor_block{{chain="anvil"}} {height}.0' in metrics(), seconds=60)
             shown = metrics()
             assert 'workerjobs_chain_lag_blocks{chain="anvil"} 0.0' in shown
+            assert 'workerjobs_chain_filter_lag_blocks{chain="anvil",filter="late"} 0.0' in shown
             assert 'workerjobs_chain_rpc_requests_total{chain="anvil",endpoint="1:127.0.0.1' in shown
         status = workerjobs("chain", "status", "-o", "json", database_url=database_url)
         (state,) = json.loads(status.stdout)
         assert (state["chain"], state["number"], state["condition"]) == ("anvil", height, None)
         assert state["endpoints"][0]["requests"] > 0
+        assert [(each["filter"], each["behind"]) for each in state["filters"]] == [("late", 0)]
+        # Where the chain is watched, and not where other jobs run.
+        hooks = """select distinct pool from "workerJobs" where type = 'chainWebhook'"""
+        assert sql(database_url, hooks) == [("chains",)]
         rewound = workerjobs("chain", "rewind", "anvil", "1", database_url=database_url, variables=variables)
         assert rewound.stdout.startswith("anvil goes on after block 1; ")
         assert notifications(database_url) == []
@@ -80,7 +97,7 @@ def test_filters_are_declared_listed_and_removed_by_command(database_url: str, t
     applied = workerjobs("chain", "filter", "apply", "-f", str(filters), database_url=database_url)
     assert applied.stdout == "chain filter sent applied\n"
     listed = workerjobs("chain", "filter", "list", "-o", "json", database_url=database_url)
-    assert [each["name"] for each in json.loads(listed.stdout)] == ["sent"]
+    assert [(each["name"], each["fromBlock"]) for each in json.loads(listed.stdout)] == [("sent", None)]
     filters.write_text(FILTERS.replace("enqueue", "mail").replace("Transfer(", "Transfer"))
     refused = workerjobs("chain", "filter", "apply", "-f", str(filters), database_url=database_url)
     assert refused.returncode == 2

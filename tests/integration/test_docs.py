@@ -18,7 +18,7 @@ from workerjobs import InvalidInputError, WorkerManager, app
 from workerjobs.domain.doctor import SERVER_CHECKS, TABLE_CHECKS
 
 
-@pytest.mark.parametrize("page", ["docs/adding-jobs.md", "docs/testing-jobs.md"])
+@pytest.mark.parametrize("page", ["docs/adding-jobs.md", "docs/chain-jobs.md", "docs/testing-jobs.md"])
 def test_example_on_a_page_is_the_file_it_names(page: str) -> None:
     found = 0
     for block in blocks(page, "python"):

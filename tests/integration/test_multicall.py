@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ from workerjobs.chain.multicall import Call, CallFailedError, read_many
 from workerjobs.chain.node import Web3Node
 from workerjobs.domain.multicall3 import ADDRESS
 from workerjobs.errors import ChainRefusedError, InvalidInputError
+from workerjobs.testing import run_job
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 class CountingNode(Web3Node):
@@ -101,3 +105,16 @@ def test_chain_without_multicall3_says_which_job_brings_it() -> None:
 def test_call_that_is_not_well_formed_is_refused(chain: Anvil, signature: str, arguments: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInputError, match=r"balanceOf|f\("):
         read_many(CountingNode(chain.url), [Call(ADDRESS, signature, arguments)])
+
+
+def test_example_reads_what_a_wallet_holds(chain: Anvil, token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB3_SUPPORTED_CHAINS", "anvil")
+    monkeypatch.setenv("WEB3_ANVIL_RPC", chain.url)
+    other = TokenFactory.deploy(chain).create("Tin", "TIN", supply=7)
+    # An address without a contract, and one that is no token, are left out.
+    tokens = [token.address, ACCOUNTS[3], other.address, ADDRESS]
+    run = run_job("holdings", {"wallet": ACCOUNTS[1], "tokens": tokens}, modules=[str(EXAMPLES / "holdings_jobs.py")])
+    assert run.result == {
+        token.address: {"symbol": "GLD", "balance": "40"},
+        other.address: {"symbol": "TIN", "balance": "0"},
+    }

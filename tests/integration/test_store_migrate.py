@@ -27,6 +27,7 @@ IN_PUBLIC = [
     "public.workerChainDeadLetters",
     "public.workerChainEffects",
     "public.workerChainEndpoints",
+    "public.workerChainFilterCursors",
     "public.workerChainFilters",
     "public.workerChainPayments",
     "public.workerChains",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -255,6 +256,20 @@ async def test_sixteen_workers_make_one_row_of_a_cron_line(database_url: str) ->
         made = await asyncio.gather(*(store.ensure_cron([line]) for store in stores))
     assert sorted(len(jobs) for jobs in made) == [0] * 15 + [1]
     assert sql(database_url, 'select "cronKey", finished from "workerJobs"') == [("builtin:tidy", None)]
+
+
+@in_loop
+async def test_rows_of_a_cron_line_that_wait_in_another_pool_are_moved(database_url: str) -> None:
+    line = NewJob(type="tidy", cron_schedule="@hourly", cron_key="tidy", pool="chains")
+    other = NewJob(type="tidy", cron_schedule="@hourly", cron_key="other")
+    async with open_store(database_url) as store:
+        await store.ensure_cron([replace(line, pool="default"), other])
+        assert [await store.place_cron([line]) for _ in range(2)] == [1, 0]
+        pools = sql(database_url, 'select "cronKey", pool from "workerJobs" order by 1')
+        assert pools == [("other", "default"), ("tidy", "chains")]
+        # What runs stays where it is.
+        sql(database_url, """update "workerJobs" set started = now() where "cronKey" = 'tidy'""")
+        assert await store.place_cron([replace(line, pool="default")]) == 0
 
 
 @in_loop

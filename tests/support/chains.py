@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from tests.support.anvil import ACCOUNTS, Anvil
@@ -21,7 +22,7 @@ from workerjobs.storage.chain import PostgresChainStore
 @contextmanager
 def aside(chain: Anvil) -> Iterator[Anvil]:
     """The same chain over a connection of its own, for another thread."""
-    own = Anvil(chain.port, chain.process, chain.log)
+    own = Anvil(chain.port, chain.process, chain.log, chain.host)
     try:
         yield own
     finally:
@@ -41,6 +42,12 @@ def reader_of(chain: Chain, seconds: float = 5.0) -> RpcChainReader:
         for name, url in zip(name_endpoints(chain.rpc_urls), chain.rpc_urls, strict=True)
     ]
     return RpcChainReader(chain, states, seconds)
+
+
+def late_copy(from_block: int = 0) -> ChainFilter:
+    """The built-in filter sendToken once more: under the name ``late``, and with a start block of its own."""
+    (sent,) = (each for each in token_filters(None) if each.query.name == "sendToken")
+    return ChainFilter(replace(sent.query, name="late", from_block=from_block), sent.handle)
 
 
 @asynccontextmanager

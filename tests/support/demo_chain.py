@@ -22,6 +22,7 @@ from tests.support.workers import worker_process
 from workerjobs import app
 from workerjobs.chain.multicall import Call, read_many
 from workerjobs.chain.node import Web3Node
+from workerjobs.domain.declared_filters import read_filter
 from workerjobs.domain.job import Job
 from workerjobs.ports.jobs import JobFilter
 
@@ -64,10 +65,10 @@ async def main() -> None:
         say(f"The job deployMulticall3 {deployed.state}: {deployed.result_json}")
         web = await stack.enter_async_context(server(url, folder))
         say(f"workerjobs server at {web.url}; the user's browser listens")
-        await listen(chain, factory, web, user_id)
+        await listen(chain, factory, web, url, user_id)
 
 
-async def listen(chain: Anvil, factory: TokenFactory, web: Server, user_id: int) -> None:
+async def listen(chain: Anvil, factory: TokenFactory, web: Server, url: str, user_id: int) -> None:
     """Do things on the chain, and show what the user is told."""
     async with web.stream(await web.ticket(user_id)) as stream:
         await stream.mark()
@@ -80,6 +81,7 @@ async def listen(chain: Anvil, factory: TokenFactory, web: Server, user_id: int)
             token.transfer(FRIEND, amount * 10**18)
             say(f"Sent {amount} of it")
             await show(stream, began)
+        await declare_late(url)
         balances = read_many(
             Web3Node(chain.url),
             [Call(token.address, "balanceOf(address)(uint256)", (holder,)) for holder in (USER_WALLET, FRIEND)],
@@ -89,6 +91,27 @@ async def listen(chain: Anvil, factory: TokenFactory, web: Server, user_id: int)
         chain.reorg(1)
         say("The chain is reorganised: the last block is another one now, without the last transfer")
         await show(stream, began)
+
+
+async def declare_late(url: str) -> None:
+    """Declare a filter that begins before all that happened so far, and show that it catches up."""
+    declared = read_filter(
+        {
+            "name": "booked",
+            "event": "Transfer(address indexed from, address indexed to, uint256 value)",
+            "fromBlock": 0,
+            "action": "enqueue",
+            "options": {"type": "echo"},
+        }
+    )
+    began = time.monotonic()
+    async with app.open_chain_store(url) as store:
+        await store.declare_filter(declared)
+    say("Declared a filter of all transfers since block 0, with a job for each")
+    booked = "select count(*) from \"workerJobs\" where type = 'echo' and success"
+    # The token was made with one, and sent twice since.
+    await until(lambda: sql(url, booked) == [(3,)], seconds=30)
+    say(f"  → it caught up by itself after {time.monotonic() - began:.2f} s: 3 jobs ran")
 
 
 async def show(stream: Stream, began: float) -> None:

@@ -32,8 +32,10 @@ def test_chains_are_known_by_name_or_described() -> None:
             "WATCH_FROM_BLOCK": "0",
             "WEB3_FACTORY_CONTRACT_ADDRESS": "0x" + "AB" * 20,
             "WEB3_SERVER_WALLET_PRIVATE_KEY": KEY,
+            "WEB3_POOL": "chains",
         }
     )
+    assert settings.pool == "chains"
     base, mine = settings.chains
     assert settings.find() == base
     assert settings.find("my-chain") == mine

@@ -6,35 +6,16 @@ import json
 from importlib import resources
 
 from workerjobs.chain.multicall import Call, read_many
-from workerjobs.chain.node import Web3Node
-from workerjobs.domain.chains import Chain
+from workerjobs.chain.node import open_node
 from workerjobs.domain.multicall3 import ADDRESS
-from workerjobs.errors import ChainUnavailableError
 from workerjobs.ports.chains import ChainNode, MulticallTransaction
+
+__all__ = ["multicall3_transaction", "open_node", "read_chain_id"]
 
 _BEFORE_CODE = b"\xb9\x0f\x00"
 """What stands before Multicall3's creation code in its transaction: it is 0x0f00 bytes long (RLP)."""
 CREATION_BYTES, CONSTRUCTOR_BYTES = 0x0F00, 32
 """Behind the constructor follows the code that it leaves on the chain."""
-
-
-def open_node(chain: Chain, private_key: str | None = None) -> Web3Node:
-    """Find a node of a chain that answers, in the order of its endpoints.
-
-    Raises:
-        ChainUnavailableError: None of them answers; says why of each.
-        InvalidSettingsError: The key is none.
-    """
-    troubles = []
-    for url in chain.rpc_urls:
-        node = Web3Node(url, private_key)
-        try:
-            node.chain_id()
-        except ChainUnavailableError as error:
-            troubles.append(str(error))
-        else:
-            return node
-    raise ChainUnavailableError(f"No endpoint of {chain.name} answers: {'; '.join(troubles)}")
 
 
 def read_chain_id(node: ChainNode) -> int:

@@ -40,6 +40,8 @@ class _Watch:
     """None: any contract."""
     is_factory: bool = False
     """It names new contracts of the query's factory, and is no log of the query itself."""
+    first: int = 0
+    """Logs of earlier blocks are not wanted."""
 
 
 class Matcher:
@@ -63,7 +65,7 @@ class Matcher:
                 wanted = (wanted or frozenset()) | self._known[query.name]
                 factory = compile_event(query.factory.event)
                 self._add(_Watch(query, factory, frozenset(query.factory.addresses), is_factory=True))
-            self._add(_Watch(query, event, wanted))
+            self._add(_Watch(query, event, wanted, first=query.from_block or 0))
         self.groups = self._groups()
         self.bloom = [
             ([bloom_mask_of(each) for each in addresses], [bloom_mask_of(each) for each in topics])
@@ -122,6 +124,8 @@ class Matcher:
                 if watch.addresses is not None and address not in watch.addresses:
                     continue
                 number = int(log.blockNumber, 16)
+                if number < watch.first:
+                    continue
                 try:
                     arguments = watch.event.decode(log.topics, log.data)
                 except UndecodableError as error:

@@ -1,7 +1,7 @@
 """Many reads of contracts in few requests, through Multicall3: ``aggregate3``, all of them at one block.
 
 Example:
-    results = read_many(web3, [Call(token, "balanceOf(address)(uint256)", (holder,)) for token in tokens])
+    results = read_many(node, [Call(token, "balanceOf(address)(uint256)", (holder,)) for token in tokens])
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from eth_hash.auto import keccak
 from requests.exceptions import RequestException
 from web3 import HTTPProvider
 
+from workerjobs.domain.chains import Chain
 from workerjobs.errors import ChainRefusedError, ChainUnavailableError, InvalidSettingsError
 from workerjobs.ports.chains import Payment, Receipt
 
@@ -21,6 +22,25 @@ DEVELOPMENT_NODES = {"anvil": "anvil_setCode", "hardhatnetwork": "hardhat_setCod
 """How clients begin their version that can be told to set code, and the command for it."""
 PLAIN_TIP = 10**9
 """Wei a gas for who makes the block, where the node suggests nothing."""
+
+
+def open_node(chain: Chain, private_key: str | None = None) -> Web3Node:
+    """Find a node of a chain that answers, in the order of its endpoints.
+
+    Raises:
+        ChainUnavailableError: None of them answers; says why of each.
+        InvalidSettingsError: The key is none.
+    """
+    troubles = []
+    for url in chain.rpc_urls:
+        node = Web3Node(url, private_key)
+        try:
+            node.chain_id()
+        except ChainUnavailableError as error:
+            troubles.append(str(error))
+        else:
+            return node
+    raise ChainUnavailableError(f"No endpoint of {chain.name} answers: {'; '.join(troubles)}")
 
 
 class Web3Node:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import lt
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -38,6 +38,8 @@ POLL_SECONDS, LISTENING_POLL_SECONDS = 0.25, 2.0
 """How often it is asked for the newest block; seldom where an endpoint tells of new ones."""
 BEHIND_PAUSE_SECONDS = 1.0
 """How long an endpoint is left alone that does not know blocks that others know."""
+CONTRADICTION_PAUSE_SECONDS = 1.0
+"""The same for one that contradicts itself."""
 TAGS_SECONDS = 2.0
 """How often it is asked which blocks are safe and final."""
 MAX_READS = 40
@@ -147,7 +149,7 @@ class RpcChainReader:
             self._fail(endpoint, "chain-id", message, WRONG_CHAIN_PAUSE_SECONDS)
         endpoint.state.is_verified = True
 
-    def _fail(self, endpoint: Endpoint, kind: str, message: str, pause: float | None = None) -> None:
+    def _fail(self, endpoint: Endpoint, kind: str, message: str, pause: float | None = None) -> NoReturn:
         endpoint.state.failed(kind, message, pause)
         raise EndpointError(kind, message)
 
@@ -288,6 +290,9 @@ class RpcChainReader:
         found = [self._header(endpoint, answer) for answer in answers]
         if found[0] is None:
             self._behind(endpoint, f"it does not know block {first} yet")
+        for number, header in enumerate(found, first):
+            if header is not None and header.number != number:
+                self._contradicts(endpoint, f"it answers block {header.number} where block {number} was asked for")
         return contiguous(parent, found)
 
     async def _read_range(
@@ -316,13 +321,22 @@ class RpcChainReader:
             number = int(text, 16)
             header = by_number.get(number)
             if header is None or header.hash != block_hash:
-                raise ChainChangedError(f"block {number} of {self._chain.name} changed while its logs were read")
+                await self._see_change(endpoint, number, header)
             counts[number] = count
         if any(each.removed for each in logs):
             raise ChainChangedError(f"blocks of {self._chain.name} were dropped while their logs were read")
         if span > 1:
             await self._check_missing(endpoint, matcher, by_number, counts)
         return headers, logs
+
+    async def _see_change(self, endpoint: Endpoint, number: int, header: Header | None) -> NoReturn:
+        """Find out why logs are not of the block that was read: it changed, or the endpoint contradicts itself."""
+        if header is None:
+            self._contradicts(endpoint, f"it answers logs of block {number}, which were not asked for")
+        (answer,) = await endpoint.call([_get_block(number)])
+        if self._header(endpoint, answer) == header:
+            self._contradicts(endpoint, f"its logs of block {number} are of another block than it shows")
+        raise ChainChangedError(f"block {number} of {self._chain.name} changed while its logs were read")
 
     async def _check_missing(
         self, endpoint: Endpoint, matcher: Matcher, headers: Mapping[int, Header], counts: Mapping[int, int]
@@ -407,7 +421,10 @@ class RpcChainReader:
         unique = dict(zip(keys, found, strict=True))
         return [unique[key] for key in sorted(unique)]
 
-    def _behind(self, endpoint: Endpoint, message: str) -> None:
+    def _contradicts(self, endpoint: Endpoint, message: str) -> NoReturn:
+        self._fail(endpoint, "inconsistent", message, CONTRADICTION_PAUSE_SECONDS)
+
+    def _behind(self, endpoint: Endpoint, message: str) -> NoReturn:
         """Leave an endpoint for the others; a single one is only asked again a little later."""
         endpoint.state.failed("behind", message, BEHIND_PAUSE_SECONDS if len(self._endpoints) > 1 else None)
         raise EndpointError("behind", message)

@@ -2,8 +2,9 @@
 
 Sources of the texts: ponder-sh/ponder packages/utils/src/getLogsRetryHelper.ts (P), joshstevens19/rindexer
 core/src/indexer/fetch_logs.rs (R), paradigmxyz/reth crates/rpc/rpc/src/eth/filter.rs (reth), ethereum/go-ethereum
-eth/filters/api.go (geth), matter-labs/zksync-era core/node/eth_watch/src/client.rs (Z), EIP-1474 (codes); others as
-found in public issue threads of the provider named.
+eth/filters/api.go (geth), hyperledger/besu EthGetLogs.java (besu), NethermindEth/nethermind EthRpcModuleTests.cs
+(nethermind), matter-labs/zksync-era core/node/eth_watch/src/client.rs (Z), EIP-1474 (codes); others as found in public
+issue threads of the provider named.
 """
 
 from __future__ import annotations
@@ -191,6 +192,12 @@ SAYINGS = (
         Kind.RANGE, r"block range limit exceeded|range limit exceeded", "Block range limit exceeded.", "Chainstack (P)"
     ),
     Saying(Kind.RANGE, r"block range (is )?too (large|big|wide|long)", "block range too large", "Base, Optimism (P)"),
+    Saying(
+        Kind.RANGE,
+        r"range exceeds maximum (rpc )?range limit",
+        "Requested range exceeds maximum RPC range limit",
+        "besu",
+    ),
     Saying(Kind.RANGE, r"range (is )?too (large|big|wide)", "eth_getLogs block range is too large", "many"),
     Saying(Kind.RESULTS, r"returned more than [\d,]+ results", "query returned more than 10000 results", "Infura; Z"),
     Saying(Kind.RESULTS, r"exceeds max results", "query exceeds max results 20000", "reth (P)"),
@@ -208,6 +215,12 @@ SAYINGS = (
     ),
     Saying(Kind.RESULTS, r"(backend )?response (is )?too (large|big)", "backend response too large", "Optimism (P)"),
     Saying(Kind.RESULTS, r"length limit exceeded", "length limit exceeded", "reth; Z"),
+    Saying(
+        Kind.RESULTS,
+        r"too many logs requested",
+        "Too many logs requested. Max logs per response is 20000.",
+        "nethermind",
+    ),
     Saying(Kind.RESULTS, r"too many (results|logs)|result (set )?(is )?too (large|big)", "too many results", "many"),
     Saying(
         Kind.RESULTS,

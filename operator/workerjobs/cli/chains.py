@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,13 +35,18 @@ NameArgument = Annotated[str, typer.Argument(help="The filter's name.", show_def
 @chain.command("status")
 def status(output: FormatOption = Format.TABLE) -> None:
     """Show how far chains are processed, and how their endpoints do."""
-    found, endpoints = on_chains(lambda store: _status(store))
+    found, endpoints, cursors = on_chains(lambda store: _status(store))
     if output is Format.JSON:
-        by_chain = {
-            each["chain"]: [_json(endpoint) for endpoint in endpoints if endpoint["chain"] == each["chain"]]
-            for each in found
-        }
-        print_json([{**_json(each), "endpoints": by_chain[each["chain"]]} for each in found])
+        print_json(
+            [
+                {
+                    **_json(each),
+                    "endpoints": [_json(endpoint) for endpoint in endpoints if endpoint["chain"] == each["chain"]],
+                    "filters": [_json(cursor) for cursor in cursors if cursor["chain"] == each["chain"]],
+                }
+                for each in found
+            ]
+        )
         return
     if not found:
         typer.echo("No chain was watched yet.", err=True)
@@ -82,10 +88,20 @@ def status(output: FormatOption = Format.TABLE) -> None:
             for each in endpoints
         ],
     )
+    if cursors:
+        print_table(
+            ("FILTER", "CHAIN", "BLOCK", "BEHIND", "TROUBLE"),
+            [
+                (each["filter"], each["chain"], str(each["number"]), str(each["behind"]), each["message"] or "")
+                for each in cursors
+            ],
+        )
 
 
-async def _status(store: ChainStore) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    return [dict(each) for each in await store.chains()], [dict(each) for each in await store.endpoints()]
+async def _status(store: ChainStore) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Chains, endpoints, and filters with a start block of their own."""
+    cursors = [asdict(each) for each in await store.filter_cursors()]
+    return [dict(each) for each in await store.chains()], [dict(each) for each in await store.endpoints()], cursors
 
 
 @chain.command("rewind")
@@ -137,7 +153,7 @@ def dead_letters(
 def apply_filters(
     filename: Annotated[str, typer.Option("--filename", "-f", help="A YAML file with filters.", show_default=False)],
 ) -> None:
-    """Declare the filters of a file; each sees the blocks that are processed from now on."""
+    """Declare the filters of a file; each sees blocks from its fromBlock on, or those to come."""
     from workerjobs.jobs.chain_filters import read_filters
 
     declared = read_filters(filename)
@@ -158,6 +174,9 @@ def set_filter(
     action: Annotated[str, typer.Option(help="enqueue, notify or webhook.", show_default=False)],
     options: Annotated[str, typer.Option(help="What the action needs, as JSON.")] = "{}",
     address: Annotated[list[str] | None, typer.Option(help="A contract; any without.", show_default=False)] = None,
+    from_block: Annotated[
+        int | None, typer.Option(min=0, help="The first block; those to come without.", show_default=False)
+    ] = None,
     on: Annotated[
         str | None, typer.Option("--chain", help="Where; on every chain without.", show_default=False)
     ] = None,
@@ -170,6 +189,7 @@ def set_filter(
     except ValueError as error:
         raise InvalidInputError(f"--options is no JSON: {error}") from None
     document = {"name": name, "event": event, "action": action, "options": parsed, "addresses": address, "chain": on}
+    document["fromBlock"] = from_block
     declared = read_filter({key: value for key, value in document.items() if value is not None})
     on_chains(lambda store: store.declare_filter(declared))
     typer.echo(f"chain filter {name} applied")
@@ -177,7 +197,7 @@ def set_filter(
 
 @filters.command("remove")
 def remove_filter(name: NameArgument) -> None:
-    """Remove a declared filter; what it led to stays."""
+    """Remove a declared filter, and how far it was; what it led to stays."""
     if not on_chains(lambda store: store.remove_filter(name)):
         raise NotFoundError(f"There is no declared chain filter {name}")
     typer.echo(f"chain filter {name} removed")
@@ -191,13 +211,14 @@ def list_filters(output: FormatOption = Format.TABLE) -> None:
         print_json([_filter_json(each) for each in found])
     elif found:
         print_table(
-            ("NAME", "CHAIN", "EVENT", "CONTRACTS", "ACTION"),
+            ("NAME", "CHAIN", "EVENT", "CONTRACTS", "FROM", "ACTION"),
             [
                 (
                     each.name,
                     each.chain or "every",
                     each.event,
                     "a factory's" if each.factory else ", ".join(each.addresses or ["any"]),
+                    "" if each.from_block is None else str(each.from_block),
                     each.action if each.enabled else f"{each.action} (off)",
                 )
                 for each in found
@@ -215,4 +236,4 @@ def _json(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filter_json(declared: DeclaredFilter) -> dict[str, Any]:
-    return {name: getattr(declared, name) for name in declared.__slots__}
+    return {column_name(name): getattr(declared, name) for name in declared.__slots__}

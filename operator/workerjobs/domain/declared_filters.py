@@ -20,11 +20,12 @@ class FilterAction(StrEnum):
     WEBHOOK = "webhook"
 
 
-_FIELDS = ("name", "chain", "event", "addresses", "factory", "action", "options", "enabled")
+_FIELDS = ("name", "chain", "event", "addresses", "factory", "fromBlock", "action", "options", "enabled")
+MAX_BLOCK = 2**63 - 1
 _OPTIONS = {
     FilterAction.ENQUEUE: ("type", "data", "pool", "priority"),
     FilterAction.NOTIFY: ("user", "data"),
-    FilterAction.WEBHOOK: ("url", "secretEnv"),
+    FilterAction.WEBHOOK: ("url", "secretEnv", "pool"),
 }
 
 
@@ -41,9 +42,11 @@ class DeclaredFilter:
     """None: any contract."""
     factory: Mapping[str, Any] | None = None
     """addresses, event, parameter: the contracts that these factories made."""
+    from_block: int | None = None
+    """``fromBlock``: the first block whose logs it wants; None: those of blocks that are processed from now on."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """enqueue: type, data, pool, priority. notify: user (the parameter that holds the user's wallet), data. webhook:
-    url, secretEnv (the variable that holds the secret)."""
+    url, secretEnv (the variable that holds the secret), pool."""
     enabled: bool = True
 
 
@@ -69,10 +72,12 @@ def check_filter(declared: DeclaredFilter) -> LogQuery:
     if declared.addresses is not None:
         addresses = tuple(attempt(parse_address, str(each)) or "" for each in declared.addresses)
     factory = attempt(_factory, declared.factory) if declared.factory is not None else None
+    if declared.from_block is not None and not _is_block(declared.from_block):
+        problems.append(f"fromBlock is {declared.from_block!r}: give the number of a block")
     problems += _action_problems(declared, event)
     if problems:
         raise InvalidInputError([f"chain filter {declared.name!r}: {problem}" for problem in problems])
-    return LogQuery(declared.name, event, addresses, factory)
+    return LogQuery(declared.name, event, addresses, factory, declared.from_block)
 
 
 def read_filter(document: Mapping[str, Any]) -> DeclaredFilter:
@@ -94,9 +99,14 @@ def read_filter(document: Mapping[str, Any]) -> DeclaredFilter:
         problems.append("enabled is neither true nor false")
     if problems:
         raise InvalidInputError([f"chain filter {document.get('name')!r}: {problem}" for problem in problems])
-    declared = DeclaredFilter(**{key: value for key, value in document.items() if value is not None})
+    given = {key: value for key, value in document.items() if value is not None and key != "fromBlock"}
+    declared = DeclaredFilter(**given, from_block=document.get("fromBlock"))
     check_filter(declared)
     return declared
+
+
+def _is_block(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_BLOCK
 
 
 def _factory(document: object) -> FactorySource:
@@ -122,6 +132,8 @@ def _action_problems(declared: DeclaredFilter, event: EventSignature | None) -> 
     ]
     if not isinstance(options.get("data", {}), Mapping):
         problems.append("options.data is no mapping")
+    if not isinstance(options.get("pool", ""), str):
+        problems.append(f"options.pool is {options['pool']!r}: give the name of a pool")
     if action is FilterAction.ENQUEUE and not (isinstance(options.get("type"), str) and options["type"].strip()):
         problems.append("options.type is missing: give the type of the job")
     if action is FilterAction.NOTIFY:

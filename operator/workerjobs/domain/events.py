@@ -38,6 +38,11 @@ class EventSignature:
         """What is hashed into the first topic, such as ``Transfer(address,address,uint256)``."""
         return f"{self.name}({','.join(parameter.type for parameter in self.parameters)})"
 
+    def __str__(self) -> str:
+        """As `canonical`, and says which parameters are indexed."""
+        types = (f"{parameter.type} indexed" if parameter.indexed else parameter.type for parameter in self.parameters)
+        return f"{self.name}({','.join(types)})"
+
 
 class DecodedLog(Struct, frozen=True, gc=False):
     """A log as handlers see it."""
@@ -156,3 +161,23 @@ class LogQuery:
     """Lower-case; None: any contract."""
     factory: FactorySource | None = None
     """Adds the contracts of a factory to ``addresses``."""
+    from_block: int | None = None
+    """The first block whose logs it wants, also where the chain is processed further already; None: those to come."""
+
+    @property
+    def text(self) -> str:
+        """All that it asks for, to see whether that has changed.
+
+        >>> LogQuery("moves", parse_event("Moved(address indexed by)"), ("0x12",), None, 7).text
+        'Moved(address indexed) of 0x12 from 7'
+        """
+        made = (
+            f" or made by {_names(self.factory.addresses)} in {self.factory.parameter} of {self.factory.event}"
+            if self.factory
+            else ""
+        )
+        return f"{self.event} of {_names(self.addresses or ())}{made} from {self.from_block}"
+
+
+def _names(addresses: Sequence[str]) -> str:
+    return ",".join(sorted(addresses)) or "any"

@@ -10,16 +10,17 @@ SCHEDULE = "*/3 * * * * *"
 RETRY_MS = 10_000
 
 
-def watch_jobs(settings: ChainSettings) -> list[NewJob]:
+def watch_jobs(settings: ChainSettings, pool: str) -> list[NewJob]:
     """The built-in cron jobs: one for each chain, made once per database."""
-    return [_watch_job(chain.name) for chain in settings.chains]
+    return [_watch_job(chain.name, pool) for chain in settings.chains]
 
 
-def _watch_job(chain: str) -> NewJob:
+def _watch_job(chain: str, pool: str) -> NewJob:
     tag = f"cron:watchChain:{chain}"
     return NewJob(
         type="watchChain",
         data={"chain": chain},
+        pool=pool,
         tag=tag,
         cron_schedule=SCHEDULE,
         cron_key=tag_line(tag, SCHEDULE),

@@ -45,6 +45,7 @@ def chain_filter(
     *,
     addresses: Sequence[str] | None = None,
     factory: FactorySource | None = None,
+    from_block: int | None = None,
     chain: str | None = None,
 ) -> Callable[[LogHandler], LogHandler]:
     """Make an ``async`` function the handler of an event's logs.
@@ -58,14 +59,18 @@ def chain_filter(
         event: As in Solidity: ``Transfer(address indexed from, address indexed to, uint256 value)``.
         addresses: Contracts; None: any.
         factory: Adds the contracts that factories made.
+        from_block: The first block whose logs it wants, also where the chain is processed further already: the filter
+            then catches up by itself. None: those of blocks that are processed from now on.
         chain: Where; None: on every chain that is watched.
 
     Raises:
-        InvalidInputError: The event or an address can't be read.
+        InvalidInputError: The event, an address or the block can't be used.
         ValueError: Another function has the name already.
     """
     wanted = None if addresses is None else tuple(parse_address(each) for each in addresses)
-    query = LogQuery(name, parse_event(event), wanted, factory)
+    if from_block is not None and from_block < 0:
+        raise InvalidInputError(f"from_block of the chain filter {name} is {from_block}: give the number of a block")
+    query = LogQuery(name, parse_event(event), wanted, factory, from_block)
 
     def register(handle: LogHandler) -> LogHandler:
         earlier = _registered.get(name)
@@ -82,19 +87,25 @@ def registered_filters() -> list[ChainFilter]:
     return [*_registered.values()]
 
 
-def from_declaration(declared: DeclaredFilter) -> ChainFilter:
+def from_declaration(declared: DeclaredFilter, pool: str = "default") -> ChainFilter:
     """Make a declared filter.
+
+    Args:
+        declared: What was declared.
+        pool: Where its webhooks are delivered, unless its options say so.
 
     Raises:
         InvalidInputError: It can't be used; with everything that is wrong.
     """
     query = check_filter(declared)
-    handle = {
-        FilterAction.ENQUEUE: _enqueuing,
-        FilterAction.NOTIFY: _notifying,
-        FilterAction.WEBHOOK: _posting,
-    }[FilterAction(declared.action)]
-    return ChainFilter(query, handle(declared), declared.chain)
+    match FilterAction(declared.action):
+        case FilterAction.ENQUEUE:
+            handle = _enqueuing(declared)
+        case FilterAction.NOTIFY:
+            handle = _notifying(declared)
+        case FilterAction.WEBHOOK:
+            handle = _posting(declared, pool)
+    return ChainFilter(query, handle, declared.chain)
 
 
 def read_filters(path: str) -> list[DeclaredFilter]:
@@ -181,12 +192,13 @@ def _notifying(declared: DeclaredFilter) -> LogHandler:
     return handle
 
 
-def _posting(declared: DeclaredFilter) -> LogHandler:
+def _posting(declared: DeclaredFilter, pool: str) -> LogHandler:
     options = declared.options
+    pool = options.get("pool", pool)
 
     async def handle(logs: Sequence[DecodedLog], transaction: ChainTransaction) -> None:
         for log in logs:
             data = {"url": options["url"], "secretEnv": options["secretEnv"], "body": log_json(log)}
-            transaction.enqueue(log, NewJob(type="chainWebhook", data=data, retry=WEBHOOK_RETRY))
+            transaction.enqueue(log, NewJob(type="chainWebhook", data=data, pool=pool, retry=WEBHOOK_RETRY))
 
     return handle

@@ -43,7 +43,7 @@ _NONCE_IS_PAST = ("nonce too low", "oldnonce", "nonce is too low")
 """How they say that the account has sent another transaction in this one's place."""
 
 
-def deploy_multicall3_at_start(settings: ChainSettings) -> list[NewJob]:
+def deploy_multicall3_at_start(settings: ChainSettings, pool: str) -> list[NewJob]:
     """The built-in job for the primary chain: made once per database, tried again a few times where it fails."""
     if not settings.chains:
         return []
@@ -54,6 +54,7 @@ def deploy_multicall3_at_start(settings: ChainSettings) -> list[NewJob]:
             type="deployMulticall3",
             tag=TAG,
             data={"chain": chain},
+            pool=pool,
             retry=RetryPolicy(5),
             resource=ResourceRef(cluster_id=BUILTIN, namespace="", name=uid, uid=uid, generation=1),
         )

@@ -11,20 +11,21 @@ import asyncio
 import importlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from workerjobs.domain.blocks import BlockRef, ChainChangedError, Header, Heads, common_ancestor, split_by_logs
+from workerjobs.domain.blocks import BlockRef, ChainChangedError, Header, Heads, common_ancestor
 from workerjobs.domain.chains import Chain
 from workerjobs.domain.declared_filters import DeclaredFilter
-from workerjobs.domain.events import DecodedLog
 from workerjobs.domain.schedule import CronSchedule
 from workerjobs.errors import ChainError, ChainHandlerError, ChainUnavailableError, InvalidInputError
 from workerjobs.jobs.chain_filters import ChainFilter, from_declaration, read_filters, registered_filters
+from workerjobs.jobs.chain_steps import handling, split_range
 from workerjobs.jobs.context import JobContext
+from workerjobs.jobs.filter_backfill import FilterBackfill
 from workerjobs.jobs.token_filters import token_filters
-from workerjobs.ports.chains import ChainCursor, ChainRange, ChainReader, ChainStep, ChainStore, ChainTransaction
+from workerjobs.ports.chains import ChainCursor, ChainRange, ChainReader, ChainStore
 from workerjobs.settings import ChainSettings, chain_settings
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ END_SECONDS = 0.2
 """So long before its next tick a run ends."""
 PATIENCE_SECONDS = 5.0
 """How long a run waits for endpoints that ask for patience."""
-MAX_LOGS = 5_000
-"""Logs in one transaction, which stays far below a second."""
 SHOW_SECONDS = 5.0
 """How often it is noted how far the chain is."""
 SEARCH_BLOCKS = 200
@@ -51,8 +50,6 @@ REORG_BEYOND_FINALITY = "ReorgBeyondFinality"
 """The chain dropped a block that it had called final."""
 HANDLER_FAILING = "HandlerFailing"
 """The function of a filter raises; its logs are tried again for a while."""
-HANDLER_PATIENCE_SECONDS = 60.0
-"""After that, those logs that it raises for are given up, one by one, and the chain goes on."""
 
 
 async def watch_chain(data: dict[str, Any], context: JobContext) -> dict[str, Any]:
@@ -62,11 +59,12 @@ async def watch_chain(data: dict[str, Any], context: JobContext) -> dict[str, An
     """
     settings = chain_settings()
     chain = settings.find(data.get("chain"))
-    ends = time.monotonic() + await _seconds_to_follow(context)
+    seconds, pool = await _seconds_to_follow(context)
+    ends = time.monotonic() + seconds
     store = await context.open_chain_store()
     reader = None
     try:
-        filters = usable_filters(settings, chain, await store.filters())
+        filters = usable_filters(settings, chain, await store.filters(), pool)
         opener = cast("OpenChainReader", importlib.import_module(READER_FOR_JOBS))
         reader = await opener.open_reader(chain, seconds=PATIENCE_SECONDS)
         watch = ChainWatch(chain, store, reader, filters)
@@ -78,25 +76,33 @@ async def watch_chain(data: dict[str, Any], context: JobContext) -> dict[str, An
         await store.close()
 
 
-async def _seconds_to_follow(context: JobContext) -> float:
-    """How long until shortly before the next tick of the job's row; 0 where it is no cron job."""
+async def _seconds_to_follow(context: JobContext) -> tuple[float, str]:
+    """How long until shortly before the next tick of the job's row (0 where it is no cron job), and the row's pool."""
     jobs = await context.open_store()
     try:
         row, now = await jobs.get(context.job_id), await jobs.now()
     finally:
         await jobs.close()
     if row is None or row.cron_schedule is None:
-        return 0.0
+        return 0.0, "default" if row is None else row.pool
     schedule = CronSchedule.parse(row.cron_schedule, row.time_zone, identity=row.cron_key or "")
     following = schedule.next_after(now)
     # One that began late follows until the tick after that, which it would miss otherwise.
     if (following - now).total_seconds() < 2 * END_SECONDS:
         following = schedule.next_after(following)
-    return (following - now).total_seconds() - END_SECONDS
+    return (following - now).total_seconds() - END_SECONDS, row.pool
 
 
-def usable_filters(settings: ChainSettings, chain: Chain, stored: Sequence[DeclaredFilter]) -> list[ChainFilter]:
+def usable_filters(
+    settings: ChainSettings, chain: Chain, stored: Sequence[DeclaredFilter], pool: str
+) -> list[ChainFilter]:
     """Put together what a chain is watched for: built in, registered by modules, declared in a file and in the table.
+
+    Args:
+        settings: With the file.
+        chain: Which chain.
+        stored: Those in the table.
+        pool: Where webhooks are delivered, unless a filter says so: one whose workers know the type.
 
     Raises:
         InvalidSettingsError: The file can't be read.
@@ -106,7 +112,7 @@ def usable_filters(settings: ChainSettings, chain: Chain, stored: Sequence[Decla
     for declared in [*in_file, *stored]:
         try:
             if declared.enabled:
-                filters.append(from_declaration(declared))
+                filters.append(from_declaration(declared, pool))
         except InvalidInputError as error:
             # Written to the table past the command that checks it; the others must go on.
             log.error("%s", error)
@@ -145,7 +151,11 @@ class ChainWatch:
     heads: Heads | None = None
     _shown: float = 0.0
     _is_behind: bool = False
-    _addresses: Mapping[str, Sequence[str]] | None = None
+    backfill: FilterBackfill = field(init=False)
+
+    def __post_init__(self) -> None:
+        own = [each for each in self.filters if each.query.from_block is not None]
+        self.backfill = FilterBackfill(self.chain, self.store, self.reader, own)
 
     def summary(self) -> dict[str, Any]:
         """The run's result."""
@@ -156,6 +166,7 @@ class ChainWatch:
             "blocks": self.counts.blocks,
             "logs": self.counts.logs,
             "undecodable": self.counts.undecodable,
+            "backfilled": self.backfill.blocks,
             "reorgs": self.counts.reorgs,
             "revoked": self.counts.revoked,
         }
@@ -203,11 +214,18 @@ class ChainWatch:
                 f"{self.chain.name} was watched as chain {cursor.chain_id}, and is {self.chain.chain_id} now: give it "
                 "another name"
             )
+        has_moved = await self._step_cursor(cursor, self.heads, ends)
+        # After the cursor, whose head nobody waits for.
+        has_caught_up = await self.backfill.step(self.heads)
+        self._is_behind = self._is_behind or self.backfill.is_behind
+        return has_moved or has_caught_up
+
+    async def _step_cursor(self, cursor: ChainCursor, heads: Heads, ends: float) -> bool:
         try:
-            target = self.heads.target(self.chain.confirmations)
-            if self.heads.latest.number <= cursor.number:
+            if heads.latest.number <= cursor.number:
                 # The chain did not grow, and may be another one all the same.
-                return await self._undo(cursor) if await self._has_changed(cursor, self.heads.latest) else False
+                return await self._undo(cursor) if await self._has_changed(cursor, heads.latest) else False
+            target = heads.target(self.chain.confirmations)
             return target > cursor.number and await self._process(cursor, target, ends)
         except ChainChangedError as error:
             log.info("%s: %s", self.chain.name, error)
@@ -217,7 +235,9 @@ class ChainWatch:
 
     async def _process(self, cursor: ChainCursor, target: int, ends: float) -> bool:
         """Read and commit range by range; the next one is read while one is committed."""
-        queries = [each.query for each in self.filters]
+        level = await self.backfill.level_filters(cursor)
+        filters = [each for each in self.filters if each.query.from_block is None or each.query.name in level]
+        queries = [each.query for each in filters]
         addresses = await self.store.addresses(self.chain.name) if any(query.factory for query in queries) else {}
         known: dict[str, set[str]] = {name: set(found) for name, found in addresses.items()}
 
@@ -238,7 +258,7 @@ class ChainWatch:
                 last = found.headers[-1].ref
                 if last.number < target and time.monotonic() < ends:
                     task = read(last)
-                if not await self._commit(parent, found):
+                if not await self._commit(parent, found, filters, sorted(level)):
                     log.debug("%s: another worker processed it meanwhile", self.chain.name)
                     return has_moved
                 parent, has_moved = last, True
@@ -249,88 +269,29 @@ class ChainWatch:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    async def _commit(self, parent: BlockRef, found: ChainRange) -> bool:
+    async def _commit(
+        self, parent: BlockRef, found: ChainRange, filters: Sequence[ChainFilter], level: Sequence[str]
+    ) -> bool:
         """Commit a range, in parts where it has very many logs."""
         assert self.heads is not None
-        logs_by_block: dict[int, int] = {}
-        for each in found.logs:
-            logs_by_block[each.block_number] = logs_by_block.get(each.block_number, 0) + 1
-        first = found.headers[0].number
-        for begin, end in split_by_logs(logs_by_block, first, found.headers[-1].number, MAX_LOGS):
-            headers = found.headers[begin - first : end - first + 1]
-            logs = [each for each in found.logs if begin <= each.block_number <= end]
-            step = ChainStep(
-                self.chain.name,
-                parent,
-                headers,
-                [each for each in found.undecodable if begin <= each.block_number <= end],
-                [each for each in found.addresses if begin <= each[2] <= end],
-                len(logs),
-                self.heads.final(self.chain.finality_blocks),
-                self.heads.latest,
-            )
+        final = self.heads.final(self.chain.finality_blocks)
+        steps = split_range(self.chain.name, parent, found, final_number=final, head=self.heads.latest, filters=level)
+        for step, logs in steps:
             try:
-                has_committed = await self.store.commit(step, self._handling(logs))
+                has_committed = await self.store.commit(step, handling(filters, logs, self._failing_seconds()))
             except ChainHandlerError as error:
                 await self.store.set_condition(self.chain.name, HANDLER_FAILING, str(error))
                 raise
             if not has_committed:
                 return False
-            parent = headers[-1].ref
-            self.counts.blocks += len(headers)
+            self.counts.blocks += len(step.headers)
             self.counts.logs += len(logs)
             self.counts.undecodable += len(step.undecodable)
         return True
 
-    def _handling(self, logs: Sequence[DecodedLog]) -> Callable[[ChainTransaction], Awaitable[None]]:
-        by_filter: dict[str, list[DecodedLog]] = {}
-        for each in logs:
-            by_filter.setdefault(each.filter, []).append(each)
-        handle_some = self._handle_apart if self._has_lost_patience() else self._handle_together
-
-        async def handle(transaction: ChainTransaction) -> None:
-            for each in self.filters:
-                if found := by_filter.get(each.query.name):
-                    await handle_some(each, found, transaction)
-
-        return handle
-
-    def _has_lost_patience(self) -> bool:
+    def _failing_seconds(self) -> float | None:
         cursor = self.cursor
-        return (
-            cursor is not None
-            and cursor.condition == HANDLER_FAILING
-            and (cursor.condition_seconds or 0.0) >= HANDLER_PATIENCE_SECONDS
-        )
-
-    async def _handle_together(
-        self, watched: ChainFilter, logs: Sequence[DecodedLog], transaction: ChainTransaction
-    ) -> None:
-        try:
-            async with transaction.part():
-                await watched.handle(logs, transaction)
-        except Exception as error:
-            raise ChainHandlerError(
-                f"The chain filter {watched.query.name} failed for blocks {logs[0].block_number} to "
-                f"{logs[-1].block_number}, and is tried again for {HANDLER_PATIENCE_SECONDS:g} s before logs are given "
-                f"up: {_reason(error)}"
-            ) from error
-
-    async def _handle_apart(
-        self, watched: ChainFilter, logs: Sequence[DecodedLog], transaction: ChainTransaction
-    ) -> None:
-        """Halve what the function raises for, until only those logs are left out that it can't handle."""
-        try:
-            async with transaction.part():
-                await watched.handle(logs, transaction)
-        except Exception as error:  # noqa: BLE001  # whatever a function may raise
-            if len(logs) == 1:
-                log.error("%s: the chain filter %s gave up a log: %s", self.chain.name, watched.query.name, error)
-                transaction.give_up(logs[0], f"its handler failed: {_reason(error)}")
-                return
-            middle = len(logs) // 2
-            await self._handle_apart(watched, logs[:middle], transaction)
-            await self._handle_apart(watched, logs[middle:], transaction)
+        return cursor.condition_seconds if cursor is not None and cursor.condition == HANDLER_FAILING else None
 
     # --- beginning
 
@@ -391,6 +352,10 @@ class ChainWatch:
                 return await self._rewind(cursor, ancestor)
         if not is_proven:
             return False
+        if stored and stored[-1].number > cursor.final_number:
+            # Watching began near the head, and even that block is another one now: nothing was processed up to it.
+            (header,) = await self.reader.headers([stored[-1].number])
+            return header is not None and await self._rewind(cursor, header.ref)
         return await self._beyond_finality(cursor)
 
     async def _rewind(self, cursor: ChainCursor, to: BlockRef) -> bool:
@@ -434,7 +399,3 @@ class ChainWatch:
             to = found.ref
         log.warning("%s began anew: it is processed from block %s on", self.chain.name, to.number + 1)
         return await self._rewind(cursor, to)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

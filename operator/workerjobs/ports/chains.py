@@ -40,6 +40,30 @@ class ChainCursor:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterCursor:
+    """How far a filter with a start block of its own is processed."""
+
+    chain: str
+    filter: str
+    query: str
+    """What it asked for when it began (`LogQuery.text`)."""
+    number: int
+    hash: str
+    """Of the last block that it was processed for; empty until one was read."""
+    behind: int
+    """Blocks behind the chain's cursor; 0: it moves along with that."""
+    message: str | None
+    """Why its logs can't be handled."""
+    failing_seconds: float | None
+    """For how long they could not."""
+
+    @property
+    def ref(self) -> BlockRef:
+        """The last block that it was processed for."""
+        return BlockRef(self.number, self.hash)
+
+
+@dataclass(frozen=True, slots=True)
 class ChainRange:
     """Blocks in a row, with the logs in them that filters asked for."""
 
@@ -167,6 +191,8 @@ class ChainStep:
     """The chain's newest block that can't be undone any more."""
     head: Header
     """The chain's newest block."""
+    filters: Sequence[str] = ()
+    """Which of the filters with a start block it was read for: their cursors are at ``begins_at``, and move along."""
 
 
 class ChainStore(Protocol):
@@ -204,6 +230,31 @@ class ChainStore(Protocol):
         """
         ...
 
+    async def filter_cursors(self, chain: str | None = None) -> list[FilterCursor]:
+        """Read how far filters with a start block of their own are; None: on all chains."""
+        ...
+
+    async def begin_filters(self, chain: str, queries: Sequence[LogQuery]) -> None:
+        """Begin filters with a start block; those that are known and ask for the same go on where they are."""
+        ...
+
+    async def backfill(self, step: ChainStep, handle: Callable[[ChainTransaction], Awaitable[None]]) -> bool:
+        """Process blocks up to the chain's cursor at most for filters that are behind it, in one transaction.
+
+        Args:
+            step: What was read for ``step.filters`` alone, from where they are.
+            handle: Runs inside of the transaction.
+
+        Returns:
+            False where they or the chain have moved, or the blocks are not those that the chain was processed with;
+            nothing was done then.
+        """
+        ...
+
+    async def fail_filters(self, chain: str, filters: Sequence[str], message: str) -> None:
+        """Note why the logs of filters that are behind can't be handled; their next step ends it."""
+        ...
+
     async def rewind(self, chain: str, begins_at: BlockRef, to: BlockRef) -> int | None:
         """Undo what blocks above ``to`` led to; returns how many effects, None where the cursor has moved."""
         ...
@@ -229,7 +280,7 @@ class ChainStore(Protocol):
         ...
 
     async def remove_filter(self, name: str) -> bool:
-        """Remove a filter; False where there is none."""
+        """Remove a filter, and how far it is on all chains; False where there is neither."""
         ...
 
     async def chains(self) -> list[Mapping[str, Any]]:

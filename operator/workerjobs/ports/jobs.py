@@ -159,6 +159,10 @@ class JobStore(Protocol):
         """Store those cron jobs (`NewJob.cron_key` set) whose line has no unfinished row; their tags cancel nothing."""
         ...
 
+    async def place_cron(self, jobs: Sequence[NewJob]) -> int:
+        """Move waiting rows of cron jobs (`NewJob.cron_key` set) to the jobs' pools; returns how many."""
+        ...
+
     async def unplanned(self, limit: int) -> list[UnplannedRun]:
         """Read cron rows that were scheduled in SQL and wait for their first tick, one of each line."""
         ...

@@ -32,6 +32,8 @@ class ChainSettings:
     """WEB3_CHAIN_FILTERS: a YAML file with filters declared as data."""
     wallet_private_key: str | None
     """WEB3_SERVER_WALLET_PRIVATE_KEY: what jobs pay with; never shown."""
+    pool: str | None = None
+    """WEB3_POOL: where the built-in jobs of chains run; None: in the pool of the worker that makes them."""
 
     def find(self, name: str | None = None) -> Chain:
         """Find a chain by name; None means the primary one.
@@ -77,6 +79,7 @@ def chain_settings(environment: Mapping[str, str] | None = None) -> ChainSetting
         reader.read("WEB3_FACTORY_CONTRACT_ADDRESS", None, _address, "an address: 0x and 40 hexadecimal digits"),
         reader.read("WEB3_CHAIN_FILTERS", None, str, "the path of a YAML file"),
         _private_key(reader),
+        reader.read("WEB3_POOL", None, str, "the name of a pool"),
     )
     reader.finish()
     return settings

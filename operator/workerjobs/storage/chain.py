@@ -16,10 +16,10 @@ from psycopg.rows import class_row, dict_row
 
 from workerjobs.domain.blocks import BlockRef, Header
 from workerjobs.domain.declared_filters import DeclaredFilter
-from workerjobs.domain.events import DecodedLog, UndecodableLog
+from workerjobs.domain.events import DecodedLog, LogQuery, UndecodableLog
 from workerjobs.domain.job import NewJob, check_job
 from workerjobs.errors import SchemaError
-from workerjobs.ports.chains import ChainCursor, ChainStep, ChainTransaction, EndpointHealth
+from workerjobs.ports.chains import ChainCursor, ChainStep, ChainTransaction, EndpointHealth, FilterCursor
 from workerjobs.storage.arrays import number_array, text_array
 from workerjobs.storage.connection import OneConnection, address_of
 from workerjobs.storage.queries import query
@@ -75,6 +75,27 @@ class PostgresChainStore(OneConnection):
             rows = await _fetch(connection, "lock_cursor", {"chain": chain})
             is_expected = [(row["number"], row["hash"]) for row in rows] == [(begins_at.number, begins_at.hash)]
             yield connection if is_expected else None
+
+    @asynccontextmanager
+    async def _holding_filters(self, step: ChainStep) -> AsyncIterator[tuple[psycopg.AsyncConnection[Any], int] | None]:
+        """Begin a transaction for filters behind the cursor; gives its final block too, or None: the step is not kept.
+
+        The chain's cursor is locked, though it stays: nobody undoes blocks, or moves the filters, meanwhile.
+        """
+        last = step.headers[-1]
+        async with self._connected() as connection, connection.transaction():
+            rows = await _fetch(connection, "lock_cursor", {"chain": step.chain})
+            # Only blocks that may still be undone are remembered. The step's are a chain, so that its last one tells.
+            known = await _fetch(connection, "block", {"chain": step.chain, "number": last.number})
+            if (
+                not rows
+                or rows[0]["number"] < last.number
+                or any(row["hash"] != last.hash for row in known)
+                or not await _are_at(connection, step)
+            ):
+                yield None
+            else:
+                yield connection, rows[0]["final_number"]
 
     # --- reading
 
@@ -145,25 +166,11 @@ class PostgresChainStore(OneConnection):
         last = step.headers[-1]
         final = min(step.final_number, last.number)
         async with self._holding_cursor(step.chain, step.begins_at) as connection:
-            if connection is None:
+            if connection is None or not await _are_at(connection, step):
                 return False
-            transaction = _Transaction(step.chain, connection)
-            if step.logs:
-                await handle(transaction)
-                await transaction.save()
-            letters = [*step.undecodable, *transaction.given_up]
-            await _save_dead_letters(connection, step.chain, letters)
-            if step.addresses:
-                found = {
-                    "chain": step.chain,
-                    "filters": text_array(each[0] for each in step.addresses),
-                    "addresses": text_array(each[1] for each in step.addresses),
-                    "block_numbers": number_array(each[2] for each in step.addresses),
-                }
-                await connection.execute(query("chain/save_addresses"), found)
+            undecodable = await _process(connection, step, handle)
             # The newest final block stays, as the place that an undoing may never pass.
-            kept = [header for header in step.headers if header.number >= final]
-            await connection.execute(query("chain/save_blocks"), _blocks(step.chain, kept))
+            await _save_blocks(connection, step, final)
             values: dict[str, Any] = {"chain": step.chain, "final_number": final}
             await connection.execute(query("chain/drop_final_blocks"), values)
             values |= {
@@ -174,11 +181,49 @@ class PostgresChainStore(OneConnection):
                 "head_time": step.head.timestamp,
                 "blocks": len(step.headers),
                 "logs": step.logs,
-                "undecodable": len(letters),
+                "undecodable": undecodable,
             }
             await connection.execute(query("chain/move_cursor"), values)
             await _save_setting(connection, step.chain, last.number)
         return True
+
+    # --- filters with a start block
+
+    async def filter_cursors(self, chain: str | None = None) -> list[FilterCursor]:
+        """See `ChainStore.filter_cursors`."""
+        async with self._connected() as connection, connection.cursor(row_factory=class_row(FilterCursor)) as rows:
+            return await (await rows.execute(query("chain/filter_cursors"), {"chain": chain})).fetchall()
+
+    async def begin_filters(self, chain: str, queries: Sequence[LogQuery]) -> None:
+        """See `ChainStore.begin_filters`."""
+        values = {
+            "chain": chain,
+            "filters": text_array(each.name for each in queries),
+            "queries": text_array(each.text for each in queries),
+            "from_blocks": number_array(each.from_block for each in queries),
+        }
+        async with self._connected() as connection, connection.transaction():
+            await _fetch(connection, "lock_cursor", {"chain": chain})
+            await connection.execute(query("chain/begin_filters"), values)
+
+    async def backfill(self, step: ChainStep, handle: Callable[[ChainTransaction], Awaitable[None]]) -> bool:
+        """See `ChainStore.backfill`."""
+        async with self._holding_filters(step) as held:
+            if held is None:
+                return False
+            connection, final = held
+            undecodable = await _process(connection, step, handle)
+            # Also those from before the chain was watched: as long as they are not final, an undoing has to find them.
+            await _save_blocks(connection, step, final)
+            counts = {"chain": step.chain, "logs": step.logs, "undecodable": undecodable}
+            await connection.execute(query("chain/count_backfill"), counts)
+        return True
+
+    async def fail_filters(self, chain: str, filters: Sequence[str], message: str) -> None:
+        """See `ChainStore.fail_filters`."""
+        await self._execute("fail_filters", {"chain": chain, "filters": text_array(filters), "message": message})
+
+    # --- undoing
 
     async def rewind(self, chain: str, begins_at: BlockRef, to: BlockRef) -> int | None:
         """See `ChainStore.rewind`.
@@ -212,6 +257,7 @@ class PostgresChainStore(OneConnection):
         await connection.execute(query("chain/forget_above"), values)
         await connection.execute(query("chain/drop_blocks_above"), values)
         await connection.execute(query("chain/rewind_cursor"), values | {"revoked": row["revoked"]})
+        await connection.execute(query("chain/rewind_filters"), values)
         await connection.execute(query("chain/save_blocks"), _blocks(chain, [to]))
         await _save_setting(connection, chain, to.number)
         count: int = row["revoked"]
@@ -261,6 +307,7 @@ class PostgresChainStore(OneConnection):
             "event": declared.event,
             "addresses": None if declared.addresses is None else [each.lower() for each in declared.addresses],
             "factory": None if declared.factory is None else json.dumps(declared.factory),
+            "from_block": declared.from_block,
             "action": declared.action,
             "options": json.dumps(declared.options),
             "enabled": declared.enabled,
@@ -376,6 +423,7 @@ class _Transaction:
             "chain": self._chain,
             "first": effects[0].log.block_number,
             "last": effects[-1].log.block_number,
+            "filters": text_array({effect.log.filter for effect in effects}),
         }
         known = {
             (row["block_hash"], row["log_index"], row["filter"], row["place"]): row["holds"]
@@ -421,6 +469,55 @@ async def _fetch(
 ) -> list[dict[str, Any]]:
     async with connection.cursor(row_factory=dict_row) as cursor:
         return await (await cursor.execute(query(f"chain/{name}"), values)).fetchall()
+
+
+async def _are_at(connection: psycopg.AsyncConnection[Any], step: ChainStep) -> bool:
+    """Whether the filters of a step that have cursors are where it begins; the chain's cursor has to be locked."""
+    if not step.filters:
+        return True
+    values = {
+        "chain": step.chain,
+        "filters": text_array(step.filters),
+        "number": step.begins_at.number,
+        "hash": step.begins_at.hash,
+    }
+    return len(await _fetch(connection, "filters_at", values)) == len(step.filters)
+
+
+async def _process(
+    connection: psycopg.AsyncConnection[Any], step: ChainStep, handle: Callable[[ChainTransaction], Awaitable[None]]
+) -> int:
+    """Do what a step's logs ask for, and move the filters along; returns how many logs went to the dead letters."""
+    transaction = _Transaction(step.chain, connection)
+    if step.logs:
+        await handle(transaction)
+        await transaction.save()
+    letters = [*step.undecodable, *transaction.given_up]
+    await _save_dead_letters(connection, step.chain, letters)
+    if step.addresses:
+        found = {
+            "chain": step.chain,
+            "filters": text_array(each[0] for each in step.addresses),
+            "addresses": text_array(each[1] for each in step.addresses),
+            "block_numbers": number_array(each[2] for each in step.addresses),
+        }
+        await connection.execute(query("chain/save_addresses"), found)
+    if step.filters:
+        last = step.headers[-1]
+        place = {
+            "chain": step.chain,
+            "filters": text_array(step.filters),
+            "number": last.number,
+            "hash": last.hash,
+        }
+        await connection.execute(query("chain/move_filters"), place)
+    return len(letters)
+
+
+async def _save_blocks(connection: psycopg.AsyncConnection[Any], step: ChainStep, final: int) -> None:
+    """Remember the hashes of blocks that may still be undone."""
+    kept = [header for header in step.headers if header.number >= final]
+    await connection.execute(query("chain/save_blocks"), _blocks(step.chain, kept))
 
 
 async def _save_setting(connection: psycopg.AsyncConnection[Any], chain: str, number: int) -> None:

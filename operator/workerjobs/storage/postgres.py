@@ -163,6 +163,12 @@ class PostgresJobStore(OneConnection):
             missing = [job for job in jobs if job.cron_key not in live]
             return await perform(connection, submitting(missing, cancels_by_tag=False))
 
+    async def place_cron(self, jobs: Sequence[NewJob]) -> int:
+        """See `JobStore.place_cron`."""
+        values = {"cron_keys": [job.cron_key for job in jobs], "pools": [job.pool for job in jobs]}
+        async with self._transaction() as connection:
+            return len(await _fetch(connection, "place_cron", values, dict_row))
+
     async def unplanned(self, limit: int) -> builtins.list[UnplannedRun]:
         """See `JobStore.unplanned`."""
         return await self._rows("unplanned", {"limit": limit}, class_row(UnplannedRun))

@@ -1052,18 +1052,31 @@ CREATE TABLE public."workerChainEndpoints" (
     "updatedAt" timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public."workerChainFilterCursors" (
+    chain text NOT NULL,
+    filter text NOT NULL,
+    query text NOT NULL,
+    number bigint NOT NULL,
+    hash text NOT NULL,
+    message text,
+    "failingSince" timestamp with time zone,
+    "updatedAt" timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE public."workerChainFilters" (
     name text NOT NULL,
     chain text,
     event text NOT NULL,
     addresses text[],
     factory jsonb,
+    "fromBlock" bigint,
     action text NOT NULL,
     options jsonb DEFAULT '{}'::jsonb NOT NULL,
     enabled boolean DEFAULT true NOT NULL,
     "createdAt" timestamp with time zone DEFAULT now() NOT NULL,
     "updatedAt" timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT "workerChainFilters_action" CHECK ((action = ANY (ARRAY['enqueue'::text, 'notify'::text, 'webhook'::text])))
+    CONSTRAINT "workerChainFilters_action" CHECK ((action = ANY (ARRAY['enqueue'::text, 'notify'::text, 'webhook'::text]))),
+    CONSTRAINT "workerChainFilters_fromBlock" CHECK (("fromBlock" >= 0))
 );
 
 CREATE TABLE public."workerChainPayments" (
@@ -1268,6 +1281,9 @@ ALTER TABLE ONLY public."workerChainEffects"
 ALTER TABLE ONLY public."workerChainEndpoints"
     ADD CONSTRAINT "workerChainEndpoints_pkey" PRIMARY KEY (chain, endpoint);
 
+ALTER TABLE ONLY public."workerChainFilterCursors"
+    ADD CONSTRAINT "workerChainFilterCursors_pkey" PRIMARY KEY (chain, filter);
+
 ALTER TABLE ONLY public."workerChainFilters"
     ADD CONSTRAINT "workerChainFilters_pkey" PRIMARY KEY (name);
 
@@ -1377,3 +1393,6 @@ CREATE TRIGGER "noteInsertedEnd" AFTER INSERT ON public."workerJobs" FOR EACH RO
 
 ALTER TABLE ONLY public."workerChainBlocks"
     ADD CONSTRAINT "workerChainBlocks_chain_fkey" FOREIGN KEY (chain) REFERENCES public."workerChains"(chain) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public."workerChainFilterCursors"
+    ADD CONSTRAINT "workerChainFilterCursors_chain_fkey" FOREIGN KEY (chain) REFERENCES public."workerChains"(chain) ON DELETE CASCADE;

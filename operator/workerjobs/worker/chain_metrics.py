@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from workerjobs.ports.chains import ChainStore
+from workerjobs.ports.chains import ChainStore, FilterCursor
 from workerjobs.worker.duty import Duty
 
 LOOK_SECONDS = 10.0
@@ -44,6 +44,7 @@ class ChainMetrics(Duty, Collector):
         self._store: ChainStore | None = None
         self._chains: list[Mapping[str, Any]] = []
         self._endpoints: list[Mapping[str, Any]] = []
+        self._filters: list[FilterCursor] = []
         registry.register(self)
 
     async def step(self) -> float | None:
@@ -52,6 +53,7 @@ class ChainMetrics(Duty, Collector):
             self._store = await self._open_store()
         self._chains = await self._store.chains()
         self._endpoints = await self._store.endpoints()
+        self._filters = await self._store.filter_cursors()
         return LOOK_SECONDS
 
     async def stop(self) -> None:
@@ -88,6 +90,14 @@ class ChainMetrics(Duty, Collector):
             seconds.add_metric(labels, max(0.0, now - each["block_time"].timestamp()))
             halted.add_metric(labels, float(each["condition"] is not None))
         yield from (lag, seconds, halted)
+        behind = GaugeMetricFamily(
+            "workerjobs_chain_filter_lag_blocks",
+            "Blocks that a filter with a start block of its own is behind its chain's cursor.",
+            labels=["chain", "filter"],
+        )
+        for cursor in self._filters:
+            behind.add_metric([cursor.chain, cursor.filter], cursor.behind)
+        yield behind
         requests = CounterMetricFamily(
             "workerjobs_chain_rpc_requests", "Calls that endpoints answered.", labels=["chain", "endpoint"]
         )

@@ -86,6 +86,8 @@ class SupervisorOptions:
     """Memory that a child may keep before it is replaced; 0: any."""
     builtin_jobs: Sequence[NewJob] = ()
     """Cron jobs that every database has, once."""
+    placed_jobs: Sequence[NewJob] = ()
+    """Those of them whose pool was chosen: their rows that wait in another one are moved."""
     pod: PodIdentity | None = None
     """The pod that it is in; its operator then knows whose jobs are lost when the pod is."""
     jobs_at_start: Sequence[NewJob] = ()
@@ -192,7 +194,7 @@ class Supervisor:
             metrics=self.metrics,
             settle=self._settle_taken,
         )
-        self._builtins = _EnsureBuiltins(store, options.builtin_jobs, options.jobs_at_start)
+        self._builtins = _EnsureBuiltins(store, options.builtin_jobs, options.placed_jobs, options.jobs_at_start)
         self._planning = Planning(store)
         for state in ChildState:
             self.metrics.watch_children(state, lambda state=state: self._children.count_of(state))  # type: ignore[misc]
@@ -587,10 +589,13 @@ class Supervisor:
 class _EnsureBuiltins(Duty):
     """Makes built-in cron jobs that the database does not have, or no longer has; others once, at the start."""
 
-    def __init__(self, store: JobStore, jobs: Sequence[NewJob], once: Sequence[NewJob]) -> None:
+    def __init__(
+        self, store: JobStore, jobs: Sequence[NewJob], placed: Sequence[NewJob], once: Sequence[NewJob]
+    ) -> None:
         super().__init__()
         self._store = store
         self._jobs = jobs
+        self._placed = placed
         self._once = once
 
     async def step(self) -> float | None:
@@ -599,4 +604,6 @@ class _EnsureBuiltins(Duty):
         self._once = ()
         for job in await self._store.ensure_cron(self._jobs):
             log.info("Scheduled the built-in job, due %s", job.due, extra=job_facts(job))
+        if self._placed and (moved := await self._store.place_cron(self._placed)):
+            log.info("Moved %s rows of built-in jobs to the pool %s", moved, self._placed[0].pool)
         return ENSURE_SECONDS if self._jobs else None

@@ -62,20 +62,21 @@ class Anvil:
     port: int
     process: subprocess.Popen[bytes]
     log: Path
+    host: str = "127.0.0.1"
     _connection: http.client.HTTPConnection = field(init=False)
 
     def __post_init__(self) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=CALL_SECONDS)
+        self._connection = http.client.HTTPConnection(self.host, self.port, timeout=CALL_SECONDS)
 
     @property
     def url(self) -> str:
         """Where it answers JSON-RPC, over HTTP; ``ws_url`` is the same over WebSocket."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def ws_url(self) -> str:
         """Where it answers JSON-RPC over WebSocket."""
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws://{self.host}:{self.port}"
 
     def call(self, method: str, *params: Any) -> Any:
         """Call one method of its JSON-RPC.
@@ -204,11 +205,12 @@ def program() -> Path:
 
 
 @contextmanager
-def anvil(*arguments: str, port: int = 0) -> Iterator[Anvil]:
+def anvil(*arguments: str, host: str = "127.0.0.1", port: int = 0) -> Iterator[Anvil]:
     """Run a fresh chain until the end of the block.
 
     Args:
         arguments: More of its command line, such as ``--slots-in-an-epoch 1`` or ``--chain-id 1``.
+        host: The address of this machine that it listens on.
         port: 0 for any free one.
     """
     try:
@@ -220,7 +222,7 @@ def anvil(*arguments: str, port: int = 0) -> Iterator[Anvil]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workerjobs-anvil-")))
         log = folder / "anvil.log"
         process = subprocess.Popen(
-            [path, "--host", "127.0.0.1", "--port", str(port), "--disable-console-log", *arguments],
+            [path, "--host", host, "--port", str(port), "--disable-console-log", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=stack.enter_context(log.open("wb")),
             stderr=subprocess.STDOUT,
@@ -228,7 +230,7 @@ def anvil(*arguments: str, port: int = 0) -> Iterator[Anvil]:
             env={"HOME": str(folder), "NO_COLOR": "1"},
         )
         try:
-            chain = Anvil(_port_of(process, log), process, log)
+            chain = Anvil(_port_of(process, log), process, log, host)
         except BaseException:
             process.kill()
             process.wait()
@@ -240,7 +242,7 @@ def anvil(*arguments: str, port: int = 0) -> Iterator[Anvil]:
 def _port_of(process: subprocess.Popen[bytes], log: Path) -> int:
     """Wait until it listens; it says so once it does, with the port that it chose."""
     deadline = time.monotonic() + START_SECONDS
-    while (found := re.search(r"Listening on 127\.0\.0\.1:(\d+)", log.read_text())) is None:
+    while (found := re.search(r"Listening on [\d.]+:(\d+)", log.read_text())) is None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"anvil did not start: {log.read_text()}")
         time.sleep(0.02)

@@ -65,6 +65,24 @@ create table "workerChainAddresses" (
     primary key (chain, filter, address)
 );
 
+-- How far filters with a start block of their own are. Each catches up by itself; level with the chain's cursor it moves
+-- along with it.
+create table "workerChainFilterCursors" (
+    chain text not null references "workerChains" on delete cascade,
+    filter text not null,
+    -- What it asks for, and from which block on: where that changes, it begins anew.
+    query text not null,
+    -- The last block that it was processed for, never above the chain's own.
+    number bigint not null,
+    -- Empty until a block was read.
+    hash text not null,
+    -- Why its logs can't be handled; null while all is well.
+    message text,
+    "failingSince" timestamptz,
+    "updatedAt" timestamptz not null default now(),
+    primary key (chain, filter)
+);
+
 -- Logs that have a filter's topic and not its form, or whose handler raises each time.
 create table "workerChainDeadLetters" (
     id bigint generated always as identity primary key,
@@ -92,14 +110,17 @@ create table "workerChainFilters" (
     addresses text[],
     -- {"addresses": [...], "event": text, "parameter": text}: the contracts that these factories made.
     factory jsonb,
+    -- The first block whose logs it wants, also where the chain is processed further already; null: those to come.
+    "fromBlock" bigint,
     -- enqueue, notify or webhook.
     action text not null,
-    -- What the action needs: {"type", "data", "pool"}, {"user", "data"} or {"url", "secretEnv"}.
+    -- What the action needs: {"type", "data", "pool"}, {"user", "data"} or {"url", "secretEnv", "pool"}.
     options jsonb not null default '{}',
     enabled boolean not null default true,
     "createdAt" timestamptz not null default now(),
     "updatedAt" timestamptz not null default now(),
-    constraint "workerChainFilters_action" check (action in ('enqueue', 'notify', 'webhook'))
+    constraint "workerChainFilters_action" check (action in ('enqueue', 'notify', 'webhook')),
+    constraint "workerChainFilters_fromBlock" check ("fromBlock" >= 0)
 );
 
 -- How endpoints do, as the job that uses them says.

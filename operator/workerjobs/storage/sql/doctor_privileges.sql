@@ -10,8 +10,8 @@ from (
             'workerJobs', 'workerJobResources', 'workerJobWorkers', 'workerJobPauses', 'workerJobLimits',
             'workerJobLeaders', 'workerJobResourceStates', 'workerJobEnds', 'workerChains', 'workerChainBlocks',
             'workerChainEffects', 'workerChainAddresses', 'workerChainDeadLetters', 'workerChainFilters',
-            'workerChainEndpoints', 'workerChainPayments', 'workerBroadcasts', 'workerApiTokens', 'workerAudit',
-            'workerPools', 'workerApiAnswers', 'workerJobLogs'
+            'workerChainFilterCursors', 'workerChainEndpoints', 'workerChainPayments', 'workerBroadcasts',
+            'workerApiTokens', 'workerAudit', 'workerPools', 'workerApiAnswers', 'workerJobLogs'
         ]) with ordinality as ours (name, number)
     where to_regclass(quote_ident(ours.name)) is not null
     union all

@@ -1,7 +1,9 @@
-insert into "workerChainFilters" (name, chain, event, addresses, factory, action, options, enabled)
+insert into "workerChainFilters" (name, chain, event, addresses, factory, "fromBlock", action, options, enabled)
 values (
-    %(name)s, %(chain)s, %(event)s, %(addresses)s, %(factory)s::jsonb, %(action)s, %(options)s::jsonb, %(enabled)s
+    %(name)s, %(chain)s, %(event)s, %(addresses)s, %(factory)s::jsonb, %(from_block)s, %(action)s, %(options)s::jsonb,
+    %(enabled)s
 )
 on conflict (name) do update
 set chain = excluded.chain, event = excluded.event, addresses = excluded.addresses, factory = excluded.factory,
-    action = excluded.action, options = excluded.options, enabled = excluded.enabled, "updatedAt" = now()
+    "fromBlock" = excluded."fromBlock", action = excluded.action, options = excluded.options,
+    enabled = excluded.enabled, "updatedAt" = now()

@@ -1,3 +1,3 @@
-select name, chain, event, addresses, factory, action, options, enabled
+select name, chain, event, addresses, factory, "fromBlock" as from_block, action, options, enabled
 from "workerChainFilters"
 order by name

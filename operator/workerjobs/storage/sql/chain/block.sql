@@ -1,0 +1,1 @@
+select hash from "workerChainBlocks" where chain = %(chain)s and number = %(number)s

@@ -1,0 +1,3 @@
+update "workerChainFilterCursors"
+set number = %(number)s, hash = %(hash)s, "updatedAt" = now()
+where chain = %(chain)s and number >= %(number)s
