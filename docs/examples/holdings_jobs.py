@@ -17,9 +17,9 @@ def holdings(data):
         calls.append(Call(token, "symbol()(string)", may_fail=True))
         calls.append(Call(token, "balanceOf(address)(uint256)", (data["wallet"],), may_fail=True))
     # One request for 250 tokens, and all of it as of one block.
-    answers = iter(read_many(node, calls))
+    answers = read_many(node, calls)
     return {
         token: {"symbol": symbol.value, "balance": str(balance.value)}
-        for token, symbol, balance in zip(data["tokens"], answers, answers)
+        for token, symbol, balance in zip(data["tokens"], answers[::2], answers[1::2], strict=True)
         if symbol.succeeded and balance.succeeded
     }
