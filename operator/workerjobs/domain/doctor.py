@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from workerjobs.domain.schedule import CronSchedule
+from workerjobs.domain.words import span
 from workerjobs.errors import InvalidScheduleError
 
 OLDEST_VERSION, NEWEST_VERSION = 14, 18
@@ -394,8 +395,8 @@ def check_transactions(facts: Facts) -> Finding:
     """Transactions left open: nothing that ended after they began can be vacuumed."""
     old = [each for each in facts.transactions if each.age >= OLD_TRANSACTION]
     if not old:
-        return _ok("transactions", f"none is open for {_span(OLD_TRANSACTION)}")
-    named = [f"{each.name} ({each.state}, {_span(each.age)})" for each in old]
+        return _ok("transactions", f"none is open for {span(OLD_TRANSACTION)}")
+    named = [f"{each.name} ({each.state}, {span(each.age)})" for each in old]
     return _warn(
         "transactions",
         f"{len(old)} open for long: {_some(named)}",
@@ -410,7 +411,7 @@ def check_transactions(facts: Facts) -> Finding:
 def check_vacuum(facts: Facts, tables: Tables) -> Finding:
     """Whether autovacuum keeps up."""
     table = tables.table
-    when = f"vacuumed {_span(facts.server.now - table.last_vacuum)} ago" if table.last_vacuum else "not vacuumed yet"
+    when = f"vacuumed {span(facts.server.now - table.last_vacuum)} ago" if table.last_vacuum else "not vacuumed yet"
     seen = f"{table.live_rows:,} rows, {table.dead_rows:,} dead, {when}"
     if facts.settings.get("autovacuum") == "off" or facts.settings.get("track_counts") == "off":
         return _fail("vacuum", f"autovacuum is off; {seen}", "set autovacuum and track_counts on")
@@ -484,9 +485,9 @@ def check_foreign_rows(facts: Facts, tables: Tables) -> Finding:
 
 def check_due(facts: Facts, tables: Tables) -> Finding:
     """Due rows that wait."""
-    seen = [f"pool {each.name}: {each.late:,}, for up to {_span(each.waited)}" for each in tables.pools]
+    seen = [f"pool {each.name}: {each.late:,}, for up to {span(each.waited)}" for each in tables.pools]
     if not seen:
-        return _ok("due rows", f"none waits for more than {_span(LATE)}")
+        return _ok("due rows", f"none waits for more than {span(LATE)}")
     deserted = [each.name for each in tables.pools if not each.workers]
     if deserted:
         return _fail("due rows", f"waiting: {_some(seen)}", f"start workers with WORKER_POOL={deserted[0]}")
@@ -510,7 +511,7 @@ def check_cron(facts: Facts, tables: Tables) -> Finding:
             f"lines without a next row: {_some(missing)}",
             "workers make built-in lines again, an operator those of its WorkerJobs; submit others anew",
         )
-    late = [f"{_name(line)} by {_span(line.late)}" for line in lines if line.late > LATE]
+    late = [f"{_name(line)} by {span(line.late)}" for line in lines if line.late > LATE]
     if late:
         return _warn("cron", f"late: {_some(late)}", "see due rows")
     return _ok("cron", f"{len(lines)} lines, each with its next row")
@@ -611,11 +612,3 @@ def _size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
-
-
-def _span(length: timedelta) -> str:
-    seconds = max(0.0, length.total_seconds())
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
