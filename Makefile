@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo demo-chain dev cluster cluster-down test test-slow lint format docs schema manifests screenshots contracts bench \
+.PHONY: help install demo demo-chain dev cluster cluster-down test test-slow lint format schema manifests screenshots contracts bench \
 	bench-resources bench-cluster bench-smoke chaos-smoke chaos-pods clean
 .DEFAULT_GOAL := help
 
@@ -62,6 +62,7 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff format operator tests docs/examples
 	$(BIN)/ruff check --fix operator tests docs/examples
 
+.PHONY: docs
 docs: $(INSTALLED) ## The documentation as a site in site/, with references made from the code; wrong links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "site/index.html has it; its search needs a server: $(BIN)/python -m http.server -d site"
