@@ -354,8 +354,13 @@ async def test_pending_jobs_are_changed_and_finished_ones_deleted(database_url: 
         whose = f"Job {job['id']} is of the WorkerJob shop/r: change or delete that"
         assert await client.refused("DELETE", path) == (409, whose)
         sql(database_url, 'update "workerJobs" set "resourceUid" = null where id = %s', job["id"])
+        line = """insert into "workerJobLogs" ("jobId", at, level, message) values (%s, now(), 'info', 'Hello')"""
+        sql(database_url, line, job["id"])
+        sql(database_url, line, cron["id"])
         assert (await client.ask("DELETE", path)).status == 204
         assert (await client.refused("DELETE", path))[0] == 404
+        # Its log lines go with it, and nobody else's.
+        assert sql(database_url, 'select "jobId" from "workerJobLogs"') == [(cron["id"],)]
         done = [(each["action"], each["details"]) for each in (await client.get("/audit"))["entries"]]
         assert done[0] == ("jobs.delete", {"ids": [job["id"]], "type": "echo"})
         assert done[1] == ("jobs.change", {"ids": [job["id"]], "due": None})

@@ -316,7 +316,7 @@ async def test_probes_and_metrics_are_on_a_port_of_their_own(url: str, tmp_path:
             'workerjobs_http_requests_total{method="GET",route="/api/v1/jobs/{jobId:int}",status="200"} 1.0',
             'workerjobs_http_requests_total{method="GET",route="other",status="404"} 1.0',
             'workerjobs_http_request_duration_seconds_count{method="POST",route="/api/v1/jobs"} 2.0',
-            'workerjobs_queue_jobs{pool="default",state="due",type="report"} 1.0',
+            'workerjobs_queue_jobs{pool="default",state="waiting",type="report"} 1.0',
             'workerjobs_queue_oldest_due_age_seconds{pool="default",type="report"}',
             'workerjobs_build_info{role="server",version="',
             "process_resident_memory_bytes ",

@@ -86,7 +86,9 @@ async def test_commands_work_at_the_server_of_a_cluster(
         status = json.dumps({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}})
         jobs.kubectl("patch", "pod", "server", "--subresource=status", "--type=merge", "--patch", status)
         at_service = ("--context", "", "--service", service)
-        submitted = workerjobs_json("submit", "report", *at_service, database_url=None, variables=kubeconfig)
+        submitted = workerjobs_json(
+            "submit", "report", "--pool", "reports", *at_service, database_url=None, variables=kubeconfig
+        )
         listed = workerjobs_json("list", *at_service, database_url=database_url, variables=kubeconfig)
         assert [job["id"] for job in listed] == [submitted["id"]]
         assert workerjobs_json("show", "1", database_url=database_url) == submitted

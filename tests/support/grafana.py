@@ -57,8 +57,13 @@ ROWS: dict[str, Sequence[Panel]] = {
             text="Unfinished jobs, counted up to 100,000 each.",
         ),
         Panel(
-            "Due jobs by type",
-            [(f'topk(10, max by (pool, type) (workerjobs_queue_jobs{{{HERE}, state="due"}}))', "{{pool}} {{type}}")],
+            "Waiting jobs by type",
+            [
+                (
+                    f'topk(10, max by (pool, type) (workerjobs_queue_jobs{{{HERE}, state="waiting"}}))',
+                    "{{pool}} {{type}}",
+                )
+            ],
         ),
         Panel("Runs settled", [(rate("workerjobs_jobs_settled_total", "outcome"), "{{outcome}}")], "ops", stacked=True),
         Panel(

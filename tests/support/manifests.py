@@ -33,7 +33,7 @@ _FILES = {
     "30-operator.yaml": (("operator.yaml",), "The operator: two pods, of which one is active."),
     "35-server.yaml": (
         ("server.yaml",),
-        "The server: the HTTP API, and notifications. It starts once there is a Secret with its token:\n"
+        "The server: the dashboard, the HTTP API, and notifications. It starts once there is a Secret with its token:\n"
         "#   kubectl create secret generic workerjobs-server -n workerjobs \\\n"
         "#     --from-literal=token=$(openssl rand -hex 32)",
     ),

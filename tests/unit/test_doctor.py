@@ -8,25 +8,22 @@ from typing import Any
 
 import pytest
 
-from workerjobs.domain.doctor import (
+from workerjobs.domain.doctor import Finding, Status, examine, worst
+from workerjobs.domain.doctor_facts import (
     Connections,
     CronLine,
     Facts,
-    Finding,
     Index,
     Leases,
     Pool,
     Privileges,
     Schema,
     Server,
-    Status,
     Table,
     Tables,
     Transaction,
     UnknownType,
     Way,
-    examine,
-    worst,
 )
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

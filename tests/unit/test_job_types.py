@@ -53,13 +53,13 @@ def test_options_are_kept_with_the_type() -> None:
     def retried(data: dict[str, Any]) -> None: ...
 
     known = Registry()
-    assert known.options_for("full") == JobOptions(
+    assert known.find("full").options == JobOptions(
         isolation="fresh", memory_mib=256, timeout_seconds=1.5, concurrency=3, retry=retry
     )
-    assert known.options_for("retried").retry == RetryPolicy(2)
-    assert known.options_for("removeOldWorkerJobs") == JobOptions()
+    assert known.find("retried").options.retry == RetryPolicy(2)
+    assert known.find("removeOldWorkerJobs").options == JobOptions()
     with pytest.raises(UnknownJobTypeError):
-        known.options_for("nobody's")
+        known.find("nobody's")
 
 
 @pytest.mark.parametrize(

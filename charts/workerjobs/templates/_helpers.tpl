@@ -109,6 +109,13 @@ app.kubernetes.io/component: worker
 {{- default (include "workerjobs.serverName" .) .Values.server.existingSecret -}}
 {{- end -}}
 
+{{/* The path below which the Ingress offers the server; a pattern is none. */}}
+{{- define "workerjobs.serverPathPrefix" -}}
+{{- with .Values.server.ingress -}}
+{{- if and .enabled (ne .pathType "ImplementationSpecific") -}}{{- trimSuffix "/" .path -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "workerjobs.databaseSecret" -}}
 {{- default (printf "%s-database" (include "workerjobs.fullname" .)) .Values.database.existingSecret -}}
 {{- end -}}

@@ -19,7 +19,7 @@ from workerjobs.storage.postgres import PostgresJobStore
 
 if TYPE_CHECKING:
     # Imported where they are used, as most commands use none of them.
-    from workerjobs.domain.doctor import Facts
+    from workerjobs.domain.doctor_facts import Facts
     from workerjobs.domain.job import NewJob
     from workerjobs.storage.listen import PostgresListener
     from workerjobs.storage.quickdapp import Adoption

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workerjobs import app
+from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
 from workerjobs.cli.places import needs_database
 from workerjobs.cli.stores import on_chains
@@ -230,9 +231,7 @@ def list_filters(output: FormatOption = Format.TABLE) -> None:
 
 def _json(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with the names of its columns in the table, and moments as text."""
-    return {
-        column_name(name): value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()
-    }
+    return {column_name(name): iso(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
 def _filter_json(declared: DeclaredFilter) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from workerjobs.cli import names
 from workerjobs.cli.cron_names import find_line, name_of
 from workerjobs.cli.examples import examples
+from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
 from workerjobs.cli.places import at_place
 from workerjobs.domain.cron import cron_key_of, next_ticks
@@ -77,7 +78,7 @@ def coming(
     now = datetime.now(UTC)
     ticks = next_ticks(line, count, now=now)
     if output is Format.JSON:
-        print_json([tick.astimezone(UTC).isoformat() for tick in ticks])
+        print_json([iso(tick) for tick in ticks])
     elif ticks:
         zone = ZoneInfo(line.time_zone or "UTC")
         print_table(("TICK", "IN"), [(tick.astimezone(zone).isoformat(), moment(tick, now)) for tick in ticks])
@@ -155,6 +156,6 @@ def _as_json(line: CronLine, ticks: int, now: datetime) -> dict[str, Any]:
         "pool": line.pool,
         "namespace": line.namespace,
         "resourceName": line.resource_name,
-        "nextTicks": [tick.astimezone(UTC).isoformat() for tick in next_ticks(line, ticks, now=now)],
+        "nextTicks": [iso(tick) for tick in next_ticks(line, ticks, now=now)],
         "lastStates": line.last_states,
     }

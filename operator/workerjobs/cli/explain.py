@@ -89,7 +89,8 @@ def _workerpool(name: str, namespace: str | None) -> Mapping[str, Any]:
 
 
 def _pool_of(found: Mapping[str, Any]) -> str:
-    return str(found.get("spec", {}).get("pool", "default"))
+    # As the operator reads it: its own name where its spec names none.
+    return str(found["spec"].get("pool", found["metadata"]["name"]))
 
 
 async def _gather(place: Place, pool: str, is_known: bool) -> PoolFacts:

@@ -15,9 +15,18 @@ import typer
 
 from workerjobs.cli.examples import with_examples
 from workerjobs.cli.hints import did_you_mean
-from workerjobs.cli.jobs import PoolOption, SinceOption, TagOption, TypeOption, UntilOption, pages, query_of
+from workerjobs.cli.jobs import (
+    PoolOption,
+    SinceOption,
+    StateOption,
+    TagOption,
+    TypeOption,
+    UntilOption,
+    pages,
+    query_of,
+)
 from workerjobs.cli.places import at_place
-from workerjobs.domain.job import Job, JobState, column_name
+from workerjobs.domain.job import Job, column_name
 from workerjobs.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -39,9 +48,7 @@ class ExportFormat(StrEnum):
     "workerjobs export --type sendReport --format csv --fields id,state,started,finished,result --to reports.csv",
 )
 def export(
-    state: Annotated[
-        JobState | None, typer.Option("--state", "-s", help="Only jobs in this state.", show_default=False)
-    ] = None,
+    state: StateOption = None,
     job_type: TypeOption = None,
     tag: TagOption = None,
     pool: PoolOption = None,

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_LIST = 10_000
 PAGE = 500
 
+StateOption = Annotated[
+    JobState | None, typer.Option("--state", "-s", help="Only jobs in this state.", show_default=False)
+]
 TypeOption = Annotated[
     str | None,
     typer.Option("--type", "-t", help="Only jobs of this type.", show_default=False, autocompletion=names.job_types),
@@ -57,9 +60,7 @@ IdArgument = Annotated[
     "workerjobs list --type sendReport -n 500 -o json",
 )
 def list_jobs(
-    state: Annotated[
-        JobState | None, typer.Option("--state", "-s", help="Only jobs in this state.", show_default=False)
-    ] = None,
+    state: StateOption = None,
     job_type: TypeOption = None,
     tag: TagOption = None,
     pool: PoolOption = None,

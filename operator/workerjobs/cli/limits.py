@@ -11,6 +11,7 @@ from workerjobs.cli import names
 from workerjobs.cli.cron_names import find_line
 from workerjobs.cli.examples import examples, with_examples
 from workerjobs.cli.hints import did_you_mean
+from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
 from workerjobs.cli.places import at_place
 from workerjobs.cli.stores import on_store
@@ -172,8 +173,8 @@ def workers(output: FormatOption = Format.TABLE) -> None:
                     "running": each.running,
                     "isDraining": each.is_draining,
                     "types": each.types,
-                    "started": _iso(each.started),
-                    "seen": _iso(each.seen),
+                    "started": iso(each.started),
+                    "seen": iso(each.seen),
                 }
                 for each in found
             ]
@@ -232,8 +233,4 @@ def _limit_json(stored: StoredLimit) -> dict[str, Any]:
 
 
 def _pause_json(paused: Pause) -> dict[str, Any]:
-    return {"kind": paused.kind, "name": paused.name, "reason": paused.reason, "pausedAt": _iso(paused.paused_at)}
-
-
-def _iso(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat()
+    return {"kind": paused.kind, "name": paused.name, "reason": paused.reason, "pausedAt": iso(paused.paused_at)}

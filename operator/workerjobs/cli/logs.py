@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ import typer
 
 from workerjobs.cli.examples import with_examples
 from workerjobs.cli.jobs import IdArgument
+from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption
 from workerjobs.cli.places import at_place
 from workerjobs.errors import NotFoundError
@@ -57,7 +57,7 @@ def show_logs(
     def say(line: LogLine) -> None:
         if line.level not in wanted:
             return
-        moment = line.at.astimezone(UTC).isoformat()
+        moment = iso(line.at)
         if output is Format.JSON:
             said: dict[str, Any] = {"at": moment, "level": line.level, "message": line.message}
             typer.echo(json.dumps(said, ensure_ascii=False))

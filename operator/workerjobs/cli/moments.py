@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from workerjobs.domain.parsing import parse_moment
 from workerjobs.errors import InvalidInputError
@@ -32,3 +32,12 @@ def read_since(option: str, text: str | None, *, now: datetime) -> datetime | No
         raise InvalidInputError(
             f"{option} is {text!r}: give how long ago (30m, 1h, 7d, 2w) or a moment such as 2030-01-31T08:00:00Z"
         ) from None
+
+
+def iso(value: datetime | None) -> str | None:
+    """Write a moment as all commands do, whatever time zone the database's session is in: ISO 8601 in UTC.
+
+    >>> iso(datetime.fromisoformat("2030-01-31T09:00:00+01:00"))
+    '2030-01-31T08:00:00+00:00'
+    """
+    return None if value is None else value.astimezone(UTC).isoformat()

@@ -14,6 +14,7 @@ from workerjobs.cli import names
 from workerjobs.cli.examples import with_examples
 from workerjobs.cli.hints import did_you_mean
 from workerjobs.cli.limits import read_rate
+from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, print_json, result_line
 from workerjobs.cli.places import at_place
 from workerjobs.cli.watch import Watched, exit_code, wait_for
@@ -135,7 +136,7 @@ def submit(
         typer.echo(f"Job {stored.id} {stored.state}: {result_line(stored)}")
     else:
         is_now = stored.due <= datetime.now(UTC)
-        typer.echo(f"Job {stored.id} submitted, due {'now' if is_now else stored.due.astimezone(UTC).isoformat()}")
+        typer.echo(f"Job {stored.id} submitted, due {'now' if is_now else iso(stored.due)}")
     if warning:
         typer.echo(warning, err=True)
     if wait and (code := exit_code([stored])):

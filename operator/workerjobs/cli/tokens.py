@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from workerjobs import app
+from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
 from workerjobs.cli.places import needs_database
 from workerjobs.domain.tokens import MAX_TOKEN_NAME, PERSON, Scope, hash_token, make_token
@@ -49,7 +50,7 @@ def create(
         print_json({**_as_json(stored), "token": made})
         return
     typer.echo(made)
-    until = "for ever" if stored.expires_at is None else f"until {stored.expires_at.astimezone(UTC).isoformat()}"
+    until = "for ever" if stored.expires_at is None else f"until {iso(stored.expires_at)}"
     typer.echo(f"The token {name} ({scope}) is valid {until}; keep it, it is not shown again", err=True)
 
 
@@ -101,15 +102,11 @@ def _as_json(stored: ApiToken) -> dict[str, Any]:
         "id": stored.id,
         "name": stored.name,
         "scope": stored.scope,
-        "createdAt": _iso(stored.created_at),
-        "expiresAt": _iso(stored.expires_at),
-        "lastUsedAt": _iso(stored.last_used_at),
-        "revokedAt": _iso(stored.revoked_at),
+        "createdAt": iso(stored.created_at),
+        "expiresAt": iso(stored.expires_at),
+        "lastUsedAt": iso(stored.last_used_at),
+        "revokedAt": iso(stored.revoked_at),
     }
-
-
-def _iso(value: datetime | None) -> str | None:
-    return None if value is None else value.astimezone(UTC).isoformat()
 
 
 def _on_tokens(ask: Callable[[TokenStore], Awaitable[Answer]]) -> Answer:

@@ -1,35 +1,20 @@
-"""What `workerjobs doctor` makes of a database: one small check per concern, from facts gathered at one moment.
-
-Nothing here asks anything: `workerjobs.storage.doctor` gathers the facts.
-"""
+"""What `workerjobs doctor` makes of a database: one small check per concern, from facts gathered at one moment."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 
+from workerjobs.domain.doctor_facts import LATE, SETTINGS, CronLine, Facts, Tables
 from workerjobs.domain.schedule import CronSchedule
+from workerjobs.domain.words import span
 from workerjobs.errors import InvalidScheduleError
 
 OLDEST_VERSION, NEWEST_VERSION = 14, 18
 """Major versions of Postgres that WorkerJobs is tested with."""
-SETTINGS = (
-    "autovacuum",
-    "default_transaction_isolation",
-    "default_transaction_read_only",
-    "fsync",
-    "full_page_writes",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-    "lock_timeout",
-    "statement_timeout",
-    "synchronous_commit",
-    "track_counts",
-)
-"""Server settings that the checks look at, as they are for WorkerJobs' account; durations in milliseconds."""
 WARN_CLOCK, FAIL_CLOCK = timedelta(seconds=1), timedelta(seconds=60)
 WARN_CONNECTIONS, FAIL_CONNECTIONS = 0.8, 0.95
 """Share of the connections allowed that are taken."""
@@ -42,10 +27,6 @@ BLOATED_INDEX_BYTES, BLOATED_ENTRY_BYTES = 64 << 20, 400
 """An entry of any index of the table takes up to 100 bytes."""
 OLD_WRAPAROUND = 1_000_000_000
 """Transactions since rows were last frozen; Postgres stops writing at 2 billion."""
-LATE = timedelta(minutes=1)
-"""A row that has been due for so long waits for something other than its turn."""
-SILENCE = timedelta(seconds=15)
-"""A worker that has not shown itself for so long, a lease, does not count as alive."""
 LONG_STATEMENT_MS = 5_000
 SHOWN = 3
 """Examples named in a finding."""
@@ -68,173 +49,6 @@ class Finding:
     seen: str
     advice: str = ""
     """What to do; empty where all is well."""
-
-
-# --- facts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """The server and this account's place in it."""
-
-    now: datetime
-    version: int
-    """As server_version_num: 180001 for 18.1."""
-    is_replica: bool
-    encoding: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connections:
-    """Connections taken and allowed, by one of the limits that there are."""
-
-    place: str
-    """``server``, ``database`` or ``account``."""
-    used: int
-    allowed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transaction:
-    """An open transaction of someone else."""
-
-    name: str
-    state: str
-    age: timedelta
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """How WorkerJobs gets to the database."""
-
-    is_pooled: bool
-    has_direct_url: bool
-    problem: str | None = None
-    """Why the direct URL can't be used."""
-    announced_after: timedelta | None = None
-    """How long an announcement took to come back; None: it did not, or could not be tried."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schema:
-    """The database's schema beside this release's; versions are numbers of migrations."""
-
-    version: int | None
-    compatible_from: int | None
-    release: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Privileges:
-    """What the account lacks on one table or sequence."""
-
-    name: str
-    missing: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """The state of ``"workerJobs"``."""
-
-    live_rows: int
-    dead_rows: int
-    last_vacuum: datetime | None
-    bytes: int
-    """Without indexes."""
-    row_bytes: float | None
-    """What a row needs by the planner's statistics; None before the first ANALYZE."""
-    frozen_age: int
-    """Transactions."""
-    is_vacuumed: bool
-    """Autovacuum is not switched off for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Index:
-    """One index of the table."""
-
-    name: str
-    bytes: int
-    entries: float
-    """By the last vacuum or analyze; negative where it is not known."""
-    is_valid: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leases:
-    """Running rows that nobody seems to run."""
-
-    expired: int
-    """Past their deadline for longer than any rescue takes."""
-    without_lease: int
-    """Started by other programs more than half an hour ago."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """A pool with rows that have been due for longer than `LATE` and are not paused."""
-
-    name: str
-    late: int
-    waited: timedelta
-    """The longest."""
-    workers: int
-    """Live ones of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CronLine:
-    """A cron job with its unfinished row, or, where it has none, its last one."""
-
-    job_id: int
-    key: str | None
-    type: str
-    schedule: str
-    time_zone: str | None
-    is_unfinished: bool
-    late: timedelta
-    """How long its pending row has been due; zero where it is not."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnknownType:
-    """A type of pending rows that no live worker of their pool knows."""
-
-    type: str
-    pool: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tables:
-    """What the tables hold; not to be had without them, or without the right to read them."""
-
-    table: Table
-    indexes: Sequence[Index]
-    disabled_triggers: Sequence[str]
-    leases: Leases
-    pools: Sequence[Pool]
-    cron_lines: Sequence[CronLine]
-    workers: int
-    """Live ones."""
-    unknown_types: Sequence[UnknownType]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """All that the checks know."""
-
-    server: Server
-    settings: Mapping[str, str]
-    clock_difference: timedelta
-    """The database's clock less this machine's; half a round trip is its error."""
-    connections: Sequence[Connections]
-    transactions: Sequence[Transaction]
-    """Oldest first."""
-    way: Way
-    schema: Schema
-    privileges: Sequence[Privileges]
-    tables: Tables | None
 
 
 # --- checks of the server
@@ -394,8 +208,8 @@ def check_transactions(facts: Facts) -> Finding:
     """Transactions left open: nothing that ended after they began can be vacuumed."""
     old = [each for each in facts.transactions if each.age >= OLD_TRANSACTION]
     if not old:
-        return _ok("transactions", f"none is open for {_span(OLD_TRANSACTION)}")
-    named = [f"{each.name} ({each.state}, {_span(each.age)})" for each in old]
+        return _ok("transactions", f"none is open for {span(OLD_TRANSACTION)}")
+    named = [f"{each.name} ({each.state}, {span(each.age)})" for each in old]
     return _warn(
         "transactions",
         f"{len(old)} open for long: {_some(named)}",
@@ -410,7 +224,7 @@ def check_transactions(facts: Facts) -> Finding:
 def check_vacuum(facts: Facts, tables: Tables) -> Finding:
     """Whether autovacuum keeps up."""
     table = tables.table
-    when = f"vacuumed {_span(facts.server.now - table.last_vacuum)} ago" if table.last_vacuum else "not vacuumed yet"
+    when = f"vacuumed {span(facts.server.now - table.last_vacuum)} ago" if table.last_vacuum else "not vacuumed yet"
     seen = f"{table.live_rows:,} rows, {table.dead_rows:,} dead, {when}"
     if facts.settings.get("autovacuum") == "off" or facts.settings.get("track_counts") == "off":
         return _fail("vacuum", f"autovacuum is off; {seen}", "set autovacuum and track_counts on")
@@ -484,9 +298,9 @@ def check_foreign_rows(facts: Facts, tables: Tables) -> Finding:
 
 def check_due(facts: Facts, tables: Tables) -> Finding:
     """Due rows that wait."""
-    seen = [f"pool {each.name}: {each.late:,}, for up to {_span(each.waited)}" for each in tables.pools]
+    seen = [f"pool {each.name}: {each.late:,}, for up to {span(each.waited)}" for each in tables.pools]
     if not seen:
-        return _ok("due rows", f"none waits for more than {_span(LATE)}")
+        return _ok("due rows", f"none waits for more than {span(LATE)}")
     deserted = [each.name for each in tables.pools if not each.workers]
     if deserted:
         return _fail("due rows", f"waiting: {_some(seen)}", f"start workers with WORKER_POOL={deserted[0]}")
@@ -510,7 +324,7 @@ def check_cron(facts: Facts, tables: Tables) -> Finding:
             f"lines without a next row: {_some(missing)}",
             "workers make built-in lines again, an operator those of its WorkerJobs; submit others anew",
         )
-    late = [f"{_name(line)} by {_span(line.late)}" for line in lines if line.late > LATE]
+    late = [f"{_name(line)} by {span(line.late)}" for line in lines if line.late > LATE]
     if late:
         return _warn("cron", f"late: {_some(late)}", "see due rows")
     return _ok("cron", f"{len(lines)} lines, each with its next row")
@@ -611,11 +425,3 @@ def _size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
-
-
-def _span(length: timedelta) -> str:
-    seconds = max(0.0, length.total_seconds())
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

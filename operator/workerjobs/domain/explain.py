@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
+
+from workerjobs.domain.words import span
 
 
 class Topic(StrEnum):
@@ -55,7 +58,7 @@ def explain(facts: PoolFacts) -> list[tuple[Topic, str]]:
     later = sum(each.later for each in facts.jobs)
     told = [(Topic.WORKERS, _workers(facts, running))]
     oldest = max((each.oldest_seconds or 0 for each in facts.jobs), default=0)
-    since = f", the oldest for {_span(oldest)}" if waiting else ""
+    since = f", the oldest for {span(timedelta(seconds=oldest))}" if waiting else ""
     told.append((Topic.JOBS, f"{running} run, {waiting} wait{since}, {later} are due later"))
     if waiting:
         told += [(Topic.WAITING, reason) for reason in _reasons(facts, running)]
@@ -104,10 +107,3 @@ def _because(reason: str | None) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s"

@@ -9,6 +9,8 @@ from enum import StrEnum
 PREFIX = "wj_"
 """By which people and scanners of repositories know one."""
 MAX_TOKEN_NAME = 100
+TOKEN_HEADER = "X-WorkerJobs-Token"  # noqa: S105  # its name
+"""The header with a token where Authorization can't be used: the Kubernetes API server's proxy keeps that."""
 PERSON = "user:"
 """What stands before the name of somebody whom a proxy has signed in; no token's name begins so."""
 

@@ -270,14 +270,6 @@ class Registry:
         known = (each for each in _decorated.values() if each.function is function)
         return next(known, None) or JobType(getattr(function, "__name__", "job"), function)
 
-    def options_for(self, job_type: str) -> JobOptions:
-        """How jobs of a type run.
-
-        Raises:
-            UnknownJobTypeError: There is no such type.
-        """
-        return self.find(job_type).options
-
     def descriptions(self, *, load: bool = False) -> dict[str, JobDescription]:
         """Describe all types, by name.
 

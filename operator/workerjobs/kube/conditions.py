@@ -33,3 +33,8 @@ def conditions_of(status: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def moment_text(moment: datetime) -> str:
     """Write a moment as Kubernetes does, in whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def micro_time_text(moment: datetime) -> str:
+    """Write a moment as Kubernetes' MicroTime, of Leases and Events."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Any
 
 from workerjobs.errors import ClusterError, LeadershipLostError
+from workerjobs.kube.conditions import micro_time_text
 from workerjobs.ports.cluster import LeaseCluster
 
 log = logging.getLogger(__name__)
@@ -173,7 +174,7 @@ class Election:
     async def _write(
         self, manifest: Mapping[str, Any] | None, state: LeaseState, transitions: int, holder: str | None = None
     ) -> Mapping[str, Any] | None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = micro_time_text(datetime.now(UTC))
         before = (manifest or {}).get("spec") or {}
         is_mine = state.holder == self.identity
         return await self._cluster.write_lease(

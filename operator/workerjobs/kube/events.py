@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workerjobs.errors import ClusterError, ClusterUnavailableError
+from workerjobs.kube.conditions import conditions_of, micro_time_text
 from workerjobs.kube.workerjob import GROUP, VERSION
 from workerjobs.ports.cluster import Cluster
 
@@ -54,7 +55,7 @@ class Event:
 def events_of(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Event, ...]:
     """Read from two statuses, one after the other, what happened between them."""
     events = []
-    before, after = _conditions(previous), _conditions(status)
+    before, after = conditions_of(previous), conditions_of(status)
     accepted = after["Accepted"]
     if (accepted["status"], accepted["reason"]) != _told(before.get("Accepted")):
         if accepted["status"] == "True":
@@ -94,10 +95,6 @@ def _ended(conditions: Mapping[str, Mapping[str, str]], how: str) -> str:
 
 def _told(condition: Mapping[str, str] | None) -> tuple[str, str]:
     return ("", "") if condition is None else (condition["status"], condition["reason"])
-
-
-def _conditions(status: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
-    return {each["type"]: each for each in status.get("conditions", ())}
 
 
 _Key = tuple[str, str, str]
@@ -155,7 +152,9 @@ class EventWriter:
                 return
             self._series.pop(dropped.popleft(), None)
         event_name = f"{name[:220]}.{time.time_ns():x}"
-        self._series[key] = _Series(namespace, name, event_name, now, event, _now(), is_waiting=True)
+        self._series[key] = _Series(
+            namespace, name, event_name, now, event, micro_time_text(datetime.now(UTC)), is_waiting=True
+        )
         self._take_turn(key, event)
 
     async def run(self) -> None:
@@ -225,9 +224,5 @@ class EventWriter:
             },
         }
         if series.count > 1:
-            manifest["series"] = {"count": series.count, "lastObservedTime": _now()}
+            manifest["series"] = {"count": series.count, "lastObservedTime": micro_time_text(datetime.now(UTC))}
         return manifest
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from workerjobs.domain.tokens import TOKEN_HEADER
 from workerjobs.errors import ClusterError, ClusterUnavailableError, NotFoundError, PlaceUnavailableError
 from workerjobs.kube.client import KubernetesCluster
 from workerjobs.ports.places import Answer
 
 SELECTOR = "app.kubernetes.io/part-of=workerjobs,app.kubernetes.io/component=server"
 """Labels of the server's Service and Secret, as the chart gives them."""
-TOKEN_HEADER = "X-WorkerJobs-Token"  # noqa: S105  # its name
 
 
 class ServiceExchange:

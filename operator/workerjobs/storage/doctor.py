@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import BaseRowFactory, class_row, dict_row, scalar_row
 
-from workerjobs.domain.doctor import (
+from workerjobs.domain.doctor_facts import (
     LATE,
     SETTINGS,
     SILENCE,

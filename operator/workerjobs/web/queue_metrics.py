@@ -66,7 +66,7 @@ class QueueMetrics(Collector):
         """Give the metrics as of the last look."""
         jobs = GaugeMetricFamily(
             "workerjobs_queue_jobs",
-            "Unfinished jobs in the table: due, scheduled (due later) or running; counted up to 100,000.",
+            "Unfinished jobs in the table: waiting, later (not due yet) or running; counted up to 100,000.",
             labels=["pool", "type", "state"],
         )
         age = GaugeMetricFamily(
@@ -76,7 +76,7 @@ class QueueMetrics(Collector):
         )
         most = sorted(self._queues, key=lambda each: each.waiting + each.later + each.running, reverse=True)
         for each in most[:MOST_QUEUES]:
-            for state, count in (("due", each.waiting), ("scheduled", each.later), ("running", each.running)):
+            for state, count in (("waiting", each.waiting), ("later", each.later), ("running", each.running)):
                 jobs.add_metric([each.pool, each.type, state], count)
             age.add_metric([each.pool, each.type], each.oldest_seconds or 0.0)
         yield from (jobs, age)

@@ -1,4 +1,4 @@
-"""`workerjobs server`: what browsers and programs are served: the API, notifications, and tickets for them."""
+"""`workerjobs server`: what browsers and programs are served: the dashboard, the API, notifications, and tickets."""
 
 from __future__ import annotations
 

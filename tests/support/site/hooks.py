@@ -35,12 +35,11 @@ _LOADED = re.compile(
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave pages out of the navigation that are not there yet; those that it does not name come last."""
+    """Put pages that the navigation does not name at its end."""
     assert config.nav is not None
     there = {file.name for file in Path(config.docs_dir).glob("*.md")}
-    more = sorted(there - set(_pages(config.nav)))
-    nav = _without(config.nav, set(config.extra["optional_pages"]) - there)
-    config.nav = [*nav, {"More": more}] if more else nav
+    if more := sorted(there - set(_pages(config.nav))):
+        config.nav = [*config.nav, {"More": more}]
     return config
 
 
@@ -87,14 +86,3 @@ def _pages(nav: list[Any]) -> Iterator[str]:
             yield from _pages(target)
         else:
             yield target
-
-
-def _without(nav: list[Any], missing: set[str]) -> list[Any]:
-    kept = []
-    for entry in nav:
-        ((title, target),) = entry.items()
-        if isinstance(target, list):
-            kept.append({title: _without(target, missing)})
-        elif target not in missing:
-            kept.append(entry)
-    return kept

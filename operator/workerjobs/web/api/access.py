@@ -11,6 +11,7 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from workerjobs.domain.tokens import TOKEN_HEADER
 from workerjobs.domain.tokens import Scope as TokenScope
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError, SchemaError
 from workerjobs.ports.api import Caller
@@ -23,7 +24,6 @@ from workerjobs.web.sessions import Sessions, is_from_elsewhere, is_same_origin
 
 OWN_CHECKS = ("/api/notifications/", "/login", "/static/")
 """What looks at tickets or tokens by itself, or is for everybody. All else is looked at here, whatever it is."""
-TOKEN_HEADER = "X-WorkerJobs-Token"  # noqa: S105  # its name
 SAFE_METHODS = ("GET", "HEAD")
 NOBODY = Caller("loopback", TokenScope.WRITE)
 """Who asks a server on a loopback address that has no token of its own."""
@@ -96,7 +96,7 @@ class Access:
 
 
 def _shown(headers: Headers) -> str | None:
-    """What a request shows; behind the Kubernetes API server's proxy, which keeps Authorization, in another header."""
+    """What a request shows, in either header."""
     token = headers.get(TOKEN_HEADER)
     return headers.get("authorization", None if token is None else f"Bearer {token}")
 

@@ -40,7 +40,7 @@ async def list_pools(store: StoreOfRequest) -> schemas.PoolList:
 
 @router.get("/pauses", summary="List pauses")
 async def list_pauses(store: StoreOfRequest) -> schemas.PauseList:
-    """List the pools and types that are paused."""
+    """List the pools, types and cron jobs that are paused."""
     return schemas.PauseList(pauses=[schemas.Pause.model_validate(each) for each in await store.pauses()])
 
 
