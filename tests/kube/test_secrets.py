@@ -83,6 +83,7 @@ def pages_of(log: Path) -> str:
     return "".join(get(f"{at}/{page}") for page in ("healthz", "readyz", "metrics", "nothing"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @in_loop
 async def test_no_secret_is_in_anything_that_is_said(
