@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -107,9 +108,9 @@ async def test_no_secret_is_in_anything_that_is_said(
     }
     of_server = {"WORKERJOBS_SERVER_TOKEN": PLANTED["server"], "WORKERJOBS_TICKET_SECRET": PLANTED["ticket_key"]}
     body = {"chain": "anvil", "blockHash": "0x1", "logIndex": 0, "filter": "mine"}
-    modules = {"WORKER_JOB_MODULES": f"{JOBS},{TYPED_JOBS}", "WORKER_KEEP_LOGS": "1000"}
+    of_worker: Any = {"WORKER_JOB_MODULES": f"{JOBS},{TYPED_JOBS}", "WORKER_KEEP_LOGS": "1000", **chain, **probes}
     async with (
-        worker_in_cluster(jobs, tmp_path, url, **modules, **chain, **probes) as worker,
+        worker_in_cluster(jobs, tmp_path, url, **of_worker) as worker,
         api(url, tmp_path, **of_server, **probes) as client,
     ):
         jobs.apply(

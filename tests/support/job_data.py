@@ -40,7 +40,7 @@ async def worker_in_cluster(
     cluster = config["clusters"][0]["cluster"]
     (account / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
     server = urlsplit(cluster["server"])
-    variables = {
+    variables: Any = {
         "KUBERNETES_SERVICE_HOST": str(server.hostname),
         "KUBERNETES_SERVICE_PORT": str(server.port),
         "WORKERJOBS_SERVICE_ACCOUNT": str(account),
