@@ -134,7 +134,7 @@ async def test_no_secret_is_in_anything_that_is_said(
 
         await until(are_finished, seconds=60)
         assert [(await server.get(f"/jobs/{each}"))["success"] for each in ids] == [False] * 3
-        ticket = await client.with_token(PLANTED["server"]).server.http.post(
+        ticket = await client.server.http.post(
             f"{client.server.url}/api/tickets", json={"userId": 7}, headers={"Authorization": f"Bearer {made['write']}"}
         )
         made["ticket"] = (await ticket.json())["ticket"]

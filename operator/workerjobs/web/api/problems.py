@@ -129,23 +129,18 @@ def _accepted(described: Mapping[str, Any], operation: Mapping[str, Any], where:
     if where != "body":
         return [each["name"] for each in operation.get("parameters", ()) if each["in"] == where]
     (content,) = operation["requestBody"]["content"].values()
-    schemas = [content["schema"]]
-    for step in (*path, None):
-        found: list[Mapping[str, Any]] = []
-        while schemas:
-            schema = schemas.pop()
-            if "$ref" in schema:
-                schema = described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-            schemas += schema.get("anyOf", [])
-            found.append(schema)
-        if step is None:
-            return [name for schema in found for name in schema.get("properties", {})]
-        schemas = [
-            next_one
-            for schema in found
-            if (next_one := schema.get("items") if step.isdigit() else schema.get("properties", {}).get(step))
-        ]
-    return []
+    found = _alternatives(described, content["schema"])
+    for step in path:
+        inner = [each.get("items") if step.isdigit() else each.get("properties", {}).get(step) for each in found]
+        found = [each for schema in inner if schema is not None for each in _alternatives(described, schema)]
+    return [name for schema in found for name in schema.get("properties", {})]
+
+
+def _alternatives(described: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Resolve a schema, and those that it lets choose from."""
+    if "$ref" in schema:
+        schema = described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return [schema, *(each for one in schema.get("anyOf", ()) for each in _alternatives(described, one))]
 
 
 def _sentence(error: Mapping[str, Any], app: FastAPI, request: Request) -> str:
