@@ -130,7 +130,7 @@ async def test_bulk_is_stored_whole_or_not_at_all(database_url: str, tmp_path: P
 async def test_bad_input_is_answered_with_all_its_problems(database_url: str, tmp_path: Path) -> None:
     async with api(database_url, tmp_path) as client, worker(database_url, modules=(TYPED,)):
         cases: dict[str, tuple[Any, list[str]]] = {
-            "unknown field": ({"type": "a", "prio": 1}, ["prio is unknown"]),
+            "unknown field": ({"type": "a", "prio": 1}, ["unknown field 'prio': did you mean priority?"]),
             "no type": ({}, ["type: field required"]),
             "two problems": (
                 {"type": "a", "priority": 99_999, "persistent": "yes"},
@@ -148,6 +148,19 @@ async def test_bad_input_is_answered_with_all_its_problems(database_url: str, tm
         for body, problems in cases.values():
             answer = await client.ask("POST", "/jobs", body)
             assert (answer.status, sorted(answer.body["errors"])) == (422, problems), answer.text
+        near = {
+            "/jobs/bulk": (
+                {"jobs": [{"type": "a"}, {"typ": "a", "type": "b"}]},
+                "jobs.1: unknown field 'typ': did you mean type?",
+            ),
+            "/jobs": (
+                {"type": "a", "retry": {"limt": 1, "limit": 1}},
+                "retry: unknown field 'limt': did you mean limit?",
+            ),
+        }
+        for path, (body, sentence) in near.items():
+            assert await client.refused("POST", path, body) == (422, sentence)
+        assert await client.refused("GET", "/jobs?sate=failed") == (422, "unknown field 'sate': did you mean state?")
         assert await client.refused("POST", "/jobs", b"{") == (422, "The body is not JSON")
 
         async def known_types() -> list[Any]:
@@ -161,7 +174,7 @@ async def test_bad_input_is_answered_with_all_its_problems(database_url: str, tm
         assert status == 422
         assert f"data.{required['schema']['required'][0]} is missing" in why
         assert (await client.refused("GET", "/types/nobody"))[0] == 404
-        for path in ("/jobs?sate=failed", "/jobs?limit=0", "/jobs?type=%00", "/jobs/0", "/jobs?state=lost"):
+        for path in ("/jobs?limit=0", "/jobs?type=%00", "/jobs/0", "/jobs?state=lost"):
             assert (await client.refused("GET", path))[0] == 422, path
         assert (await client.refused("GET", "/nothing"))[0] == 404
         assert (await client.refused("GET", "/jobs/x"))[0] == 404
@@ -330,7 +343,7 @@ async def test_pending_jobs_are_changed_and_finished_ones_deleted(database_url: 
         for wrong, why in (
             ({}, "nothing is given: give due, priority or pool"),
             ({"due": "soon"}, "due is 'soon': give a moment such as 2030-01-31T08:00:00Z"),
-            ({"data": {}}, "data is unknown"),
+            ({"data": {}}, "unknown field 'data': accepted: due, pool, priority"),
             ({"priority": 2**15}, "priority: input should be less than or equal to 32767"),
         ):
             assert await client.refused("PATCH", path, wrong) == (422, why)
@@ -403,7 +416,7 @@ async def test_types_and_keys_are_limited_as_by_the_command(database_url: str, t
             ({"rateLimit": 5}, "rateLimit and ratePeriod go together: give both"),
             ({"ratePeriod": 5, "concurrency": 1}, "rateLimit and ratePeriod go together: give both"),
             ({"concurrency": -1}, "concurrency: input should be greater than or equal to 0"),
-            ({"atOnce": 1}, "atOnce is unknown"),
+            ({"atOnce": 1}, "unknown field 'atOnce': accepted: concurrency, rateLimit, ratePeriod"),
         ):
             status, said = await client.refused("PUT", path, wrong)
             assert (status, why in said) == (422, True), said

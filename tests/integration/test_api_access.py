@@ -2,62 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.api import Api, api
+from tests.support.api import EVERYTHING, api
 from tests.support.cli import workerjobs, workerjobs_json
 from tests.support.loop import in_loop, until
 from tests.support.table import allow_connections, sql
 from tests.support.web import TOKEN
-from tests.support.workers import worker
-
-EVERYTHING = [
-    ("GET", "/jobs"),
-    ("POST", "/jobs"),
-    ("POST", "/jobs/bulk"),
-    ("POST", "/jobs/cancel"),
-    ("POST", "/jobs/retry"),
-    ("GET", "/jobs/1"),
-    ("PATCH", "/jobs/1"),
-    ("DELETE", "/jobs/1"),
-    ("POST", "/jobs/1/cancel"),
-    ("POST", "/jobs/1/retry"),
-    ("POST", "/jobs/1/rerun"),
-    ("GET", "/jobs/1/events"),
-    ("GET", "/jobs/1/logs"),
-    ("GET", "/jobs/full"),
-    ("GET", "/cron"),
-    ("POST", "/cron/trigger"),
-    ("POST", "/cron/pause"),
-    ("POST", "/cron/resume"),
-    ("GET", "/workers"),
-    ("GET", "/pools"),
-    ("GET", "/pools/default"),
-    ("GET", "/pools/default/pause"),
-    ("PUT", "/pools/default/pause"),
-    ("DELETE", "/pools/default/pause"),
-    ("GET", "/pauses"),
-    ("GET", "/types"),
-    ("GET", "/types/echo"),
-    ("GET", "/types/echo/pause"),
-    ("PUT", "/types/echo/pause"),
-    ("DELETE", "/types/echo/pause"),
-    ("GET", "/limits"),
-    ("GET", "/types/echo/limit"),
-    ("PUT", "/types/echo/limit"),
-    ("DELETE", "/types/echo/limit"),
-    ("GET", "/keys/customer/limit"),
-    ("PUT", "/keys/customer/limit"),
-    ("DELETE", "/keys/customer/limit"),
-    ("GET", "/me"),
-    ("GET", "/statistics"),
-    ("GET", "/audit"),
-    ("GET", "/events"),
-    ("GET", "/openapi.json"),
-    ("GET", "/nothing"),
-]
 
 
 def create(url: str, name: str, *arguments: str) -> str:
@@ -202,35 +154,6 @@ async def test_change_and_its_entry_in_the_audit_are_one(database_url: str, tmp_
         assert (await client.ask("PUT", "/pools/default/pause")).status == 500
         assert sql(database_url, 'select count(*) from "workerJobs"') == [(0,)]
         assert sql(database_url, 'select count(*) from "workerJobPauses"') == [(0,)]
-
-
-@in_loop
-async def test_secrets_are_in_no_answer_and_no_log(database_url: str, tmp_path: Path) -> None:
-    planted = "planted-secret-0123456789"
-    secret = create(database_url, "secret", "--scope", "write")
-    reference = [{"name": "password", "secretKeyRef": {"name": "db", "key": "password"}}]
-    async with api(database_url, tmp_path, WORKER_LOG_LEVEL="trace") as client, worker(database_url):
-        sql(
-            database_url,
-            """insert into "workerJobs" (type, "dataFrom", "clusterId", namespace, "resourceName", "resourceUid")
-            values ('echo', %s, 'c', 'n', 'r', 'u')""",
-            json.dumps(reference),
-        )
-        texts = []
-        for token in (TOKEN, secret, planted):
-            other: Api = client.with_token(token)
-            for method, path in EVERYTHING:
-                if "events" in path:
-                    continue
-                body = {"type": 7, "priority": planted, "data": planted} if method == "POST" else None
-                answer = await other.ask(method, path, body)
-                texts.append(answer.text + str(answer.headers))
-        shown = await client.get("/jobs/1")
-        assert shown["dataFrom"] == reference
-        said = client.server.log.read_text()
-    for text in (*texts, said):
-        for each in (planted, TOKEN, secret):
-            assert each not in text
 
 
 @in_loop

@@ -47,6 +47,18 @@ async def test_request_sent_again_gets_the_first_answer_and_does_nothing(databas
         assert many[0].body == many[1].body
         assert (len(many[0].body["ids"]), count_rows(database_url)) == (2, 2)
 
+        # Running again, too.
+        (old, _) = many[0].body["ids"]
+        sql(database_url, 'update "workerJobs" set started = now(), finished = now(), success = false')
+        for path, body in ((f"/jobs/{old}/retry", {}), (f"/jobs/{old}/rerun", {}), ("/jobs/retry", {"ids": [old]})):
+            rows = count_rows(database_url)
+            runs = [await submit(client, f"again {path}".replace(" ", ":"), body, path) for _ in range(2)]
+            assert [each.status for each in runs] == [201, 201], runs[0].text
+            assert runs[0].text == runs[1].text
+            assert runs[0].headers.get("Location") == runs[1].headers.get("Location")
+            assert [each.headers.get("Idempotent-Replayed") for each in runs] == [None, "true"]
+            assert count_rows(database_url) == rows + 1
+
         # Keys are their callers' own.
         theirs = await submit(client.with_token(token), "one")
         assert (theirs.status, "Idempotent-Replayed" in theirs.headers) == (201, False)

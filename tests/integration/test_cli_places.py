@@ -21,6 +21,7 @@ READS = (
     ("cron", "list"),
     ("cron", "next", "nightly", "-n", "3"),
     ("pauses",),
+    ("limit", "list"),
     ("workers",),
     ("types", "--live"),
     ("top",),
@@ -84,6 +85,20 @@ async def test_commands_work_at_a_server_as_at_its_database(database_url: str, t
             assert workerjobs(verb, "type", "mail", database_url=None, variables=there).returncode == 0
         audit = [each["action"] for each in (await client.get("/audit"))["entries"]]
         assert audit[:5] == ["types.resume", "types.pause", "cron.resume", "cron.pause", "cron.trigger"]
+        for words in (
+            "limit set type mail/urgent --rate 10/1m",
+            "limit set key customer/7 --concurrency 2",
+            "pause type mail/urgent",
+            "pause pool eu/slow",
+        ):
+            assert workerjobs(*words.split(), database_url=None, variables=there).returncode == 0, words
+        for listed in (("limit", "list"), ("pauses",)):
+            assert [each["name"] for each in at_server(*listed)][-1:] == ["mail/urgent"]
+            assert at_server(*listed) == workerjobs_json(*listed, database_url=database_url)
+        for words in ("limit remove type mail/urgent", "limit remove key customer/7", "resume type mail/urgent"):
+            ended = [workerjobs(*words.split(), database_url=None, variables=there) for _ in range(2)]
+            assert [each.returncode for each in ended] == [0, 1], words
+        assert workerjobs("resume", "pool", "eu/slow", database_url=None, variables=there).returncode == 0
         # Exports of both are the same, and in both formats.
         lines = workerjobs("export", database_url=None, variables=there).stdout
         assert lines == workerjobs("export", database_url=database_url).stdout
@@ -93,7 +108,7 @@ async def test_commands_work_at_a_server_as_at_its_database(database_url: str, t
             ("--server", client.server.url, "list"): (1, "wants a valid token: set WORKERJOBS_TOKEN"),
             ("list", "--server", "http://127.0.0.1:1"): (1, "The server http://127.0.0.1:1 can't be reached"),
             ("list", "--server", "ftp://x"): (2, "The server's URL is not accepted"),
-            ("limit", "list", "--server", client.server.url): (2, "limit works at the database alone"),
+            ("token", "list", "--server", client.server.url): (2, "token works at the database alone"),
             ("pool", "list", "--server", client.server.url): (2, "WorkerPools are in a cluster"),
             ("list", "--server", "http://x", "--context", "y"): (2, "exclude each other"),
         }

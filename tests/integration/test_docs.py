@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from uuid import uuid4
 
@@ -80,9 +81,30 @@ def test_the_typed_example_runs(database_url: str) -> None:
         assert f"`{raised.value}`" in (ROOT / "docs" / "adding-jobs.md").read_text()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
-def test_a_newcomer_gets_through_the_page(page: str, database_url: str, tmp_path: Path) -> None:
-    go_through(page, tmp_path, database_url)
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        (
+            "README.md",
+            {"/": ["sendReport"], "/jobs?type=sendReport": ["sendReport", "Succeeded"], "/jobs/2": ["grace"]},
+        ),
+        (
+            "docs/quickstart.md",
+            {"/jobs?state=failed": ["sendOrder", "the carrier does not answer"], "/cron": ["restock", "Europe/Berlin"]},
+        ),
+    ],
+)
+def test_a_newcomer_gets_through_the_page_and_sees_the_jobs_in_the_dashboard(
+    page: str, shown: dict[str, list[str]], database_url: str, tmp_path: Path
+) -> None:
+    def look(address: str) -> None:
+        assert "http://127.0.0.1:8095>" in (ROOT / page).read_text()
+        for path, words in shown.items():
+            with urllib.request.urlopen(f"{address}{path}", timeout=20) as answer:
+                html = answer.read().decode()
+            assert [word for word in words if word.lower() not in html.lower()] == [], path
+
+    go_through(page, tmp_path, database_url, look)
 
 
 def test_every_block_of_the_first_pages_is_run() -> None:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.job_data import ALLOWED, make_secret, reference, token_of, worker_in_cluster
 from tests.support.loop import in_loop
 from tests.support.operators import Operators, WorkerJobs, eventually, workerjob
 from tests.support.table import SUCCESS, claim_all, count_rows, open_store, settlement, sql
-from tests.support.workers import Told, WorkerProcess, worker_process
+from tests.support.workers import Told, worker_process
 from workerjobs.domain.lifecycle import Outcome, settle
 from workerjobs.worker.sealing import can_seal
 
 pytestmark = pytest.mark.cluster
 
 FAILURE = Outcome.failure("no paper")
-ALLOWED = {"quickdapp.xyz/allow-jobs": "true"}
 
 
 @pytest.fixture
@@ -343,62 +339,9 @@ async def test_jobs_of_one_key_run_one_after_the_other(
 # --- dataFrom
 
 
-@asynccontextmanager
-async def worker_in_cluster(
-    jobs: WorkerJobs, folder: Path, url: str, *, may_read: bool = True
-) -> AsyncIterator[WorkerProcess]:
-    """A worker with the token of a service account, as a pod has it."""
-    jobs.kubectl("create", "serviceaccount", "worker")
-    if may_read:
-        # The rights of manifests/install, bound in the jobs' namespace as docs/kubernetes.md says.
-        jobs.kubectl("apply", "-f", str(Path(__file__).parents[2] / "manifests/install/10-rbac.yaml"), check=False)
-        jobs.kubectl(
-            "create",
-            "rolebinding",
-            "data",
-            "--clusterrole=workerjobs-data",
-            f"--serviceaccount={jobs.namespace}:worker",
-        )
-    account = folder / "account"
-    account.mkdir()
-    (account / "token").write_text(jobs.kubectl("create", "token", "worker").stdout)
-    config = json.loads(jobs.kubectl("config", "view", "--raw", "--minify", "--output=json").stdout)
-    cluster = config["clusters"][0]["cluster"]
-    (account / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
-    server = urlsplit(cluster["server"])
-    variables: Any = {
-        "KUBERNETES_SERVICE_HOST": str(server.hostname),
-        "KUBERNETES_SERVICE_PORT": str(server.port),
-        "WORKERJOBS_SERVICE_ACCOUNT": str(account),
-    }
-    async with worker_process(url, folder, **variables) as running:
-        yield running
-
-
-def token_of(folder: Path) -> str:
-    """The token of the worker in cluster."""
-    return (folder / "account" / "token").read_text().strip()
-
-
 def environment_of(pid: int) -> str:
     """The environment that a process was started with."""
     return Path(f"/proc/{pid}/environ").read_text()
-
-
-def make_secret(jobs: WorkerJobs, name: str, labels: dict[str, str] | None = None, **values: str) -> None:
-    """Make or change a Secret."""
-    manifest = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "labels": labels},
-        "stringData": values,
-    }
-    jobs.kubectl("apply", "-f", "-", input=json.dumps(manifest))
-
-
-def reference(field: str, kind: str, name: str, key: str, **more: Any) -> dict[str, Any]:
-    """An entry of dataFrom."""
-    return {"name": field, f"{kind}KeyRef": {"name": name, "key": key, **more}}
 
 
 @in_loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.cluster.controlplane import Cluster, shared_cluster
+from tests.support.cluster.controlplane import Cluster, kubectl_program, shared_cluster
+from tests.support.docs import ROOT, all_blocks
 from tests.support.operators import (
     MANIFESTS,
     Operators,
@@ -90,8 +92,23 @@ def test_kustomization_holds_all_of_the_installation(cluster: Cluster) -> None:
 def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if os.environ.get("WORKERJOBS_TEST_KUBECONFIG"):
         pytest.skip("WORKERJOBS_TEST_KUBECONFIG names a cluster, so none is started")
+    (page,) = (block for block in all_blocks("docs/kubernetes.md", "shell") if "manifests/install" in block.text)
+    assert "slow" in page.marks
     with shared_cluster(tmp_path_factory.mktemp("own") / "cluster") as cluster:
-        installed = cluster.kubectl("apply", "-f", str(MANIFESTS / "crds"), "-f", str(MANIFESTS / "install"))
+        installed = subprocess.run(
+            ["bash", "-euc", page.text],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "KUBECONFIG": str(cluster.kubeconfig),
+                "PATH": f"{Path(kubectl_program()).parent}:{os.environ['PATH']}",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert installed.returncode == 0, installed.stderr
         # Such as "would violate PodSecurity".
         assert "Warning" not in installed.stderr
         install_definition(cluster)
@@ -143,6 +160,26 @@ def wait_for_taints(cluster: Cluster, name: str, *, count: int) -> None:
     """Wait until the controllers have settled on a node's taints."""
     read = ("get", f"node/{name}", "-o", "jsonpath={.spec.taints[*].key}")
     eventually(lambda: len(cluster.kubectl(*read).stdout.split()) == count)
+
+
+@pytest.mark.slow
+def test_no_pod_waits_for_a_secret_after_the_commands_of_the_page(own_cluster: Cluster) -> None:
+    def read(kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(
+            own_cluster.kubectl("get", kind, "-n", INSTALLED, "-o", "json").stdout
+        )["items"]
+        return found
+
+    wanted = {
+        (reference["name"], reference["key"])
+        for each in read("deployments")
+        for container in each["spec"]["template"]["spec"]["containers"]
+        for variable in container.get("env", ())
+        if (reference := variable.get("valueFrom", {}).get("secretKeyRef")) and not reference.get("optional")
+    }
+    there = {(each["metadata"]["name"], key) for each in read("secrets") for key in each["data"]}
+    assert ("workerjobs-server", "token") in wanted
+    assert wanted - there == set()
 
 
 @pytest.mark.slow

@@ -12,6 +12,53 @@ from typing import Any, NamedTuple
 
 from tests.support.web import TOKEN, Server, Stream, server
 
+EVERYTHING = [
+    ("GET", "/jobs"),
+    ("POST", "/jobs"),
+    ("POST", "/jobs/bulk"),
+    ("POST", "/jobs/cancel"),
+    ("POST", "/jobs/retry"),
+    ("GET", "/jobs/1"),
+    ("PATCH", "/jobs/1"),
+    ("DELETE", "/jobs/1"),
+    ("POST", "/jobs/1/cancel"),
+    ("POST", "/jobs/1/retry"),
+    ("POST", "/jobs/1/rerun"),
+    ("GET", "/jobs/1/events"),
+    ("GET", "/jobs/1/logs"),
+    ("GET", "/jobs/full"),
+    ("GET", "/cron"),
+    ("POST", "/cron/trigger"),
+    ("POST", "/cron/pause"),
+    ("POST", "/cron/resume"),
+    ("GET", "/workers"),
+    ("GET", "/pools"),
+    ("GET", "/pools/default"),
+    ("GET", "/pools/default/pause"),
+    ("PUT", "/pools/default/pause"),
+    ("DELETE", "/pools/default/pause"),
+    ("GET", "/pauses"),
+    ("GET", "/types"),
+    ("GET", "/types/echo"),
+    ("GET", "/types/echo/pause"),
+    ("PUT", "/types/echo/pause"),
+    ("DELETE", "/types/echo/pause"),
+    ("GET", "/limits"),
+    ("GET", "/types/echo/limit"),
+    ("PUT", "/types/echo/limit"),
+    ("DELETE", "/types/echo/limit"),
+    ("GET", "/keys/customer/limit"),
+    ("PUT", "/keys/customer/limit"),
+    ("DELETE", "/keys/customer/limit"),
+    ("GET", "/me"),
+    ("GET", "/statistics"),
+    ("GET", "/audit"),
+    ("GET", "/events"),
+    ("GET", "/openapi.json"),
+    ("GET", "/nothing"),
+]
+"""All operations, on one of each thing, and a path where there is nothing."""
+
 
 class Answer(NamedTuple):
     """What came back."""

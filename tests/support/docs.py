@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def blocks(page: str, language: str) -> list[str]:
     return [block.text for block in all_blocks(page, language) if "no-test" not in block.marks]
 
 
-def go_through(page: str, folder: Path, database_url: str) -> None:
+def go_through(page: str, folder: Path, database_url: str, look: Callable[[str], None] = lambda address: None) -> None:
     """Do what a page says: write its files, run its commands, programs and SQL, in their order.
 
     Text after a command is what it prints: every line of it has to be there, in its order. Numbers count as equal,
@@ -89,6 +89,7 @@ def go_through(page: str, folder: Path, database_url: str) -> None:
         page: Its path in the repository.
         folder: Where its files go, and its commands run; a virtual environment is there, as in a checkout.
         database_url: Its database.
+        look: Is given the address of the page's server at last, while all that the page began still runs.
     """
     (folder / ".venv").symlink_to(sys.prefix)
     port = _free_port()
@@ -123,6 +124,7 @@ def go_through(page: str, folder: Path, database_url: str) -> None:
                         _wait_for(port)
                 else:
                     printed = _run(block, command, folder, variables)
+        look(f"http://127.0.0.1:{port}")
 
 
 def assert_printed(block: Block, printed: str) -> None:

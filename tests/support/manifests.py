@@ -46,6 +46,8 @@ _FILES = {
 _NAMESPACE = """\
 # WorkerJobs in a namespace of its own: operator, workers, and a Postgres for trying it out.
 #   kubectl apply -f manifests/crds -f manifests/install
+#   kubectl create secret generic workerjobs-server -n workerjobs --from-literal=token=$(openssl rand -hex 32)
+# The second command makes the server's token; until there is one the server's pod waits, and all else works.
 # These files are made from charts/workerjobs and manifests/values.yaml by `make manifests`.
 apiVersion: v1
 kind: Namespace

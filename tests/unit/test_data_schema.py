@@ -155,6 +155,24 @@ def test_data_that_one_release_accepts_is_accepted() -> None:
         check_data({"n": "x", "to": 5}, schemas)
 
 
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        ({"properties": {"key": {"type": "integer"}}}, "data.key is hidden: give a whole number"),
+        ({"properties": {"key": {"enum": ["a"]}}}, 'data.key is hidden: give "a"'),
+        ({"properties": {"key": {"anyOf": [{"type": "null"}]}}}, "data.key is hidden: give null"),
+        ({"properties": {"key": {"not": {"type": "string"}}}}, "data.key is hidden: it does not do as not says"),
+        ({"properties": {"key": False}}, "data is hidden: nothing is accepted here"),
+        ({"not": {"type": "object"}}, 'data is {"n": 5, "key": "hidden"}: it does not do as not says'),
+        ({"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}, 'data is {"n": 5, "key": "hidden"}: give a value'),
+        ({"properties": {"n": {"type": "string"}}}, "data.n is 5: give text"),
+    ],
+    ids=str,
+)
+def test_hidden_values_are_in_no_sentence(schema: dict[str, Any], sentence: str) -> None:
+    assert data_problems(schema, {"n": 5, "key": "tiger-4711"}, {"key"}) == [sentence]
+
+
 def test_long_values_are_cut() -> None:
     (problem,) = data_problems(SCHEMA, {"flag": "x" * 1000})
     assert problem == f'data.flag is "{"x" * 58}…: give true or false'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,10 @@ from web3 import HTTPProvider
 from workerjobs.domain.chains import Chain
 from workerjobs.errors import ChainRefusedError, ChainUnavailableError, InvalidSettingsError
 from workerjobs.ports.chains import Payment, Receipt
+
+# At debug they log the endpoint's URL, which may hold a key (web3 7.16, urllib3 2).
+for _name in ("web3", "urllib3"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 TIMEOUT_SECONDS = 20.0
 DEVELOPMENT_NODES = {"anvil": "anvil_setCode", "hardhatnetwork": "hardhat_setCode"}

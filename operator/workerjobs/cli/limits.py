@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +14,6 @@ from workerjobs.cli.hints import did_you_mean
 from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
 from workerjobs.cli.places import at_place
-from workerjobs.cli.stores import on_store
 from workerjobs.domain.cron import cron_key_of
 from workerjobs.domain.limits import LimitKind, PauseKind, parse_rate, rate_text
 from workerjobs.errors import InvalidInputError, NotFoundError
@@ -118,14 +117,14 @@ def set_limit(
 ) -> None:
     """Set the limits of a type or key, in place of those set before."""
     starts, period_ms = read_rate(rate)
-    on_store(lambda store: store.set_limit(kind, name, concurrency, starts, period_ms))
+    at_place(lambda place: place.set_limit(kind, name, concurrency, starts, period_ms))
     typer.echo(f"The {kind} {name} is limited to {_limit_text(concurrency, starts, period_ms)}")
 
 
 @limit.command("remove", **examples("workerjobs limit remove type sendReport"))
 def remove_limit(kind: LimitKindArgument, name: NameArgument) -> None:
     """Remove the limits of a type or key; what jobs say of their own key stays."""
-    if not on_store(lambda store: store.remove_limit(kind, name)):
+    if not at_place(lambda place: place.remove_limit(kind, name)):
         raise NotFoundError(f"No limit is set for the {kind} {name}")
     typer.echo(f"The {kind} {name} has no limit any more")
 
@@ -133,9 +132,7 @@ def remove_limit(kind: LimitKindArgument, name: NameArgument) -> None:
 @limit.command("list", **examples("workerjobs limit list -o json"))
 def list_limits(output: FormatOption = Format.TABLE) -> None:
     """List the limits that were set, with the jobs that run under them now."""
-    from workerjobs.settings import LEASE_SECONDS
-
-    found = on_store(lambda store: store.limits(timedelta(seconds=LEASE_SECONDS)))
+    found = at_place(lambda place: place.limits())
     if output is Format.JSON:
         print_json([_limit_json(each) for each in found])
     elif found:

@@ -77,6 +77,15 @@ def parse_references(given: object) -> list[Reference]:
     return references
 
 
+def secret_fields(data_from_json: str) -> list[str]:
+    """Name the fields whose values come from Secrets.
+
+    >>> secret_fields('[{"name": "key", "secretKeyRef": {}}, {"name": "title", "configMapKeyRef": {}}]')
+    ['key']
+    """
+    return [each["name"] for each in json.loads(data_from_json) if each.get("secretKeyRef") is not None]
+
+
 def _reference(path: str, given: object, problems: list[str]) -> Reference | None:
     if not isinstance(given, Mapping):
         problems.append(f"{path} is no object: give name and secretKeyRef or configMapKeyRef")

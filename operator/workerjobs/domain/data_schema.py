@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workerjobs.domain.parsing import unknown_name
@@ -21,6 +21,8 @@ ANY_OBJECT: Schema = {"type": "object"}
 """The schema of a type that says nothing of its data."""
 
 _SHOWN_CHARACTERS = 60
+_HIDDEN: Any = object()
+"""In the place of a value that is not shown."""
 _TYPES = {
     "integer": "a whole number",
     "number": "a number",
@@ -76,7 +78,7 @@ def check_data(data: object, schemas: Iterable[Schema]) -> None:
         raise InvalidDataError(refusals[0])
 
 
-def data_problems(schema: Schema, data: object) -> list[str]:
+def data_problems(schema: Schema, data: object, hidden: Collection[str] = ()) -> list[str]:
     """Say where data differs from a schema.
 
     What the schema itself gets wrong is not held against the data: a schema that can't be read accepts everything.
@@ -84,6 +86,7 @@ def data_problems(schema: Schema, data: object) -> list[str]:
     Args:
         schema: JSON Schema, draft 2020-12. References to other documents are not followed.
         data: JSON as Python reads it.
+        hidden: Fields of the data whose values, which are text, no sentence shows.
 
     Returns:
         One sentence for each problem, naming the field, its value, and what is accepted; empty where all is well.
@@ -101,6 +104,8 @@ def data_problems(schema: Schema, data: object) -> list[str]:
         # Without formats: pydantic's patterns are Rust's, and not all of them Python's.
         Draft202012Validator.check_schema(schema, format_checker=FormatChecker(formats=()))
         errors = sorted(_validator(schema).iter_errors(data), key=lambda error: [str(key) for key in error.path])
+        for error in errors if hidden else ():
+            _hide(error, hidden)
         found = [problem for error in errors for problem in _problems_of(error, (), schema)]
     except (SchemaError, referencing.exceptions.Unresolvable, RecursionError):
         return []
@@ -148,6 +153,8 @@ def describe(schema: Schema, root: Schema | None = None) -> str:
 
 def shown(value: object) -> str:
     """Show a value in a sentence, as JSON, cut where it is long."""
+    if value is _HIDDEN:
+        return "hidden"
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
@@ -190,6 +197,21 @@ def _validator(schema: Schema) -> Any:
     formats.checks("uuid", raises=ValueError)(_is_uuid)
     validator = extend(Draft202012Validator, {"pattern": _check_pattern})  # type: ignore[no-untyped-call]
     return validator(schema, registry=Registry(), format_checker=formats)
+
+
+def _hide(error: ValidationError, hidden: Collection[str]) -> None:
+    """Take the values of some fields out of an error, and out of those that it is made of."""
+    instance: Any = error.instance
+    is_whole = not error.absolute_path and isinstance(instance, Mapping)
+    if is_whole:
+        error.instance = {name: "hidden" if name in hidden else value for name, value in instance.items()}
+    # Where nothing is accepted at all (the schema `false`), jsonschema (4.26) leaves the field's name out of the path.
+    elif not error.absolute_path or error.absolute_path[0] in hidden:
+        error.instance = _HIDDEN
+    if is_whole or error.instance is _HIDDEN:
+        error.message = f"it does not do as {error.validator} says"
+    for each in error.context or ():
+        _hide(each, hidden)
 
 
 def _problems_of(error: ValidationError, before: tuple[object, ...], root: Schema) -> Iterator[str]:

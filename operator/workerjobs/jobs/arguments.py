@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -46,8 +46,12 @@ class Arguments:
         self.takes_context = len(positional) >= 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
         """Whether the function is given a context beside the data."""
 
-    def parse(self, data_json: str) -> Any:
+    def parse(self, data_json: str, hidden: Collection[str] = ()) -> Any:
         """Parse a job's data as the function wants it.
+
+        Args:
+            data_json: The data.
+            hidden: Fields whose values no sentence shows.
 
         Raises:
             InvalidDataError: The data is not what the function takes.
@@ -60,7 +64,7 @@ class Arguments:
             # From JSON and not from Python: a strict model, too, takes a moment that is written as text.
             return self._adapter.validate_json(data_json)
         except ValidationError as error:
-            refusal = InvalidDataError(_limited(_problems_of(error, self.schema, json.loads(data_json))))
+            refusal = InvalidDataError(_limited(_problems_of(error, self.schema, json.loads(data_json), hidden)))
         # Outside of the handler, so that pydantic's own, long error is not reported along with it.
         raise refusal
 
@@ -115,14 +119,18 @@ def _is_model(annotation: Any) -> bool:
     return any(_is_model(each) for each in get_args(annotation))
 
 
-def _problems_of(error: ValidationError, schema: Schema, data: object) -> list[str]:
+def _problems_of(error: ValidationError, schema: Schema, data: object, hidden: Collection[str]) -> list[str]:
     """Put pydantic's findings in the words that other doors use; its own are left for what no schema can say."""
-    problems = data_problems(schema, data)
+    problems = data_problems(schema, data, hidden)
     for each in error.errors(include_url=False):
         is_validators_own = each["type"] in ("value_error", "assertion_error")
         if is_validators_own or not problems:
             text = each["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-            value = "hidden" if holds_secret(schema) else shown(each["input"])
+            # A validator of the whole model is given all of the data.
+            is_hidden = holds_secret(schema) or (
+                bool(hidden) and each["loc"][:1] in ((), *((name,) for name in hidden))
+            )
+            value = "hidden" if is_hidden else shown(each["input"])
             problems.append(f"{place(each['loc'])} is {value}: {text[:1].lower()}{text[1:]}")
     return problems
 

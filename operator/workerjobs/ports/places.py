@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from workerjobs.domain.job import Job, NewJob
-from workerjobs.domain.limits import PauseKind
+from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.ports.api import CronLine, FullPage, JobQuery, JobSummary, KnownType, QueueCount, RecentRuns
-from workerjobs.ports.jobs import LogLine, Pause
+from workerjobs.ports.jobs import LogLine, Pause, StoredLimit
 from workerjobs.ports.workers import WorkerStatus
 
 
@@ -88,6 +88,20 @@ class Place(Protocol):
 
     async def pauses(self) -> list[Pause]:
         """Read all pauses."""
+        ...
+
+    async def set_limit(
+        self, kind: LimitKind, name: str, concurrency: int | None, rate_limit: int | None, rate_period_ms: int | None
+    ) -> None:
+        """See `JobStore.set_limit`."""
+        ...
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        """See `JobStore.remove_limit`."""
+        ...
+
+    async def limits(self) -> list[StoredLimit]:
+        """Read what was set, with the jobs that run under it now."""
         ...
 
     async def workers(self) -> list[WorkerStatus]:

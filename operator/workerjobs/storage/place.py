@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.job import Job, NewJob
-from workerjobs.domain.limits import PauseKind
+from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.ports.api import CronLine, FullPage, JobQuery, JobSummary, KnownType, QueueCount, RecentRuns
-from workerjobs.ports.jobs import LogLine, Pause
+from workerjobs.ports.jobs import LogLine, Pause, StoredLimit
 from workerjobs.ports.places import Cancelled
 from workerjobs.ports.workers import WorkerStatus
 from workerjobs.storage.api import PostgresApiStore
@@ -95,6 +95,20 @@ class DatabasePlace:
     async def pauses(self) -> list[Pause]:
         """See `Place.pauses`."""
         return await self._store.pauses()
+
+    async def set_limit(
+        self, kind: LimitKind, name: str, concurrency: int | None, rate_limit: int | None, rate_period_ms: int | None
+    ) -> None:
+        """See `Place.set_limit`."""
+        await self._store.set_limit(kind, name, concurrency, rate_limit, rate_period_ms)
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        """See `Place.remove_limit`."""
+        return await self._store.remove_limit(kind, name)
+
+    async def limits(self) -> list[StoredLimit]:
+        """See `Place.limits`."""
+        return await self._store.limits(self._lease)
 
     async def workers(self) -> list[WorkerStatus]:
         """See `Place.workers`."""

@@ -13,10 +13,10 @@ from urllib.parse import quote
 import msgspec
 
 from workerjobs.domain.job import Job, NewJob, column_name
-from workerjobs.domain.limits import PauseKind
+from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.errors import InvalidInputError, NotFoundError, PlaceRefusedError, PlaceUnavailableError
 from workerjobs.ports.api import CronLine, FullPage, JobQuery, JobSummary, KnownType, QueueCount, RecentRuns
-from workerjobs.ports.jobs import LogLine, Pause
+from workerjobs.ports.jobs import LogLine, Pause, StoredLimit
 from workerjobs.ports.places import Answer, Cancelled, Exchange
 from workerjobs.ports.workers import WorkerStatus
 
@@ -116,19 +116,31 @@ class ServerPlace:
 
     async def pause(self, kind: PauseKind, name: str, reason: str | None) -> None:
         """See `Place.pause`."""
-        await self._change("PUT", _pause_path(kind, name), {"reason": reason})
+        await self._change("PUT", _path(kind, name, "pause"), {"reason": reason})
 
     async def resume(self, kind: PauseKind, name: str) -> bool:
         """See `Place.resume`."""
-        answer = await self._ask("DELETE", _pause_path(kind, name), {})
-        if answer.status == 404:
-            return False
-        self._body(answer)
-        return True
+        return await self._is_removed(_path(kind, name, "pause"))
 
     async def pauses(self) -> list[Pause]:
         """See `Place.pauses`."""
         return [_read(Pause, each) for each in (await self._read("/pauses"))["pauses"]]
+
+    async def set_limit(
+        self, kind: LimitKind, name: str, concurrency: int | None, rate_limit: int | None, rate_period_ms: int | None
+    ) -> None:
+        """See `Place.set_limit`."""
+        given = {"concurrency": concurrency, "rateLimit": rate_limit, "ratePeriod": rate_period_ms}
+        await self._change("PUT", _path(kind, name, "limit"), given)
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        """See `Place.remove_limit`."""
+        return await self._is_removed(_path(kind, name, "limit"))
+
+    async def limits(self) -> list[StoredLimit]:
+        """See `Place.limits`."""
+        found = (await self._read("/limits"))["limits"]
+        return [_read(StoredLimit, each | {"ratePeriodMs": each["ratePeriod"]}) for each in found]
 
     async def workers(self) -> list[WorkerStatus]:
         """See `Place.workers`."""
@@ -155,6 +167,13 @@ class ServerPlace:
 
     async def _change(self, method: str, path: str, body: Any) -> Any:
         return self._body(await self._ask(method, path, {}, body))
+
+    async def _is_removed(self, path: str) -> bool:
+        answer = await self._ask("DELETE", path, {})
+        if answer.status == 404:
+            return False
+        self._body(answer)
+        return True
 
     async def _ask(self, method: str, path: str, query: Mapping[str, str], body: Any = None) -> Answer:
         return await self._exchange.ask(method, path, query, body)
@@ -193,8 +212,8 @@ def _detail(answer: Answer) -> str:
     return str(said or f"HTTP status {answer.status}")
 
 
-def _pause_path(kind: PauseKind, name: str) -> str:
-    return f"/{kind}s/{quote(name, safe='')}/pause"
+def _path(kind: PauseKind | LimitKind, name: str, what: str) -> str:
+    return f"/{kind}s/{quote(name, safe='')}/{what}"
 
 
 def _text(value: object) -> str:

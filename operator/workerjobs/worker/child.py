@@ -326,7 +326,7 @@ class Child:
 
     def _call_limited(self, task: Task, job_type: JobType, progress: _ProgressSender) -> Any:
         try:
-            data = job_type.arguments.parse(task.data_json)
+            data = job_type.arguments.parse(task.data_json, task.hidden)
         except InvalidDataError as error:
             raise _RefusedError(str(error)) from error
         limit_mib = job_type.options.memory_mib or self._configuration.memory_mib

@@ -39,6 +39,8 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
     traceparent: str | None = None
     is_cron: bool = False
     """A run of a cron line, which begins a trace of its own."""
+    hidden: list[str] = []
+    """Fields of the data whose values are secret: no sentence about the data shows them."""
 
 
 class Run(msgspec.Struct, tag=True, frozen=True, array_like=True):

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from enum import StrEnum
 
+from workerjobs.domain.data_from import secret_fields
 from workerjobs.domain.job import Job
 from workerjobs.worker.channel import Channel
 from workerjobs.worker.messages import Recall, Run, Task, frame
@@ -100,6 +101,7 @@ class Child:
                     job.fencing_token or 0,
                     job.traceparent,
                     job.cron_schedule is not None,
+                    [] if job.data_from_json is None else secret_fields(job.data_from_json),
                 )
             )
         self.queue.extend(runs)

@@ -12,11 +12,11 @@ from workerjobs.domain.data_schema import Schema, check_data
 from workerjobs.domain.job import Job, JobState, NewJob, check_job
 from workerjobs.domain.parsing import parse_job
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports.api import ApiStore, JobQuery
+from workerjobs.ports.api import JobQuery
 from workerjobs.ports.jobs import JobStore
 from workerjobs.settings import LEASE_SECONDS
 from workerjobs.web.api import schemas
-from workerjobs.web.api.once import REPLAYED, AnsweredError, OnceOfRequest
+from workerjobs.web.api.once import EVERY_TIME, REPLAYED, AnsweredError, Once, OnceOfRequest
 from workerjobs.web.api.problems import ProblemError
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
 
@@ -112,15 +112,26 @@ async def cancel_jobs(which: schemas.CancelJobs, change: ChangeOfRequest) -> sch
 
 
 @router.post(
-    "/retry", status_code=201, summary="Run some jobs again", responses={404: {"description": "There is no such job."}}
+    "/retry",
+    status_code=201,
+    summary="Run some jobs again",
+    responses=REPLAY | {404: {"description": "There is no such job."}},
 )
-async def retry_jobs(which: schemas.SomeJobs, change: ChangeOfRequest) -> schemas.JobIds:
+async def retry_jobs(
+    which: schemas.SomeJobs, change: ChangeOfRequest, once: OnceOfRequest = EVERY_TIME
+) -> schemas.JobIds:
     """Run finished jobs again, now, each as a new job; all of them or none."""
     details: dict[str, object] = {"ids": which.ids}
-    async with change.transaction("jobs.retry", details) as inside:
-        new = {job.rescheduled_from_job: job.id for job in await inside.retry(which.ids)}
-        details["new"] = list(new.values())
-    return schemas.JobIds(ids=[new[each] for each in dict.fromkeys(which.ids)])
+    try:
+        async with change.transaction("jobs.retry", details) as inside:
+            await once.begin(inside, which)
+            new = {job.rescheduled_from_job: job.id for job in await inside.retry(which.ids)}
+            details["new"] = list(new.values())
+            ids = [new[each] for each in dict.fromkeys(which.ids)]
+            await once.keep(inside, {"ids": ids})
+    except AnsweredError as earlier:
+        ids = earlier.answer["ids"]
+    return schemas.JobIds(ids=ids)
 
 
 @router.get("/{jobId:int}", summary="Show a job")
@@ -202,19 +213,20 @@ async def cancel_job(
     return _full(found[0])
 
 
-@router.post("/{jobId:int}/retry", status_code=201, summary="Try a job again")
-async def retry_job(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
+@router.post("/{jobId:int}/retry", status_code=201, summary="Try a job again", responses=REPLAY)
+async def retry_job(
+    job_id: JobId, change: ChangeOfRequest, response: Response, once: OnceOfRequest = EVERY_TIME
+) -> schemas.Job:
     """Run a job again, now, that failed or was cancelled: as a new job. 409 where it succeeded or is not finished."""
-    job = await _existing(change.store, job_id)
-    if job.state is JobState.SUCCEEDED:
-        raise ProblemError(409, f"Job {job_id} has succeeded: rerun runs it again all the same")
-    return await _again(job, "jobs.retry", change, response)
+    return await _again(job_id, "jobs.retry", change, response, once)
 
 
-@router.post("/{jobId:int}/rerun", status_code=201, summary="Run a job again")
-async def rerun_job(job_id: JobId, change: ChangeOfRequest, response: Response) -> schemas.Job:
+@router.post("/{jobId:int}/rerun", status_code=201, summary="Run a job again", responses=REPLAY)
+async def rerun_job(
+    job_id: JobId, change: ChangeOfRequest, response: Response, once: OnceOfRequest = EVERY_TIME
+) -> schemas.Job:
     """Run a finished job again, now, however it ended: as a new job. 409 where it is not finished."""
-    return await _again(await _existing(change.store, job_id), "jobs.rerun", change, response)
+    return await _again(job_id, "jobs.rerun", change, response, once)
 
 
 def _see_it_is_no_resources(job: Job) -> None:
@@ -224,18 +236,29 @@ def _see_it_is_no_resources(job: Job) -> None:
         )
 
 
-async def _again(job: Job, action: str, change: ChangeOfRequest, response: Response) -> schemas.Job:
-    if not job.state.is_final:
-        raise ProblemError(409, f"Job {job.id} is {job.state}: cancel it first")
-    details: dict[str, object] = {"ids": [job.id]}
-    async with change.transaction(action, details) as inside:
-        (new,) = await inside.retry([job.id])
-        details["new"] = [new.id]
-    response.headers["Location"] = f"../{new.id}"
-    return _full(new)
+async def _again(job_id: int, action: str, change: ChangeOfRequest, response: Response, once: Once) -> schemas.Job:
+    details: dict[str, object] = {"ids": [job_id]}
+    try:
+        async with change.transaction(action, details) as inside:
+            await once.begin(inside)
+            job = await _existing(inside, job_id)
+            if not job.state.is_final:
+                raise ProblemError(409, f"Job {job_id} is {job.state}: cancel it first")
+            if action == "jobs.retry" and job.state is JobState.SUCCEEDED:
+                raise ProblemError(409, f"Job {job_id} has succeeded: rerun runs it again all the same")
+            (new,) = await inside.retry([job_id])
+            details["new"] = [new.id]
+            answer = _full(new)
+            await once.keep(inside, answer.model_dump(mode="json", exclude={"data"}))
+    except AnsweredError as earlier:
+        # Its data is kept in its row alone.
+        stored = await change.store.get(earlier.answer["id"])
+        answer = schemas.Job(**earlier.answer, data=None if stored is None else stored.to_dict()["data"])
+    response.headers["Location"] = f"../{answer.id}"
+    return answer
 
 
-async def _existing(store: ApiStore, job_id: int) -> Job:
+async def _existing(store: JobStore, job_id: int) -> Job:
     job = await store.get(job_id)
     if job is None:
         raise NotFoundError(f"There is no job {job_id}")

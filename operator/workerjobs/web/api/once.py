@@ -58,7 +58,7 @@ class Once:
         caller: Caller = request.state.caller
         self._actor = caller.actor
 
-    async def begin(self, inside: RecordingStore, asked: BaseModel) -> None:
+    async def begin(self, inside: RecordingStore, asked: BaseModel | None = None) -> None:
         """Take the request's key, before anything else is done in the transaction.
 
         Raises:
@@ -84,10 +84,19 @@ class Once:
             await inside.keep_answer(self._actor, self._key, answer)
 
 
+class _EveryTime(Once):
+    """Has no key."""
+
+    def __init__(self) -> None:
+        self._key = None
+
+
 OnceOfRequest = Annotated[Once, Depends(Once)]
+EVERY_TIME = _EveryTime()
+"""For what is asked otherwise than through the API: each time it is done."""
 
 
-def fingerprint_of(path: str, asked: BaseModel) -> str:
+def fingerprint_of(path: str, asked: BaseModel | None) -> str:
     """Tell requests apart by where they go and what they ask for, however that is written."""
-    given = asked.model_dump(by_alias=True, exclude_unset=True)
+    given = None if asked is None else asked.model_dump(by_alias=True, exclude_unset=True)
     return hashlib.sha256(json.dumps([path, given], sort_keys=True).encode()).hexdigest()

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from workerjobs.domain.parsing import unknown_name
 from workerjobs.errors import (
     DatabaseRefusedError,
     DatabaseUnavailableError,
@@ -73,8 +74,8 @@ def handle_problems(app: FastAPI) -> None:
         return problem(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def not_understood(_: Request, error: RequestValidationError) -> Response:
-        errors = [_sentence(each) for each in error.errors()]
+    async def not_understood(request: Request, error: RequestValidationError) -> Response:
+        errors = [_sentence(each, app, request) for each in error.errors()]
         return problem(422, "; ".join(errors), errors=errors)
 
     @app.exception_handler(InvalidInputError)
@@ -104,15 +105,45 @@ def handle_problems(app: FastAPI) -> None:
 
 def _methods(paths: Mapping[str, Mapping[str, Any]], path: str) -> str:
     """Name the methods of a path; Starlette (1.10) names those of the first route that fits."""
+    return ", ".join(sorted(method.upper() for method in _operations(paths, path)))
+
+
+def _operations(paths: Mapping[str, Mapping[str, Any]], path: str) -> Mapping[str, Any]:
+    """Find what is described of a path, by method; empty where nothing is."""
     # A name in a path may hold slashes; the longest pattern is the one that says most.
     patterns = sorted(paths, key=len, reverse=True)
-    found = paths.get(path) or next(
+    return paths.get(path) or next(
         (paths[name] for name in patterns if re.fullmatch(re.sub(r"{\w+}", ".+", name), path)), {}
     )
-    return ", ".join(sorted(method.upper() for method in found))
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
+def _accepted(described: Mapping[str, Any], operation: Mapping[str, Any], where: str, path: Sequence[str]) -> list[str]:
+    """Name the fields that are accepted at a place of a body, or the parameters of a query.
+
+    Args:
+        described: The description of the API.
+        operation: What it says of one of its operations.
+        where: ``body``, or where parameters are.
+        path: The place in the body.
+    """
+    if where != "body":
+        return [each["name"] for each in operation.get("parameters", ()) if each["in"] == where]
+    (content,) = operation["requestBody"]["content"].values()
+    found = _alternatives(described, content["schema"])
+    for step in path:
+        inner = [each.get("items") if step.isdigit() else each.get("properties", {}).get(step) for each in found]
+        found = [each for schema in inner if schema is not None for each in _alternatives(described, schema)]
+    return [name for schema in found for name in schema.get("properties", {})]
+
+
+def _alternatives(described: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Resolve a schema, and those that it lets choose from."""
+    if "$ref" in schema:
+        schema = described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return [schema, *(each for one in schema.get("anyOf", ()) for each in _alternatives(described, one))]
+
+
+def _sentence(error: Mapping[str, Any], app: FastAPI, request: Request) -> str:
     """Say what is wrong with a part of a request, without its value."""
     where, *path = (str(part) for part in error["loc"])
     if error["type"] == "json_invalid":
@@ -121,6 +152,13 @@ def _sentence(error: Mapping[str, Any]) -> str:
         return "The body is missing" if error["type"] == "missing" else "The body is no JSON object"
     place = ".".join(path)
     if error["type"] == "extra_forbidden":
-        return f"{place} is unknown"
+        described = app.openapi()
+        # Pages of the dashboard are not described.
+        operation = _operations(described["paths"], request.url.path).get(request.method.lower())
+        accepted = [] if operation is None else _accepted(described, operation, where, path[:-1])
+        if not accepted:
+            return f"{place} is unknown"
+        before = f"{'.'.join(path[:-1])}: " if len(path) > 1 else ""
+        return before + unknown_name(path[-1], accepted)
     message = str(error["msg"])
     return f"{place}: {message[0].lower()}{message[1:]}"
