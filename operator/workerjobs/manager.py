@@ -23,9 +23,6 @@ from workerjobs.worker.supervisor import Supervisor
 
 T = TypeVar("T")
 
-FIRST_CHILD_SECONDS = 10.0
-"""How long submitting waits for the first child, which tells what its job types take."""
-
 
 class WorkerManager:
     """Runs a supervisor with its children in the background of this program, and submits jobs.
@@ -108,7 +105,7 @@ class WorkerManager:
         async def submit() -> Job:
             assert self._supervisor is not None
             check_job(new, now=datetime.now(UTC))
-            types = await self._supervisor.known_types(FIRST_CHILD_SECONDS)
+            types = await self._supervisor.known_types()
             if new.pool == self._settings.pool and new.type in types:
                 check_data(new.data, [types[new.type].schema])
             else:
@@ -127,7 +124,14 @@ class WorkerManager:
         Raises:
             InvalidInputError: Some are not valid; each is named by its index, from 0.
         """
-        return self._ask(self._open().submit_bulk(jobs))
+        store = self._open()
+
+        async def submit() -> int:
+            assert self._supervisor is not None
+            await self._supervisor.known_types()
+            return await store.submit_bulk(jobs)
+
+        return self._ask(submit())
 
     def get_job(self, job_id: int) -> Job:
         """Read a job.

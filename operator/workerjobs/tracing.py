@@ -24,7 +24,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import SpanContext, Tracer
+    from opentelemetry.trace import Span, SpanContext, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +182,29 @@ class RunTracing:
         Yields:
             The traceparent of the span, or that of the row where nothing is traced.
         """
+        try:
+            span, token = self._begin(job_id, job_type, attempt, traceparent, is_root=is_root)
+        except Exception:
+            log.exception("This run is not traced")
+            yield traceparent
+            return
+        try:
+            yield _traceparent_of(span.get_span_context()) or traceparent
+        except BaseException as error:
+            with _logged():
+                # Also one that was interrupted: who reads the trace sees a run that did not come to its end.
+                span.record_exception(error)
+                span.set_status(self._api.StatusCode.ERROR, type(error).__name__)
+            raise
+        finally:
+            with _logged():
+                self._context.detach(token)
+                span.end()
+
+    def _begin(
+        self, job_id: int, job_type: str, attempt: int, traceparent: str | None, *, is_root: bool
+    ) -> tuple[Span, Any]:
+        """Begin a run's span and make it the current one; returns it, and what makes the one before current again."""
         api = self._api
         parent = self._propagator.extract(
             {} if traceparent is None else {"traceparent": traceparent}, self._context.Context()
@@ -207,17 +230,7 @@ class RunTracing:
             record_exception=False,
             set_status_on_exception=False,
         )
-        token = self._context.attach(api.set_span_in_context(span, parent))
-        try:
-            yield _traceparent_of(span.get_span_context()) or traceparent
-        except BaseException as error:
-            # Also one that was interrupted: who reads the trace sees a run that did not come to its end.
-            span.record_exception(error)
-            span.set_status(api.StatusCode.ERROR, type(error).__name__)
-            raise
-        finally:
-            self._context.detach(token)
-            span.end()
+        return span, self._context.attach(api.set_span_in_context(span, parent))
 
     def close(self) -> None:
         """Send the last spans, for `FLUSH_SECONDS` at most, before this process ends."""
@@ -270,6 +283,15 @@ def _is_installed(package: str) -> bool:
     except ModuleNotFoundError:
         # Of the packages around it.
         return False
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Samplers, processors and exporters may be anyone's: what they raise is no failure of the job."""
+    try:
+        yield
+    except Exception:
+        log.exception("The span of this run is not complete")
 
 
 @cache

@@ -13,7 +13,7 @@ import pytest
 from tests.support.collector import collector
 from tests.support.loop import in_loop, until
 from tests.support.table import open_store
-from tests.support.workers import run_one, worker_process
+from tests.support.workers import JOBS, run_one, worker_process
 from workerjobs import JobContext
 from workerjobs.domain.job import RetryPolicy
 from workerjobs.errors import InvalidSettingsError
@@ -59,20 +59,32 @@ async def test_the_example_for_sentry_reports_failed_jobs(database_url: str, tmp
 @in_loop
 async def test_a_hook_that_fails_or_ends_its_process_costs_no_job_its_error(database_url: str, tmp_path: Path) -> None:
     (tmp_path / "bad_hooks.py").write_text(
-        "import logging, sys\n"
+        "import logging, os, sys\n"
+        "from workerjobs import job\n"
+        "@job('raiseFresh', isolation='fresh')\n"
+        "def raise_fresh(data):\n"
+        "    raise RuntimeError('no paper')\n"
         "def fail(error, context):\n"
+        "    if context.tag == 'exit':\n"
+        "        os._exit(7)\n"
         "    logging.getLogger('hooks').warning('%s: %s', context.job_type, error)\n"
         "    sys.exit(3)\n"
     )
     async with (
         worker_process(
-            database_url, tmp_path, WORKERJOBS_ERROR_HOOK="bad_hooks:fail", PYTHONPATH=str(tmp_path)
+            database_url,
+            tmp_path,
+            WORKERJOBS_ERROR_HOOK="bad_hooks:fail",
+            PYTHONPATH=str(tmp_path),
+            WORKER_JOB_MODULES=f"{JOBS},bad_hooks",
         ) as process,
         open_store(database_url) as store,
     ):
         failed = await run_one(store, "raise", {"what": "plain"})
         unstorable = await run_one(store, "raise", {"what": "plain"}, retry=RetryPolicy(limit=0))
-        assert failed.error == unstorable.error
+        # Also where nothing of the process is left to tell it.
+        gone = [await run_one(store, job_type, {"what": "plain"}, tag="exit") for job_type in ("raise", "raiseFresh")]
+        assert {job.error for job in (failed, unstorable, *gone)} == {"RuntimeError: no paper"}
         assert await until(lambda: len(process.said("WORKERJOBS_ERROR_HOOK failed")) == 2)
         (told, _) = process.said("raise: ")
         assert (told["job_id"], told["logger"]) == (failed.id, "workerjobs.job.hooks")

@@ -264,12 +264,12 @@ async def test_rows_of_a_cron_line_that_wait_in_another_pool_are_moved(database_
     other = NewJob(type="tidy", cron_schedule="@hourly", cron_key="other")
     async with open_store(database_url) as store:
         await store.ensure_cron([replace(line, pool="default"), other])
-        assert [await store.place_cron([line]) for _ in range(2)] == [1, 0]
+        assert [await store.place([line]) for _ in range(2)] == [1, 0]
         pools = sql(database_url, 'select "cronKey", pool from "workerJobs" order by 1')
         assert pools == [("other", "default"), ("tidy", "chains")]
         # What runs stays where it is.
         sql(database_url, """update "workerJobs" set started = now() where "cronKey" = 'tidy'""")
-        assert await store.place_cron([replace(line, pool="default")]) == 0
+        assert await store.place([replace(line, pool="default")]) == 0
 
 
 @in_loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -208,3 +209,32 @@ def test_the_standard_variables_decide(variables: dict[str, str], is_asked_for: 
 )
 def test_trace_id_is_read_from_valid_contexts_alone(traceparent: str | None, trace_id: str | None) -> None:
     assert tracing.trace_id_of(traceparent) == trace_id
+
+
+def test_what_anybodys_processors_raise_is_no_failure_of_a_job(caplog: pytest.LogCaptureFixture) -> None:
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+
+    class Failing(SpanProcessor):
+        def __init__(self, moment: str) -> None:
+            self._moment = moment
+
+        def on_start(self, span: object, parent_context: object = None) -> None:
+            if self._moment == "start":
+                raise RuntimeError("no disk")
+
+        def on_end(self, span: ReadableSpan) -> None:
+            raise RuntimeError("no disk")
+
+    for moment in ("start", "end"):
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(Failing(moment))
+        traced = tracing.RunTracing(exports=False)
+        traced._process, traced._tracer = os.getpid(), provider.get_tracer("test")
+        with traced.run(1, "echo", 1, GIVEN, is_root=False) as traceparent:
+            assert tracing.trace_id_of(traceparent) == TRACE_ID
+        with pytest.raises(ValueError, match="the job's"), traced.run(1, "echo", 1, GIVEN, is_root=False):
+            raise ValueError("the job's")
+    assert [record.message for record in caplog.records if record.name == "workerjobs.tracing"] == [
+        *["This run is not traced"] * 2,
+        *["The span of this run is not complete"] * 2,
+    ]

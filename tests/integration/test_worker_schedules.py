@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from tests.support.loop import in_loop, until
 from tests.support.table import count_rows, open_store, read, sql, submit_one
 from tests.support.workers import finished, run_one, worker, worker_process
-from workerjobs.domain.job import Job, JobState, NewJob, RetryPolicy
+from workerjobs.domain.job import Job, JobState, NewJob, ResourceRef, RetryPolicy
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
 from workerjobs.storage.postgres import PostgresJobStore
 
@@ -179,6 +181,34 @@ async def test_built_in_job_that_went_missing_is_made_again(database_url: str) -
             (job_id,) = sql(database_url, 'select max(id) from "workerJobs"')[0]
             await store.cancel([job_id])
     assert count_rows(database_url, "type = 'removeOldWorkerJobs'") == 2
+
+
+@in_loop
+async def test_built_in_jobs_follow_to_a_pool_that_is_served_and_stay_where_they_are(database_url: str) -> None:
+    uid = ResourceRef(cluster_id="builtin", namespace="", name="once", uid="once", generation=1)
+    once = NewJob(type="echo", pool="gone", resource=uid)
+
+    def pools(finished: str = "finished is null") -> list[tuple[str, str]]:
+        return sql(database_url, f'select type, pool from "workerJobs" where {finished} order by id')
+
+    def builtin(pool: str) -> dict[str, Any]:
+        return {
+            "pool": pool,
+            "builtin_jobs": [replace(REMOVE_OLD_WORKER_JOBS, pool=pool)],
+            "jobs_at_start": [replace(once, pool=pool)],
+        }
+
+    async with open_store(database_url) as store:
+        await store.ensure_cron([replace(REMOVE_OLD_WORKER_JOBS, pool="gone")])
+        await store.submit([once])
+        async with worker(database_url, **builtin("first")):
+            await until(lambda: pools() == [("removeOldWorkerJobs", "first")])
+            assert pools("finished is not null") == [("echo", "first")]
+            async with worker(database_url, **builtin("second")) as second:
+                await second.supervisor._presence.types_shown.wait()
+                await second.supervisor._builtins.step()
+                assert pools() == [("removeOldWorkerJobs", "first")]
+    assert pools("true") == [("removeOldWorkerJobs", "first"), ("echo", "first")]
 
 
 @in_loop

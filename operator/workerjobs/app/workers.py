@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import importlib.util
 import logging
 import os
@@ -68,6 +69,8 @@ async def run_worker(
     if chains.chains and importlib.util.find_spec("aiohttp") is None:
         raise InvalidSettingsError('WEB3_SUPPORTED_CHAINS needs more packages: pip install "workerjobs[chain]"')
     watching = watch_jobs(chains, chains.pool or settings.pool)
+    at_start = deploy_multicall3_at_start(chains, chains.pool or settings.pool)
+    pruning = dataclasses.replace(REMOVE_OLD_WORKER_JOBS, pool=settings.pool)
     children = most_children(settings)
     _allow_open_files(OPEN_FILES + OPEN_FILES_OF_A_CHILD * children, f"{children} children")
     store = await wait_for_store(url, "workerjobs worker", settings.database_wait_seconds, settings.namespaces)
@@ -99,11 +102,9 @@ async def run_worker(
             pod=settings.pod,
             child_max_jobs=settings.child_max_jobs,
             child_max_mib=settings.child_max_mib,
-            builtin_jobs=[REMOVE_OLD_WORKER_JOBS, *watching] if settings.builtin_jobs else [],
-            placed_jobs=watching if settings.builtin_jobs and chains.pool is not None else [],
-            jobs_at_start=deploy_multicall3_at_start(chains, chains.pool or settings.pool)
-            if settings.builtin_jobs
-            else [],
+            builtin_jobs=[pruning, *watching] if settings.builtin_jobs else [],
+            placed_jobs=[*watching, *at_start] if settings.builtin_jobs and chains.pool is not None else [],
+            jobs_at_start=at_start if settings.builtin_jobs else [],
         ),
         ServiceAccountJobData(settings.service_account),
     )

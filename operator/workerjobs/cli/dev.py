@@ -97,6 +97,8 @@ async def _run(
     stop_on_signals(supervisor.stop)
     watching = None
     try:
+        if manifests:
+            await supervisor.known_types()
         for applied in await app.apply_locally(url, manifests):
             typer.echo(f"workerjob/{applied.name} {applied.action} (job {applied.job_id})")
         async with app.open_store(url, "workerjobs dev") as store:

@@ -159,8 +159,14 @@ class JobStore(Protocol):
         """Store those cron jobs (`NewJob.cron_key` set) whose line has no unfinished row; their tags cancel nothing."""
         ...
 
-    async def place_cron(self, jobs: Sequence[NewJob]) -> int:
-        """Move waiting rows of cron jobs (`NewJob.cron_key` set) to the jobs' pools; returns how many."""
+    async def place(self, jobs: Sequence[NewJob], lease: timedelta | None = None) -> int:
+        """Move waiting rows of built-in jobs to the jobs' pools; returns how many.
+
+        Args:
+            jobs: With ``cron_key``, or with a ``resource``, by which their rows are found.
+            lease: How long a worker counts as alive that does not show itself: only rows move that no live worker of
+                their pool runs, and only to where one does. None: all move.
+        """
         ...
 
     async def unplanned(self, limit: int) -> list[UnplannedRun]:

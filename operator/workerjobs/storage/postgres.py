@@ -163,11 +163,18 @@ class PostgresJobStore(OneConnection):
             missing = [job for job in jobs if job.cron_key not in live]
             return await perform(connection, submitting(missing, cancels_by_tag=False))
 
-    async def place_cron(self, jobs: Sequence[NewJob]) -> int:
-        """See `JobStore.place_cron`."""
-        values = {"cron_keys": [job.cron_key for job in jobs], "pools": [job.pool for job in jobs]}
+    async def place(self, jobs: Sequence[NewJob], lease: timedelta | None = None) -> int:
+        """See `JobStore.place`."""
+        resources = [job.resource for job in jobs]
+        values = {
+            "cron_keys": [job.cron_key for job in jobs],
+            "cluster_ids": [None if each is None else each.cluster_id for each in resources],
+            "uids": [None if each is None else each.uid for each in resources],
+            "pools": [job.pool for job in jobs],
+            "lease": lease,
+        }
         async with self._transaction() as connection:
-            return len(await _fetch(connection, "place_cron", values, dict_row))
+            return len(await _fetch(connection, "place", values, dict_row))
 
     async def unplanned(self, limit: int) -> builtins.list[UnplannedRun]:
         """See `JobStore.unplanned`."""

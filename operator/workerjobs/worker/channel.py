@@ -30,6 +30,8 @@ class Channel(asyncio.Protocol):
         self._results = results
         self._result_frames = FrameReader()
         self._is_taking = False
+        self._apart = 0
+        """Results that came over the channel itself."""
         self._on_data = on_data
         self._on_results = on_results
         self._on_message = on_message
@@ -47,8 +49,8 @@ class Channel(asyncio.Protocol):
         self._on_data()
         try:
             for body in self._frames.feed(data):
-                position, message = read_child_frame(body)
-                self._take_results(position)
+                position, self._apart, message = read_child_frame(body)
+                self._take_results(self._results.take(position))
                 if isinstance(message, Finished):
                     self._on_results([message])
                 else:
@@ -57,24 +59,29 @@ class Channel(asyncio.Protocol):
             log.error("A child's channel was disturbed: %s", error)
             self.close()
 
-    def take_results(self) -> None:
-        """Take what results there are."""
+    def take_results(self, *, is_over: bool = False) -> None:
+        """Take what results there are, in their order.
+
+        Args:
+            is_over: The child is gone, and nothing more comes over the channel. Otherwise results wait that may come
+                after one that the channel is still to bring.
+        """
         if self._is_taking:
             # Whoever takes them now is telling of one, and goes on with the others in their order.
             return
         self._on_data()
         try:
-            self._take_results(self._results.written)
+            self._take_results(self._results.take_all(None if is_over else self._apart))
         except (msgspec.MsgspecError, ValueError) as error:
             log.error("A child's results were disturbed: %s", error)
             self.close()
 
-    def _take_results(self, until: int) -> None:
+    def _take_results(self, data: bytes) -> None:
         results: list[Finished] = []
         self._is_taking = True
         try:
             # What came before something that is no result counts.
-            results.extend(result_decoder.decode(body) for body in self._result_frames.feed(self._results.take(until)))
+            results.extend(result_decoder.decode(body) for body in self._result_frames.feed(data))
         finally:
             if results:
                 self._on_results(results)

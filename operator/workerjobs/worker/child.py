@@ -37,6 +37,7 @@ from workerjobs.worker.messages import (
     NOT_FORKED,
     Bell,
     Described,
+    Failing,
     Finished,
     FrameReader,
     Logged,
@@ -216,6 +217,7 @@ class Child:
             if self._configuration.database_url and job_type.arguments.takes_context:
                 self._load_storage()
         self._flush_output()
+        told_before = self._results.apart
         try:
             is_copy = self._fresh.fork()
         except OSError:
@@ -229,7 +231,7 @@ class Child:
         if self._fresh.is_sending:
             # Whatever else came on the channel would be taken for the rest of that message.
             end_like(exit_code)
-        if not self._fresh.has_told:
+        if self._results.apart == told_before:
             how = f"The job's process {how_it_ended(exit_code)}"
             self._send(Finished(task.job_id, False, error=how, started=started, finished=time.monotonic()))
         return True
@@ -238,8 +240,7 @@ class Child:
         """Be the copy: run the job, tell what became of it, and end."""
         exit_code = 70
         try:
-            if self._tell(self._attempt(task, started, lambda progress: self._call(task, job_type, progress))):
-                self._fresh.has_told = True
+            self._tell(self._attempt(task, started, lambda progress: self._call(task, job_type, progress)))
             exit_code = 0
         except BaseException:  # noqa: BLE001  # nothing may leave this frame but through os._exit
             traceback.print_exc()
@@ -284,11 +285,13 @@ class Child:
                 # The job forked, and this copy of it came back here. It must not speak for its original.
                 os._exit(0)
             progress.flush()
+        finished = Finished(task.job_id, not error, result_json, error, trace, started, time.monotonic())
         if failure is not None and self._error_hook is not None:
+            self._send(Failing(finished))
             self._report(self._error_hook, task, failure)
         # It holds this frame, and with it all that the job worked on.
         failure = None
-        return Finished(task.job_id, not error, result_json, error, trace, started, time.monotonic())
+        return finished
 
     def _load(self, job_type: str) -> None:
         """Import what runs a type, and say what it is."""
@@ -455,8 +458,12 @@ class Child:
 
     def _send(self, message: msgspec.Struct) -> None:
         with self._sending:
-            data = child_frame(message, self._results.written)
+            is_result = isinstance(message, Finished)
+            data = child_frame(message, self._results.written, self._results.apart + is_result)
+            # Of a process that dies from here on the channel can't be used: so what it counts as sent, it has sent.
             self._fresh.is_sending = True
+            if is_result:
+                self._results.goes_apart()
             self._channel.sendall(data)
             self._fresh.is_sending = False
 

@@ -23,6 +23,7 @@ from workerjobs.worker.memory import resident_bytes
 from workerjobs.worker.messages import (
     Described,
     Exited,
+    Failing,
     Finished,
     Fork,
     Forked,
@@ -73,6 +74,10 @@ class Listener(Protocol):
 
     def job_reported(self, report: Reported) -> None:
         """A running job's progress."""
+        ...
+
+    def job_failing(self, running: RunningJob, finished: Finished) -> None:
+        """A job failed so, and its child tells the error hook."""
         ...
 
     def jobs_finished(self, child: Child, ended: Sequence[tuple[RunningJob, Finished]]) -> None:
@@ -321,6 +326,9 @@ class Children:
             case Reported(job_id=job_id):
                 if child.queue and child.queue[0].job.id == job_id:
                     self._listener.job_reported(message)
+            case Failing(finished=finished):
+                if child.queue and child.queue[0].job.id == finished.job_id:
+                    self._listener.job_failing(child.queue[0], finished)
             case Logged(logger=name, level=level, message=text, traceback=trace):
                 name = name if name.startswith("workerjobs.") else f"workerjobs.job.{name}"
                 logging.getLogger(name).log(
@@ -366,9 +374,11 @@ class Children:
         rest = iter(child.queue)
         running = next(rest, None)
         for finished in results:
-            if running is not None and running.job.id == finished.job_id:
-                ended.append((running, finished))
-                running = next(rest, None)
+            if running is None or running.job.id != finished.job_id:
+                self._distrust(child, finished)
+                break
+            ended.append((running, finished))
+            running = next(rest, None)
         if not ended:
             return
         if running is None and child.output is not None:
@@ -386,6 +396,13 @@ class Children:
             child.state = ChildState.IDLE
         self._listener.jobs_finished(child, ended)
         self._free(child)
+
+    def _distrust(self, child: Child, finished: Finished) -> None:
+        """End a child that told of a job which it can't have run: nobody could tell what became of its others."""
+        if child.state is not ChildState.STOPPING:
+            running = "none" if child.job is None else f"job {child.job.id}"
+            log.error("A child that ran %s told of the end of job %s: it is ended", running, finished.job_id)
+        self.stop(child, at_once=True)
 
     def _free(self, child: Child) -> None:
         """A child may have nothing left to do: jobs come to it, or to the one that takes its place."""
@@ -433,7 +450,7 @@ class Children:
         if child.channel is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(child.channel.closed.wait(), 1)
-        child.hear()
+        child.hear(is_over=True)
         if child.output is not None:
             child.output.drain()
             child.output.finish()

@@ -40,7 +40,7 @@ class ErrorHook:
             found: Any = importlib.import_module(module)
             for name in path.split("."):
                 found = getattr(found, name)
-        except (Exception, SystemExit):
+        except BaseException:
             # Whatever a user's module raises.
             log.exception("%s=%s can't be imported: failed jobs are not reported", VARIABLE, target)
             return None
@@ -57,7 +57,11 @@ class ErrorHook:
         thread = threading.Thread(
             target=contextvars.copy_context().run, args=(self._run, failure, context), name="error-hook", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.error("%s was not called: %s", VARIABLE, error)
+            return True
         thread.join(HOOK_SECONDS)
         if thread.is_alive():
             log.error("%s did not end within %g s and is left alone", VARIABLE, HOOK_SECONDS)

@@ -1,7 +1,8 @@
 """Fresh processes: a child that has imported everything forks one for a job, and waits for it.
 
-The copy speaks for itself on the child's channel. In memory that both share it notes how far it came: so the original
-knows, however the copy ended, whether it told its job's result, and whether the channel is still in order.
+The copy speaks for itself on the child's channel. In memory that both share it notes that it is sending: so the
+original knows, however the copy ended, whether the channel is still in order. Whether it told its job's result is seen
+from the count of results that went over the channel (`workerjobs.worker.results`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class FreshProcess:
     """A process for one job, as the child that forks it sees it; the copy has a copy of this object."""
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 2)
+        self._shared = mmap.mmap(-1, 1)
         self._pid: int | None = None
         self._is_frozen = False
 
@@ -39,15 +40,6 @@ class FreshProcess:
     def is_sending(self, value: bool) -> None:
         self._shared[0] = value
 
-    @property
-    def has_told(self) -> bool:
-        """The copy sent how its job ended."""
-        return bool(self._shared[1])
-
-    @has_told.setter
-    def has_told(self, value: bool) -> None:
-        self._shared[1] = value
-
     def fork(self) -> bool:
         """Fork; returns whether this is the copy.
 
@@ -59,7 +51,6 @@ class FreshProcess:
             gc.collect()
             gc.freeze()
             self._is_frozen = True
-        self.has_told = False
         parent = os.getpid()
         # A SIGTERM that comes meanwhile has to find the copy's id, to be handed on.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -20,7 +20,7 @@ from workerjobs.jobs.registry import JobDescription
 FRAME_LIMIT_BYTES = 64 * 1024 * 1024
 """No honest message comes near this; a longer one means that a channel was written to by something else."""
 _LENGTH = struct.Struct(">I")
-_POSITION = struct.Struct(">Q")
+_POSITION = struct.Struct(">QQ")
 HEADER_BYTES = _LENGTH.size
 NOT_FORKED = 1000
 """In `Exited`, instead of an exit code: the child never was."""
@@ -92,6 +92,12 @@ class Finished(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """When it ended, likewise."""
 
 
+class Failing(msgspec.Struct, tag=True, frozen=True, array_like=True):
+    """Child to supervisor: the job failed, and the error hook is told of it, which may take the process with it."""
+
+    finished: Finished
+
+
 class Reported(msgspec.Struct, tag=True, frozen=True, array_like=True):
     """Child to supervisor: progress of the running job."""
 
@@ -116,7 +122,7 @@ class Logged(msgspec.Struct, tag=True, frozen=True, array_like=True):
 
 
 ToChild = Run | Recall
-FromChild = Ready | Bell | Described | Recalled | Finished | Reported | Traced | Logged
+FromChild = Ready | Bell | Described | Recalled | Finished | Failing | Reported | Traced | Logged
 
 
 class Fork(msgspec.Struct, tag=True, frozen=True):
@@ -176,22 +182,28 @@ def frame(message: msgspec.Struct) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def child_frame(message: msgspec.Struct, position: int) -> bytes:
-    """Encode what a child says, with the count of bytes of results that it had written before."""
+def child_frame(message: msgspec.Struct, position: int, apart: int) -> bytes:
+    """Encode what a child says.
+
+    Args:
+        message: What.
+        position: Bytes of results that it had written before.
+        apart: Results that went over the channel so far, with this one.
+    """
     body = encode(message)
-    return _LENGTH.pack(len(body) + _POSITION.size) + _POSITION.pack(position) + body
+    return _LENGTH.pack(len(body) + _POSITION.size) + _POSITION.pack(position, apart) + body
 
 
-def read_child_frame(body: bytes) -> tuple[int, FromChild]:
-    """Decode what a child says.
+def read_child_frame(body: bytes) -> tuple[int, int, FromChild]:
+    """Decode what `child_frame` made: position, apart, message.
 
     Raises:
         ValueError: It is no message.
     """
     if len(body) <= _POSITION.size:
         raise ValueError(f"a frame of {len(body)} bytes")
-    (position,) = _POSITION.unpack_from(body)
-    return position, from_child_decoder.decode(memoryview(body)[_POSITION.size :])
+    position, apart = _POSITION.unpack_from(body)
+    return position, apart, from_child_decoder.decode(memoryview(body)[_POSITION.size :])
 
 
 class FrameReader:

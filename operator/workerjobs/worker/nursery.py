@@ -157,7 +157,9 @@ class Nursery:
 
 
 def _become_child(nursery_pid: int, output: int) -> None:
-    os.setsid() if os.getpgid(0) != os.getpid() else None
+    # Refused where the nursery was quicker and made it the leader of its own group already: that is all it needs.
+    with contextlib.suppress(PermissionError):
+        os.setsid()
     die_with_parent(nursery_pid)
     # Where memory runs out, the kernel is to take a job's process and not the one that watches over all of them.
     with contextlib.suppress(OSError):

@@ -140,11 +140,14 @@ class Presence(Duty):
         self._on_declared = on_declared
         self._on_orders = on_orders
         self._declared: dict[str, int] = {}
+        self.types_shown = asyncio.Event()
+        """Set once the table knows what the first child knows: no other worker takes its types for unknown."""
         # Read from files: once, and not at every step.
         self._version = version("workerjobs")
 
     async def step(self) -> float | None:
         """Show once."""
+        is_ready = self._known.is_ready
         record = WorkerRecord(
             owner=self._owner,
             pool=self._pool,
@@ -163,7 +166,10 @@ class Presence(Duty):
             await self._store.declare_limits(limits)
             self._declared = limits
             self._on_declared()
-        self._on_orders(await self._store.show_worker(record))
+        orders = await self._store.show_worker(record)
+        if is_ready:
+            self.types_shown.set()
+        self._on_orders(orders)
         return self._every.total_seconds()
 
     @property

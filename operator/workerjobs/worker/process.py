@@ -109,10 +109,10 @@ class Child:
         os.eventfd_write(self._permits, len(tasks))
         self.channel.write(frame(Run(tasks, is_following)))
 
-    def hear(self) -> None:
-        """Take the results that it has not rung for yet."""
+    def hear(self, *, is_over: bool = False) -> None:
+        """Take the results that it has not rung for yet; see `Channel.take_results`."""
         if self.channel is not None:
-            self.channel.take_results()
+            self.channel.take_results(is_over=is_over)
 
     def recall(self) -> list[RunningJob]:
         """Take back the jobs that it has not begun, whatever it is doing; afterwards at most one is being run."""

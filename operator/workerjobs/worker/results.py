@@ -13,8 +13,10 @@ import threading
 
 SIZE = 1024 * 1024
 """Bytes of results that may be on their way; what does not fit goes over the channel."""
-_COUNTERS = struct.Struct("=QQ")
+_COUNTERS = struct.Struct("=QQQ")
+"""Bytes ever written, bytes ever read, results that went over the channel instead."""
 _COUNTER = struct.Struct("=Q")
+_READ_AT, _APART_AT = _COUNTER.size, 2 * _COUNTER.size
 
 
 class Results:
@@ -34,9 +36,31 @@ class Results:
         count: int = _COUNTER.unpack_from(self._memory, 0)[0]
         return count
 
+    @property
+    def apart(self) -> int:
+        """How many results went over the channel; what is written after one of them comes after it."""
+        count: int = _COUNTER.unpack_from(self._memory, _APART_AT)[0]
+        return count
+
+    def goes_apart(self) -> None:
+        """Note, before it is sent, that a result goes over the channel."""
+        _COUNTER.pack_into(self._memory, _APART_AT, self.apart + 1)
+
+    def take_all(self, apart: int | None) -> bytes:
+        """Read everything, unless it may come after a result that the channel has not brought yet.
+
+        Args:
+            apart: How many results the channel has brought; None: all that it will.
+        """
+        # In this order: what is not counted as sent apart by now comes after all that was written up to here.
+        written = self.written
+        with self._fence:
+            pass
+        return self.take(written) if apart is None or self.apart == apart else b""
+
     def put(self, data: bytes) -> bool:
         """Write, all or nothing; False where there is no room now."""
-        written, read = _COUNTERS.unpack_from(self._memory, 0)
+        written, read, _ = _COUNTERS.unpack_from(self._memory, 0)
         if len(data) > SIZE - (written - read):
             return False
         start = written % SIZE
@@ -53,7 +77,7 @@ class Results:
 
     def take(self, until: int) -> bytes:
         """Read what was written before a count of `written`."""
-        read: int = _COUNTER.unpack_from(self._memory, _COUNTER.size)[0]
+        read: int = _COUNTER.unpack_from(self._memory, _READ_AT)[0]
         with self._fence:
             pass
         size = until - read
@@ -63,7 +87,7 @@ class Results:
         first = min(size, SIZE - start)
         base = _COUNTERS.size
         data = self._memory[base + start : base + start + first] + self._memory[base : base + size - first]
-        _COUNTER.pack_into(self._memory, _COUNTER.size, until)
+        _COUNTER.pack_into(self._memory, _READ_AT, until)
         return data
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from workerjobs.domain.lifecycle import Outcome
 from workerjobs.ports.jobs import Lease
 
 if TYPE_CHECKING:
+    from workerjobs.worker.messages import Finished
     from workerjobs.worker.process import Child
 
 
@@ -31,7 +32,7 @@ class StopReason(StrEnum):
 class RunningJob:
     """A claimed job and what is known of its run."""
 
-    __slots__ = ("began", "child", "job", "outcome", "peak_mib", "stop_reason", "timer", "unsaved_progress")
+    __slots__ = ("began", "child", "failing", "job", "outcome", "peak_mib", "stop_reason", "timer", "unsaved_progress")
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -44,6 +45,8 @@ class RunningJob:
         self.unsaved_progress: str | None = None
         self.outcome: Outcome | None = None
         """How its function ended; only settling it is left."""
+        self.failing: Finished | None = None
+        """How it failed, while its child tells the error hook and after that ended the child."""
         self.peak_mib: int | None = None
         """The most memory that it was seen to take, where that is watched."""
 

@@ -9,9 +9,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.domain.lifecycle import Outcome
@@ -35,6 +36,7 @@ from workerjobs.worker.children import KILL_SECONDS, Children
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.dispatch import Dispatch
 from workerjobs.worker.duty import Duty
+from workerjobs.worker.error_hook import HOOK_SECONDS
 from workerjobs.worker.heartbeat import Heartbeat
 from workerjobs.worker.keeping import LogKeeping
 from workerjobs.worker.memory import memory_failure
@@ -53,8 +55,12 @@ from workerjobs.worker.sizing import Sizing
 
 log = logging.getLogger(__name__)
 
+FIRST_CHILD_SECONDS = 10.0
+"""How long whoever submits waits for the first child, which tells its job types, and until other workers see them."""
 ENSURE_SECONDS = 60.0
 """How often built-in cron jobs that went missing are made again."""
+UNSHOWN_SECONDS = 1.0
+"""Likewise, until other workers can see what this one runs."""
 RESCUE_SECONDS = 4.0
 """How often expired leases are looked for; a lost worker's jobs run again within its lease and this."""
 LIFE_SECONDS = 1.0
@@ -85,13 +91,13 @@ class SupervisorOptions:
     child_max_mib: int = 0
     """Memory that a child may keep before it is replaced; 0: any."""
     builtin_jobs: Sequence[NewJob] = ()
-    """Cron jobs that every database has, once."""
+    """Cron jobs that every database has, once. Rows of them that wait where no live worker runs them come here."""
     placed_jobs: Sequence[NewJob] = ()
-    """Those of them whose pool was chosen: their rows that wait in another one are moved."""
+    """Built-in jobs whose pool was chosen: their rows that wait in another one are moved in any case."""
     pod: PodIdentity | None = None
     """The pod that it is in; its operator then knows whose jobs are lost when the pod is."""
     jobs_at_start: Sequence[NewJob] = ()
-    """Jobs that every database gets once, by their resources."""
+    """Jobs that every database gets once, by their resources; they come here likewise."""
 
 
 class Supervisor:
@@ -194,7 +200,14 @@ class Supervisor:
             metrics=self.metrics,
             settle=self._settle_taken,
         )
-        self._builtins = _EnsureBuiltins(store, options.builtin_jobs, options.placed_jobs, options.jobs_at_start)
+        self._builtins = _EnsureBuiltins(
+            store,
+            options.builtin_jobs,
+            options.placed_jobs,
+            options.jobs_at_start,
+            lease=options.lease,
+            is_shown=self._presence.types_shown.is_set,
+        )
         self._planning = Planning(store)
         for state in ChildState:
             self.metrics.watch_children(state, lambda state=state: self._children.count_of(state))  # type: ignore[misc]
@@ -215,15 +228,18 @@ class Supervisor:
         """Process ids of the children that live now."""
         return self._children.pids
 
-    async def known_types(self, wait_seconds: float = 0.0) -> Mapping[str, JobDescription]:
+    async def known_types(self, wait_seconds: float = FIRST_CHILD_SECONDS) -> Mapping[str, JobDescription]:
         """The job types that the children know, by name.
 
         Args:
-            wait_seconds: How long to wait for the first child; it imports the users' modules.
+            wait_seconds: How long to wait for the first child, which imports the users' modules, and until other
+                workers can see what it knows: they fail jobs of types that nobody shows.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_seconds):
                 await self._known.first_is_over.wait()
+                if self._known.is_ready:
+                    await self._presence.types_shown.wait()
         return self._known.descriptions
 
     @property
@@ -407,6 +423,17 @@ class Supervisor:
             running.unsaved_progress = report.progress_json
             self._reporting.wake()
 
+    def job_failing(self, running: RunningJob, finished: Finished) -> None:
+        """A job failed, and its child tells the error hook: its own time is over, the hook's begins."""
+        running.failing = finished
+        if running.timer is not None:
+            running.timer.cancel()
+        if running.child is not None:
+            # The child itself waits for less, where the hook lets it.
+            seconds = HOOK_SECONDS + KILL_SECONDS
+            stop = partial(self._children.stop, running.child, at_once=True)
+            running.timer = asyncio.get_running_loop().call_later(seconds, stop)
+
     def jobs_finished(self, child: Child, ended: Sequence[tuple[RunningJob, Finished]]) -> None:
         """The functions of jobs came to their ends; for tiny jobs this is called with many."""
         self._dispatch.ran([finished.finished - finished.started for _, finished in ended])
@@ -419,9 +446,7 @@ class Supervisor:
                     log.info("Succeeded", extra=job_facts(running.job))
                 self._settle(running, Outcome(True, finished.result_json, started, moment))
             else:
-                trace = f"\n{finished.traceback}" if finished.traceback else ""
-                log.error("Failed: %s%s", finished.error, trace, extra=job_facts(running.job))
-                self._settle(running, Outcome.failure(finished.error, started, moment))
+                self._failed(running, running.failing or finished)
         if child.queue:
             self._begun(child.queue[0])
             if self._dispatch.wants_more(child):
@@ -430,6 +455,11 @@ class Supervisor:
     def job_lost(self, running: RunningJob, how: str) -> None:
         """A child ended with a job unfinished."""
         if self._running.get(running.job.id) is not running:
+            return
+        if running.failing is not None and running.stop_reason is not StopReason.LEASE_LOST:
+            # Whatever ended its process: the job had come to its end.
+            log.error("The error hook did not come to its end: %s", how, extra=job_facts(running.job))
+            self._failed(running, running.failing)
             return
         if running.stop_reason is not None:
             self._stopped(running)
@@ -444,6 +474,13 @@ class Supervisor:
             self._give_back(runs)
         else:
             self._dispatch.put_back(runs)
+
+    def _failed(self, running: RunningJob, finished: Finished) -> None:
+        """Settle a job whose function failed."""
+        trace = f"\n{finished.traceback}" if finished.traceback else ""
+        log.error("Failed: %s%s", finished.error, trace, extra=job_facts(running.job))
+        epoch = self._clock.epoch
+        self._settle(running, Outcome.failure(finished.error, finished.started + epoch, finished.finished + epoch))
 
     def _fail(self, running: RunningJob, error: str) -> None:
         """Settle a job that could not tell how it ended."""
@@ -587,23 +624,43 @@ class Supervisor:
 
 
 class _EnsureBuiltins(Duty):
-    """Makes built-in cron jobs that the database does not have, or no longer has; others once, at the start."""
+    """Makes built-in cron jobs that the database does not have, or no longer has; others once, at the start.
+
+    A row is made in the pool of the worker that is first. Where no worker serves that any more, it follows to a pool
+    that one does serve: whichever worker looks first moves it.
+    """
 
     def __init__(
-        self, store: JobStore, jobs: Sequence[NewJob], placed: Sequence[NewJob], once: Sequence[NewJob]
+        self,
+        store: JobStore,
+        jobs: Sequence[NewJob],
+        placed: Sequence[NewJob],
+        once: Sequence[NewJob],
+        *,
+        lease: timedelta,
+        is_shown: Callable[[], bool],
     ) -> None:
         super().__init__()
         self._store = store
         self._jobs = jobs
         self._placed = placed
+        self._following = [job for job in (*jobs, *once) if job not in placed]
         self._once = once
+        self._lease = lease
+        self._is_shown = is_shown
 
     async def step(self) -> float | None:
+        is_shown = self._is_shown()
         for job in await self._store.submit(self._once):
             log.info("Submitted the built-in job", extra=job_facts(job))
         self._once = ()
         for job in await self._store.ensure_cron(self._jobs):
             log.info("Scheduled the built-in job, due %s", job.due, extra=job_facts(job))
-        if self._placed and (moved := await self._store.place_cron(self._placed)):
-            log.info("Moved %s rows of built-in jobs to the pool %s", moved, self._placed[0].pool)
-        return ENSURE_SECONDS if self._jobs else None
+        moved = await self._store.place(self._placed) if self._placed else 0
+        if self._following and is_shown:
+            moved += await self._store.place(self._following, self._lease)
+        if moved:
+            log.info("Moved %s rows of built-in jobs to this pool", moved)
+        if not self._jobs:
+            return None
+        return ENSURE_SECONDS if is_shown else UNSHOWN_SECONDS
