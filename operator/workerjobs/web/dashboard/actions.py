@@ -181,11 +181,11 @@ async def ask_matching(request: Request, store: StoreOfRequest) -> Response:
     if not ids:
         raise InvalidInputError("No job is like that any more" if is_all else "None of the newest jobs is like that")
     conditions = [f"{name} {value}" for name, value in query.model_dump(exclude_defaults=True, by_alias=True).items()]
-    which = f"All that are now of {', '.join(conditions)}"
-    if not is_all:
-        which = f"The newest of {', '.join(conditions)}; ask again for more"
+    which = f"{'All' if is_all else 'The newest'} with {', '.join(conditions)}"
     if action is SomeAction.RETRY:
         which += ", but for those that were run again already"
+    if not is_all:
+        which += "; there may be more"
     return _ask(pages_of(request), request, "jobs", _some(action, ids, f"{which}. "))
 
 

@@ -82,7 +82,7 @@ async def show_cron(
         "cron.html",
         area="cron",
         lanes=[lane(line, now, length) for line in lines],
-        pauses={pause.name: pause for pause in await store.pauses() if pause.kind is PauseKind.CRON},
+        pauses={pause.name: pause for pause in await store.pauses() if pause.kind == PauseKind.CRON},
         span=span,
         spans=list(Span),
         marks=[now + length * index / MARKS for index in range(MARKS + 1)],
