@@ -281,6 +281,12 @@ async def test_actions_change_what_they_say_and_are_noted(database_url: str, tmp
             "report",
         ) == [(new_one,)]
 
+        for wrong in ("", "0", "7,x", str(2**70), ",".join(["1"] * 1001)):
+            assert (await ada.post("/jobs/retry", {"ids": wrong}))[0] == 422
+        assert (await ada.post("/jobs/cancel", {"ids": str(new_one), "reason": "a\0b"}))[0] == 422
+        page = (await ada.get("/jobs?state=failed&since=2020-01-01&isLast=true"))[1]
+        assert "/jobs/matching?state=failed&amp;since=2020-01-01&amp;isLast=true" in page
+
         # A job that waits is changed; one that is finished is deleted.
         assert 'name="due"' in (await ada.get(f"/jobs/{new_one}/change"))[1]
         status, page, _ = await ada.post(f"/jobs/{new_one}/change", {"due": "soon", "priority": "0", "pool": "default"})

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Path, Query, Request
+from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from workerjobs.domain.job import JobState
@@ -16,7 +17,7 @@ from workerjobs.errors import InvalidInputError
 from workerjobs.ports.api import JobQuery
 from workerjobs.web.api import cron, jobs, pools, schemas
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
-from workerjobs.web.dashboard.filters import find_ids, read_filter
+from workerjobs.web.dashboard.filters import MOST, find_ids, read_filter
 from workerjobs.web.dashboard.notices import Did
 from workerjobs.web.dashboard.rendering import Pages, pages_of
 
@@ -24,16 +25,21 @@ router = APIRouter()
 
 MOST_SELECTED = 500
 MAX_KEY = 1000
+NO_NUL = r"^[^\x00]*$"
 USUAL_REASON = "Job cancelled in the dashboard"
 
 JobId = Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)]
 Ids = Annotated[list[schemas.Id], Query(min_length=1, max_length=MOST_SELECTED)]
-FormIds = Annotated[str, Form(pattern=r"^[0-9]+(,[0-9]+)*$", max_length=25_000)]
-"""In one field, as forms may have a thousand."""
-PausedName = Annotated[str, Query(min_length=1, max_length=MAX_KEY)]
-FormName = Annotated[str, Form(min_length=1, max_length=MAX_KEY)]
+FormIds = Annotated[
+    list[schemas.Id],
+    BeforeValidator(lambda fields: [each for field in fields for each in field.split(",")]),
+    Form(min_length=1, max_length=MOST),
+]
+"""All in one field, as a form may have a thousand of these."""
+PausedName = Annotated[str, Query(min_length=1, max_length=MAX_KEY, pattern=NO_NUL)]
+FormName = Annotated[str, Form(min_length=1, max_length=MAX_KEY, pattern=NO_NUL)]
 FormKind = Annotated[PauseKind, Form()]
-GivenReason = Annotated[str, Form(max_length=500)]
+GivenReason = Annotated[str, Form(max_length=500, pattern=NO_NUL)]
 
 
 class Action(StrEnum):
@@ -204,7 +210,7 @@ def _some(action: SomeAction, ids: Sequence[int], of_which: str) -> Question:
 @router.post("/jobs/cancel")
 async def cancel_some(request: Request, change: ChangeOfRequest, ids: FormIds, reason: GivenReason = "") -> Response:
     """Cancel the selected jobs."""
-    which = schemas.CancelJobs(ids=_ids(ids), reason=reason.strip() or USUAL_REASON)
+    which = schemas.CancelJobs(ids=ids, reason=reason.strip() or USUAL_REASON)
     done = await jobs.cancel_jobs(which, change)
     return pages_of(request).go("/jobs", did=Did.CANCEL_SOME, count=len(done.cancelled), stopping=len(done.stopping))
 
@@ -212,7 +218,7 @@ async def cancel_some(request: Request, change: ChangeOfRequest, ids: FormIds, r
 @router.post("/jobs/retry")
 async def retry_some(request: Request, change: ChangeOfRequest, ids: FormIds) -> Response:
     """Run the selected jobs again."""
-    new = await jobs.retry_jobs(schemas.SomeJobs(ids=_ids(ids)), change)
+    new = await jobs.retry_jobs(schemas.SomeJobs(ids=ids), change)
     return pages_of(request).go("/jobs", did=Did.AGAIN_SOME, count=len(new.ids))
 
 
@@ -317,7 +323,3 @@ async def trigger(request: Request, change: ChangeOfRequest, name: FormName) -> 
     """Run a cron job now."""
     new = await cron.trigger(schemas.CronLineName(key=name), change)
     return pages_of(request).go(f"/jobs/{new.id}", did=Did.TRIGGER, job=new.id)
-
-
-def _ids(text: str) -> list[int]:
-    return [int(each) for each in text.split(",")]

@@ -20,7 +20,7 @@ from workerjobs.web.dashboard.rendering import pages_of
 
 router = APIRouter()
 
-FILTERS = ("type", "tag", "pool", "userId", "namespace", "cronKey")
+FILTERS = ("type", "tag", "pool", "userId", "namespace", "cronKey", "since", "until", "isLast")
 SHOWN_APART = frozenset(
     (
         "id",
