@@ -92,7 +92,11 @@ _WORDS: Mapping[Did, Callable[[QueryParams], Notice]] = {
         f"{_number(query, 'count'):,} cancelled, {_number(query, 'stopping'):,} asked to stop. "
         "Finished ones stay as they are."
     ),
-    Did.AGAIN_SOME: lambda query: Notice(f"{_number(query, 'count'):,} jobs run again, each as a new one."),
+    Did.AGAIN_SOME: lambda query: Notice(
+        f"{_number(query, 'count'):,} jobs run again, each as a new one."
+        if _number(query, "count") != 1
+        else "One job runs again, as a new one."
+    ),
     Did.PAUSE: _paused,
     Did.RESUME: _resumed,
     Did.TRIGGER: lambda query: Notice("The cron job runs now, beside its ticks.", _of(query, "cancel"), "Cancel"),
