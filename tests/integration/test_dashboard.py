@@ -282,8 +282,8 @@ async def test_actions_change_what_they_say_and_are_noted(database_url: str, tmp
             "report",
         ) == [(new_one,)]
 
-        for wrong in ("", "0", "7,x", str(2**70), ",".join(["1"] * 1001)):
-            assert (await ada.post("/jobs/retry", {"ids": wrong}))[0] == 422
+        for ids in ("", "0", "7,x", str(2**70), ",".join(["1"] * 1001)):
+            assert (await ada.post("/jobs/retry", {"ids": ids}))[0] == 422
         assert (await ada.post("/jobs/cancel", {"ids": str(new_one), "reason": "a\0b"}))[0] == 422
         page = (await ada.get("/jobs?state=pending&since=2020-01-01&isLast=true"))[1]
         assert "/jobs/matching?state=pending&amp;since=2020-01-01&amp;isLast=true" in page

@@ -98,7 +98,7 @@ def _retry(job: schemas.Job) -> Question:
 
 def _rerun(job: schemas.Job) -> Question:
     text = "It runs once more now, as a new job with the same data. Whatever it does is done again."
-    return _question(job, "Run again", text, Action.RERUN)
+    return _question(job, "Rerun", text, Action.RERUN)
 
 
 def _delete(job: schemas.Job) -> Question:
@@ -110,7 +110,7 @@ def _question(
     job: schemas.Job, verb: str, text: str, action: Action, *, is_dangerous: bool = False, takes_reason: bool = False
 ) -> Question:
     return Question(
-        f"{verb}: job {job.id}, {job.type}?",
+        f"{verb} job {job.id}, {job.type}?",
         text,
         f"{verb} job {job.id}",
         f"/jobs/{job.id}/{action}",
