@@ -26,7 +26,8 @@ return found.violations.map(each => [each.id, each.help, each.nodes.slice(0, 3).
 """.replace("\n", " ")
 OVERFLOW = (
     "[document.documentElement.scrollWidth - document.documentElement.clientWidth, "
-    "[...document.querySelectorAll('main *')].filter(each => each.checkVisibility() && !each.closest('.scroll, .tabs, svg, .hidden, pre')"
+    "[...document.querySelectorAll('main *')].filter(each => each.checkVisibility()"
+    " && !each.closest('.scroll, .tabs, svg, .hidden, pre')"
     " && each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML.slice(0, 120))]"
 )
 
