@@ -36,7 +36,7 @@ async def change(
     job_id: JobId,
     request: Request,
     change: ChangeOfRequest,
-    due: Text | None = None,
+    due: Annotated[str | None, Form(max_length=300)] = None,
     priority: Text = "",
     pool: Text = "",
 ) -> Response:
