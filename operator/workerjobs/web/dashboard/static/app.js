@@ -108,7 +108,7 @@ document.addEventListener("submit", (event) => {
 // --- selecting jobs
 
 function picks() {
-  return [...document.querySelectorAll("input[name=ids]")]
+  return [...document.querySelectorAll("input[type=checkbox][name=ids]")]
 }
 
 function count() {
