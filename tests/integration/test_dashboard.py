@@ -317,7 +317,7 @@ async def test_actions_change_what_they_say_and_are_noted(database_url: str, tmp
 
         # Lines of a job come in pages, and follow it while it runs.
         ((running,),) = sql(
-            database_url, 'select id from "workerJobs" where started is not null and finished is null limit 1'
+            database_url, "select id from \"workerJobs\" where progress ->> 'message' = %s", "Warehouse Hamburg"
         )
         write_lines(database_url, running, 201)
         page = (await ada.get(f"/jobs/{running}"))[1]
