@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import psycopg
@@ -65,9 +66,11 @@ class Browser:
 
 
 @asynccontextmanager
-async def browser(url: str) -> AsyncIterator[Browser]:
-    """Open one without any cookie."""
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+async def browser(url: str, address: str = "127.0.0.1", **headers: str) -> AsyncIterator[Browser]:
+    """Open one without any cookie; what it asks comes from an address, with more headers."""
+    connector = aiohttp.TCPConnector(local_addr=(address, 0))
+    cookies = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=cookies, headers=headers) as http:
         yield Browser(url, http)
 
 
@@ -77,6 +80,21 @@ def submit(url: str, data: str = "{}") -> int:
         row = connection.execute("select workerjobs.submit('report', %s::json)", [data]).fetchone()
         assert row is not None
         return int(row[0])
+
+
+def write_lines(url: str, job: int, number: int) -> None:
+    """Store lines of a job, as its worker does."""
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            'insert into "workerJobLogs" ("jobId", at, level, message) '
+            "select %s, now(), 'info', 'line ' || n || ' <b>' from generate_series(1, %s) as n",
+            [job, number],
+        )
+
+
+def fields_of(page: str) -> dict[str, str]:
+    """What the form of a page sends that nobody sees."""
+    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
 
 
 @in_loop
@@ -138,7 +156,11 @@ async def test_browser_trades_a_token_for_a_session_that_ends_with_it(database_u
         assert (await ada.log_in(TOKEN))[0] == 303
         assert (await ada.get("/jobs"))[0] == 200
         log = web.log.read_text()
-        assert not [token for token in (writer, reader, TOKEN) if token in log]
+        secrets = [writer, reader, TOKEN, urlsplit(database_url).password or "no password"]
+        assert not [secret for secret in secrets if secret in log]
+        for path in ("/", "/login", *PAGES):
+            page = (await ada.get(path))[1]
+            assert not [secret for secret in secrets if secret in page], path
 
 
 @in_loop
@@ -199,6 +221,8 @@ async def test_pages_tell_what_the_tables_hold_and_run_nothing_of_it(database_ur
             ("/jobs?state=odd", 422, "state: input should be"),
             ("/nothing", 404, "Not Found"),
             ("/jobs/selected?action=cancel", 422, "ids"),
+            ("/jobs/matching?type=syncStock", 422, "state: give one of"),
+            ("/jobs/999999999/lines", 404, "There is no job 999999999"),
         ):
             found, page, answer = await ada.get(path)
             assert (found, words in page, answer.content_type) == (status, True, "text/html"), (path, page)
@@ -233,6 +257,79 @@ async def test_actions_change_what_they_say_and_are_noted(database_url: str, tmp
         assert answer.headers["Location"] == "/jobs?did=cancel-some&count=1&stopping=0"
         assert state(int(new)) == (False, "Job cancelled in the dashboard")
 
+        # What a filter finds, at once: counted first, and those that were counted are meant.
+        ((failing,),) = sql(
+            database_url,
+            'select count(*) from "workerJobs" as j where not success and started is not null and not exists ('
+            'select from "workerJobs" as again where again."rescheduledFromJob" = j.id and again."cronKey" is null)',
+        )
+        assert failing > 1
+        page = (await ada.get("/jobs/matching?state=failed"))[1]
+        assert f"Retry {failing} jobs?" in page
+        answer = (await ada.post("/jobs/retry", fields_of(page)))[2]
+        assert answer.headers["Location"] == f"/jobs?did=again-some&count={failing}"
+        page = (await ada.get(answer.headers["Location"]))[1]
+        assert f"{failing} jobs run again" in page
+        status, page, _ = await ada.get("/jobs/matching?state=failed")
+        assert (status, "No job is like that any more" in page) == (422, True)
+        page = (await ada.get("/jobs/matching?state=pending&pool=media"))[1]
+        assert "Cancel 46 jobs?" in page
+        new_one = submit(database_url)
+        assert (await ada.post("/jobs/cancel", fields_of(page)))[0] == 303
+        assert sql(
+            database_url,
+            'select id from "workerJobs" where started is null and finished is null and type = %s',
+            "report",
+        ) == [(new_one,)]
+
+        for ids in ("", "0", "7,x", str(2**70), ",".join(["1"] * 1001)):
+            assert (await ada.post("/jobs/retry", {"ids": ids}))[0] == 422
+        assert (await ada.post("/jobs/cancel", {"ids": str(new_one), "reason": "a\0b"}))[0] == 422
+        page = (await ada.get("/jobs?state=pending&since=2020-01-01&isLast=true"))[1]
+        assert "/jobs/matching?state=pending&amp;since=2020-01-01&amp;isLast=true" in page
+
+        # A job that waits is changed; one that is finished is deleted.
+        assert 'name="due"' in (await ada.get(f"/jobs/{new_one}/change"))[1]
+        status, page, _ = await ada.post(f"/jobs/{new_one}/change", {"due": "soon", "priority": "0", "pool": "default"})
+        assert (status, "due" in re.findall(r'role="alert">(.*?)</div>', page)[0]) == (422, True)
+        wanted = {"due": "2126-01-01T00:00:00Z", "priority": "7", "pool": "media"}
+        answer = (await ada.post(f"/jobs/{new_one}/change", wanted))[2]
+        assert answer.headers["Location"] == f"/jobs/{new_one}?did=change"
+        assert "2126-01-01T00:00:00Z" in (await ada.get(f"/jobs/{new_one}/change"))[1]
+        assert sql(database_url, 'select priority, pool from "workerJobs" where id = %s', new_one) == [(7, "media")]
+        assert (await ada.post(f"/jobs/{new_one}/change", wanted))[2].headers["Location"] == f"/jobs/{new_one}"
+        assert (await ada.post(f"/jobs/{new_one}/delete"))[0] == 409
+        assert (await ada.post(f"/jobs/{job}/delete"))[2].headers["Location"] == f"/jobs?did=delete&job={job}"
+        assert (await ada.get(f"/jobs/{job}"))[0] == 404
+
+        # Cron jobs are run now, held back with a reason, and go on.
+        answer = (await ada.post("/cron/trigger", {"name": "sync-stock"}))[2]
+        (run,) = re.findall(r"/jobs/(\d+)\?did=trigger", answer.headers["Location"])
+        assert f'action="/jobs/{run}/cancel"' in (await ada.get(answer.headers["Location"]))[1]
+        answer = (await ada.post("/pause", {"kind": "cron", "name": "sync-stock", "reason": "stock taking"}))[2]
+        page = (await ada.get(answer.headers["Location"]))[1]
+        assert ("stock taking" in page, "/resume?kind=cron&amp;name=sync-stock" in page) == (True, True)
+        assert "The cron job sync-stock starts no more runs" in page
+        answer = (await ada.post("/resume", {"kind": "cron", "name": "sync-stock"}))[2]
+        page = (await ada.get(answer.headers["Location"]))[1]
+        assert ("stock taking" in page, "goes on with its next tick" in page) == (False, True)
+        assert (await ada.post("/cron/trigger", {"name": "nothing"}))[0] == 404
+
+        # Lines of a job come in pages, and follow it while it runs.
+        ((running,),) = sql(
+            database_url, "select id from \"workerJobs\" where progress ->> 'message' = %s", "Warehouse Hamburg"
+        )
+        write_lines(database_url, running, 201)
+        page = (await ada.get(f"/jobs/{running}"))[1]
+        assert re.findall(r'class="text">(line \d+ &lt;b&gt;)', page)[-1] == "line 200 &lt;b&gt;"
+        (following,) = re.findall(r'hx-get="(/jobs/\d+/lines\?after=\d+)"', page)
+        page = (await ada.get(following))[1]
+        assert re.findall(r'class="text">(line \d+)', page) == ["line 201"]
+        (following,) = re.findall(r'id="follow" hx-get="([^"]+)"', page)
+        assert (await ada.get(following))[0] == 204
+        write_lines(database_url, running, 1)
+        assert "line 1 " in (await ada.get(following))[1]
+
         _, _, answer = await ada.post("/pause", {"kind": "pool", "name": "media", "reason": "new disks"})
         assert (await ada.get(answer.headers["Location"]))[1].count("new disks") == 1
         assert (await ada.post("/resume", {"kind": "pool", "name": "media"}))[0] == 303
@@ -257,6 +354,47 @@ async def test_actions_change_what_they_say_and_are_noted(database_url: str, tmp
             "pools.resume",
             "types.pause",
             "jobs.submit",
+            "jobs.change",
+            "jobs.delete",
+            "cron.trigger",
+            "cron.pause",
+            "cron.resume",
         ):
             assert f"<code>{action}</code>" in audit
         assert "not needed" in audit
+
+
+@in_loop
+async def test_whom_a_proxy_has_signed_in_needs_no_token(database_url: str, tmp_path: Path) -> None:
+    variables = {
+        "WORKERJOBS_TRUSTED_PROXIES": "127.0.0.2",
+        "WORKERJOBS_PROXY_USER_HEADER": "X-Forwarded-User",
+        "WORKERJOBS_PROXY_READ_GROUPS": "staff",
+        "WORKERJOBS_PROXY_WRITE_GROUPS": "ops",
+        "WORKERJOBS_API_RATE": "2",
+    }
+    ops = {"X-Forwarded-User": "ada@example.org", "X-Forwarded-Groups": "ops"}
+    async with (
+        server(database_url, tmp_path, port=0, name="server", **variables) as web,
+        browser(web.url, "127.0.0.2", **ops) as ada,
+        browser(web.url, "127.0.0.1", **ops) as eve,
+        browser(web.url, "127.0.0.2", **ops | {"X-Forwarded-Groups": "others"}) as bob,
+    ):
+        status, page, _ = await ada.get("/types")
+        assert (status, "ada@example.org, signed in by the proxy" in page, "Log out" in page) == (200, True, False)
+        status, _, answer = await ada.get("/login?next=/cron")
+        assert (status, answer.headers["Location"]) == (303, "/cron")
+        assert (await eve.get("/types"))[2].headers["Location"] == "/login?next=%2Ftypes"
+        assert (await eve.get("/login"))[0] == 200
+        for path in ("/types", "/login"):
+            status, page, answer = await bob.get(path)
+            assert (status, answer.content_type) == (403, "text/html")
+            assert "is in none of the groups" in page
+        # Too often, and under another name than its own: pages, too.
+        while (found := await ada.get("/audit"))[0] == 200:
+            pass
+        status, page, answer = found
+        assert (status, answer.content_type, "Try again" in page) == (429, "text/html", True)
+        assert int(answer.headers["Retry-After"]) >= 1
+        status, page, answer = await eve.get("/", Host="elsewhere.example")
+        assert (status, answer.content_type, "on this machine alone" in page) == (403, "text/html", True)

@@ -18,6 +18,23 @@ from (values
     (4, 'resizeImage', 'media', interval '0.7 s', 'media-2', null),
     (5, 'syncStock', 'default', interval '2.4 s', 'default-1', '{"message": "Warehouse Hamburg"}')
 ) as running (n, type, pool, age, owner, progress);
+insert into "workerJobLogs" ("jobId", at, level, message)
+select j.id, j.started + interval '1 second' * said.after, said.level, said.message
+from "workerJobs" as j
+cross join (values
+    (0.004, 'info', 'Exporting orders as csv'),
+    (0.031, 'info', 'Found 90000 orders of 2026-10 in 12 shops'),
+    (8.412, 'info', '20000 orders written'),
+    (11.907, 'warn', 'Order 18231 has no address: it goes to the rest'),
+    (16.250, 'info', '40000 orders written'),
+    (22.018, 'error', 'The storage did not take part 5: 503 Slow Down; it is sent again in 2 s'),
+    (24.127, 'info', 'Part 5 is stored'),
+    (25.300, 'info', '60000 orders written'),
+    (25.301, 'debug', 'Memory: 84 MiB, of which the writer''s buffer 32 MiB; open files: 3; next part: 6 of 9, '
+        'from order 61201 on, sorted by shop, day and number')
+) as said (after, level, message)
+where j.type = 'exportOrders' and j.started is not null and j.finished is null and j.progress ->> 'current' = '61200'
+order by j.id, said.after;
 -- A job that was tried three times.
 with first as (
     insert into "workerJobs" (type, data, due, "createdAt", started, finished, success, result, "retryLimit", "removeAt")

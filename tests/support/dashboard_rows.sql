@@ -12,7 +12,7 @@ from generate_series(1, %(finished)s) as n
 cross join lateral (
     select now() - interval '1 second' * (
         power((%(finished)s - n)::float8 / %(finished)s, 1.5) * least(%(finished)s, 200000) * 0.9
-        + 20 + 8 * sin(n / 40.0)
+        + 36 + 8 * sin(n / 40.0)
     ) as at
 ) as made
 cross join lateral (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from starlette.datastructures import Headers, QueryParams
+from starlette.types import Message, Receive, Scope, Send
 
 from workerjobs.domain.limits import PauseKind
 from workerjobs.ports.api import CronLine, QueueCount, RecentRuns, Throughput, ThroughputSlot
@@ -16,6 +19,8 @@ from workerjobs.web.dashboard.cron import MOST_TICKS, lane
 from workerjobs.web.dashboard.notices import notice_of
 from workerjobs.web.dashboard.overview import type_lines
 from workerjobs.web.dashboard.pools import outlook
+from workerjobs.web.dashboard.refusals import PageRefusals
+from workerjobs.web.dashboard.rendering import Pages
 from workerjobs.web.sessions import COOKIE, Sessions, is_same_origin
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -182,3 +187,29 @@ def test_session_is_read_with_its_secret_until_it_is_over() -> None:
 )
 def test_only_pages_of_the_server_itself_are_its_own(headers: dict[str, str], is_own: bool) -> None:
     assert is_same_origin(Headers(headers)) is is_own
+
+
+def test_what_nobody_expected_is_a_page_for_browsers_and_goes_on_to_the_log() -> None:
+    sent: list[Any] = []
+
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("a secret")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/jobs",
+        "query_string": b"",
+        "headers": [(b"accept", b"text/html")],
+    }
+    with pytest.raises(RuntimeError):
+        asyncio.run(PageRefusals(fail, Pages(""))(scope, receive, send))
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"content-type"]) == (500, b"text/html; charset=utf-8")
+    assert b"Something went wrong here" in sent[1]["body"]
+    assert b"a secret" not in sent[1]["body"]

@@ -30,6 +30,7 @@ from workerjobs.web.api.problems import problem as refusal
 from workerjobs.web.api.stores import Stores
 from workerjobs.web.api.tokens import Tokens
 from workerjobs.web.dashboard.application import add_dashboard
+from workerjobs.web.dashboard.refusals import PageRefusals
 from workerjobs.web.peers import Peers
 from workerjobs.web.prefix import PathPrefix
 from workerjobs.web.relay import Event, Listener, Relay, TooManyListenersError
@@ -140,7 +141,7 @@ def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Ch
     tokens = Tokens(settings, stores)
     sessions = Sessions(settings.ticket_secret, timedelta(hours=settings.session_hours))
     add_api(app, settings, stores, changes, tokens, sessions)
-    add_dashboard(app, settings.path_prefix, chains, tokens, sessions)
+    pages = add_dashboard(app, settings, chains, tokens, sessions)
     app.add_middleware(
         CORSMiddleware,  # the guard outside of it refuses; this tells browsers what it lets pass
         allow_origins=settings.allowed_origins,
@@ -150,6 +151,7 @@ def make_app(settings: ServerSettings, relay: Relay, stores: Stores, changes: Ch
         expose_headers=["ETag", "Idempotent-Replayed", "Location", "Retry-After"],
     )
     app.add_middleware(_Guard, settings=settings)
+    app.add_middleware(PageRefusals, pages=pages)
     if settings.path_prefix:
         app.add_middleware(PathPrefix, prefix=settings.path_prefix)
     return app
@@ -231,7 +233,8 @@ class _Guard:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        # The files that refusals are shown with are everybody's.
+        if scope["type"] not in ("http", "websocket") or scope["path"].startswith("/static/"):
             return await self._app(scope, receive, send)
         problem = self._problem(Headers(scope=scope))
         if problem is None:

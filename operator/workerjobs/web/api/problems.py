@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = {"Retry-After": "1"}
+FAILED = "Something went wrong here: the server's log says what"
 
 
 class Problem(BaseModel):
@@ -100,7 +101,7 @@ def handle_problems(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
         # The server logs it with its traceback, as it is raised again after this.
-        return problem(500, "Something went wrong here: the server's log says what")
+        return problem(500, FAILED)
 
 
 def _methods(paths: Mapping[str, Mapping[str, Any]], path: str) -> str:

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Path, Query, Request
+from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from workerjobs.domain.job import JobState
 from workerjobs.domain.limits import PauseKind
-from workerjobs.web.api import jobs, pools, schemas
+from workerjobs.errors import InvalidInputError
+from workerjobs.ports.api import JobQuery
+from workerjobs.web.api import cron, jobs, pools, schemas
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
+from workerjobs.web.dashboard.filters import MOST, find_ids, read_filter
 from workerjobs.web.dashboard.notices import Did
 from workerjobs.web.dashboard.rendering import Pages, pages_of
 
 router = APIRouter()
 
 MOST_SELECTED = 500
+MAX_KEY = 1000
+NO_NUL = r"^[^\x00]*$"
 USUAL_REASON = "Job cancelled in the dashboard"
 
 JobId = Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)]
 Ids = Annotated[list[schemas.Id], Query(min_length=1, max_length=MOST_SELECTED)]
-FormIds = Annotated[list[schemas.Id], Form(min_length=1, max_length=MOST_SELECTED)]
-Name = Annotated[str, Form(min_length=1, max_length=200)]
-GivenReason = Annotated[str, Form(max_length=500)]
+FormIds = Annotated[
+    list[schemas.Id],
+    BeforeValidator(lambda fields: [each for field in fields for each in field.split(",")]),
+    Form(min_length=1, max_length=MOST),
+]
+"""All in one field, as a form may have a thousand of these."""
+PausedName = Annotated[str, Query(min_length=1, max_length=MAX_KEY, pattern=NO_NUL)]
+FormName = Annotated[str, Form(min_length=1, max_length=MAX_KEY, pattern=NO_NUL)]
+FormKind = Annotated[PauseKind, Form()]
+GivenReason = Annotated[str, Form(max_length=500, pattern=NO_NUL)]
 
 
 class Action(StrEnum):
@@ -35,6 +48,7 @@ class Action(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     RERUN = "rerun"
+    DELETE = "delete"
 
 
 class SomeAction(StrEnum):
@@ -42,6 +56,15 @@ class SomeAction(StrEnum):
 
     CANCEL = "cancel"
     RETRY = "retry"
+
+
+ACTION_OF_STATE: Mapping[JobState, SomeAction] = {
+    JobState.PENDING: SomeAction.CANCEL,
+    JobState.RUNNING: SomeAction.CANCEL,
+    JobState.FAILED: SomeAction.RETRY,
+    JobState.CANCELLED: SomeAction.RETRY,
+}
+"""What can be done to all that a filter finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +79,7 @@ class Question:
     back: str
     is_dangerous: bool = False
     takes_reason: bool = False
-    fields: Mapping[str, str | list[int]] | None = None
+    fields: Mapping[str, str] | None = None
 
 
 def _cancel(job: schemas.Job) -> Question:
@@ -75,14 +98,19 @@ def _retry(job: schemas.Job) -> Question:
 
 def _rerun(job: schemas.Job) -> Question:
     text = "It runs once more now, as a new job with the same data. Whatever it does is done again."
-    return _question(job, "Run again", text, Action.RERUN)
+    return _question(job, "Rerun", text, Action.RERUN)
+
+
+def _delete(job: schemas.Job) -> Question:
+    text = "It is gone at once, with its data, result and log lines. That can't be undone."
+    return _question(job, "Delete", text, Action.DELETE, is_dangerous=True)
 
 
 def _question(
     job: schemas.Job, verb: str, text: str, action: Action, *, is_dangerous: bool = False, takes_reason: bool = False
 ) -> Question:
     return Question(
-        f"{verb}: job {job.id}, {job.type}?",
+        f"{verb} job {job.id}, {job.type}?",
         text,
         f"{verb} job {job.id}",
         f"/jobs/{job.id}/{action}",
@@ -96,6 +124,7 @@ _QUESTIONS: Mapping[Action, Callable[[schemas.Job], Question]] = {
     Action.CANCEL: _cancel,
     Action.RETRY: _retry,
     Action.RERUN: _rerun,
+    Action.DELETE: _delete,
 }
 
 
@@ -131,19 +160,51 @@ async def rerun(job_id: JobId, request: Request, change: ChangeOfRequest) -> Res
     return pages_of(request).go(f"/jobs/{new.id}", did=Did.AGAIN, job=new.id)
 
 
+@router.post("/jobs/{jobId:int}/delete")
+async def delete(job_id: JobId, request: Request, change: ChangeOfRequest) -> Response:
+    """Delete a finished job."""
+    await jobs.delete_job(job_id, change)
+    return pages_of(request).go("/jobs", did=Did.DELETE, job=job_id)
+
+
 @router.get("/jobs/selected")
 async def ask_some(request: Request, action: SomeAction, ids: Ids) -> Response:
     """Ask whether something is to be done to the selected jobs."""
-    number = f"{len(ids)} job{'' if len(ids) == 1 else 's'}"
+    return _ask(pages_of(request), request, "jobs", _some(action, ids, ""))
+
+
+@router.get("/jobs/matching")
+async def ask_matching(request: Request, store: StoreOfRequest) -> Response:
+    """Ask whether something is to be done to all jobs that a filter finds: to the very ones that it finds now."""
+    query = read_filter(request.query_params)
+    action = None if query.state is None else ACTION_OF_STATE.get(query.state)
+    if action is None:
+        raise InvalidInputError(f"state: give one of {', '.join(ACTION_OF_STATE)}")
+    # What was run again already is not run again once more.
+    is_last = query.is_last or action is SomeAction.RETRY
+    wanted = replace(JobQuery(**query.model_dump()), is_last=is_last, before=None)
+    ids, is_all = await find_ids(store, wanted)
+    if not ids:
+        raise InvalidInputError("No job is like that any more" if is_all else "None of the newest jobs is like that")
+    conditions = [f"{name} {value}" for name, value in query.model_dump(exclude_defaults=True, by_alias=True).items()]
+    which = f"{'All' if is_all else 'The newest'} with {', '.join(conditions)}"
+    if action is SomeAction.RETRY:
+        which += ", but for those that were run again already"
+    if not is_all:
+        which += "; there may be more"
+    return _ask(pages_of(request), request, "jobs", _some(action, ids, f"{which}. "))
+
+
+def _some(action: SomeAction, ids: Sequence[int], of_which: str) -> Question:
+    number = f"{len(ids):,} job{'' if len(ids) == 1 else 's'}"
+    fields = {"ids": ",".join(str(each) for each in ids)}
     if action is SomeAction.CANCEL:
         text = "Pending ones will not start, running ones are told to stop; those of cron jobs end the cron job."
-        question = Question(
-            f"Cancel {number}?", text, f"Cancel {number}", "/jobs/cancel", "/jobs", True, True, {"ids": ids}
+        return Question(
+            f"Cancel {number}?", of_which + text, f"Cancel {number}", "/jobs/cancel", "/jobs", True, True, fields
         )
-    else:
-        text = "Each runs again now, as a new job with the same data: all of them, or none if one is not finished."
-        question = Question(f"Retry {number}?", text, f"Retry {number}", "/jobs/retry", "/jobs", fields={"ids": ids})
-    return _ask(pages_of(request), request, "jobs", question)
+    text = "Each runs again now, as a new job with the same data: all of them, or none if one is not finished."
+    return Question(f"Retry {number}?", of_which + text, f"Retry {number}", "/jobs/retry", "/jobs", fields=fields)
 
 
 @router.post("/jobs/cancel")
@@ -161,49 +222,104 @@ async def retry_some(request: Request, change: ChangeOfRequest, ids: FormIds) ->
     return pages_of(request).go("/jobs", did=Did.AGAIN_SOME, count=len(new.ids))
 
 
+@dataclass(frozen=True, slots=True)
+class Pausing:
+    """How something that can be paused is spoken of, and where it shows."""
+
+    noun: str
+    page: str
+    while_paused: str
+    afterwards: str
+
+
+_OF_JOBS = (
+    "No more of its jobs are started until it is resumed. Running ones go on, new ones wait.",
+    "Its jobs are started again; those that wait start at once, as far as workers are free.",
+)
+_PAUSING: Mapping[PauseKind, Pausing] = {
+    PauseKind.POOL: Pausing("pool", "/pools", *_OF_JOBS),
+    PauseKind.TYPE: Pausing("type", "/types", *_OF_JOBS),
+    PauseKind.CRON: Pausing(
+        "cron job",
+        "/cron",
+        "No more runs of it are started until it is resumed; one that runs goes on. Ticks meanwhile are left out.",
+        "It goes on with its next tick.",
+    ),
+}
+
+
 @router.get("/pause")
-async def ask_pause(request: Request, kind: PauseKind, name: schemas.Name) -> Response:
-    """Ask whether a pool or type is to be paused."""
-    text = "No more of its jobs are started until it is resumed. Running ones go on, new ones wait."
+async def ask_pause(request: Request, kind: PauseKind, name: PausedName) -> Response:
+    """Ask whether a pool, type or cron job is to be paused."""
+    words = _PAUSING[kind]
     question = Question(
-        f"Pause the {kind} {name}?",
-        text,
+        f"Pause the {words.noun} {name}?",
+        words.while_paused,
         f"Pause {name}",
         "/pause",
-        f"/{kind}s",
+        words.page,
         takes_reason=True,
         fields={"kind": kind, "name": name},
     )
-    return _ask(pages_of(request), request, f"{kind}s", question)
+    return _ask(pages_of(request), request, words.page.removeprefix("/"), question)
 
 
 @router.post("/pause")
 async def pause(
-    request: Request, change: ChangeOfRequest, kind: Annotated[PauseKind, Form()], name: Name, reason: GivenReason = ""
+    request: Request, change: ChangeOfRequest, kind: FormKind, name: FormName, reason: GivenReason = ""
 ) -> Response:
-    """Pause a pool or type."""
-    pause_it = pools.pause_pool if kind is PauseKind.POOL else pools.pause_type
-    await pause_it(name, change, schemas.PauseRequest(reason=reason.strip() or None))
-    return pages_of(request).go(f"/{kind}s", did=Did.PAUSE, kind=kind, name=name)
+    """Pause a pool, type or cron job."""
+    why = reason.strip() or None
+    if kind is PauseKind.CRON:
+        await cron.pause(schemas.CronPause(key=name, reason=why), change)
+    else:
+        pause_it = pools.pause_pool if kind is PauseKind.POOL else pools.pause_type
+        await pause_it(name, change, schemas.PauseRequest(reason=why))
+    return pages_of(request).go(_PAUSING[kind].page, did=Did.PAUSE, kind=kind, name=name)
 
 
 @router.get("/resume")
-async def ask_resume(request: Request, kind: PauseKind, name: schemas.Name) -> Response:
-    """Ask whether the pause of a pool or type is to end."""
+async def ask_resume(request: Request, kind: PauseKind, name: PausedName) -> Response:
+    """Ask whether the pause of a pool, type or cron job is to end."""
+    words = _PAUSING[kind]
     question = Question(
-        f"Resume the {kind} {name}?",
-        "Its jobs are started again; those that wait start at once, as far as workers are free.",
+        f"Resume the {words.noun} {name}?",
+        words.afterwards,
         f"Resume {name}",
         "/resume",
-        f"/{kind}s",
+        words.page,
         fields={"kind": kind, "name": name},
     )
-    return _ask(pages_of(request), request, f"{kind}s", question)
+    return _ask(pages_of(request), request, words.page.removeprefix("/"), question)
 
 
 @router.post("/resume")
-async def resume(request: Request, change: ChangeOfRequest, kind: Annotated[PauseKind, Form()], name: Name) -> Response:
-    """End the pause of a pool or type."""
-    resume_it = pools.resume_pool if kind is PauseKind.POOL else pools.resume_type
-    await resume_it(name, change)
-    return pages_of(request).go(f"/{kind}s", did=Did.RESUME, kind=kind, name=name)
+async def resume(request: Request, change: ChangeOfRequest, kind: FormKind, name: FormName) -> Response:
+    """End the pause of a pool, type or cron job."""
+    if kind is PauseKind.CRON:
+        await cron.resume(schemas.CronLineName(key=name), change)
+    else:
+        resume_it = pools.resume_pool if kind is PauseKind.POOL else pools.resume_type
+        await resume_it(name, change)
+    return pages_of(request).go(_PAUSING[kind].page, did=Did.RESUME, kind=kind, name=name)
+
+
+@router.get("/cron/trigger")
+async def ask_trigger(request: Request, name: PausedName) -> Response:
+    """Ask whether a cron job is to run now."""
+    question = Question(
+        f"Run the cron job {name} now?",
+        "It runs once, as a job of its own. Its ticks stay as they are, also while it is paused.",
+        "Run now",
+        "/cron/trigger",
+        "/cron",
+        fields={"name": name},
+    )
+    return _ask(pages_of(request), request, "cron", question)
+
+
+@router.post("/cron/trigger")
+async def trigger(request: Request, change: ChangeOfRequest, name: FormName) -> Response:
+    """Run a cron job now."""
+    new = await cron.trigger(schemas.CronLineName(key=name), change)
+    return pages_of(request).go(f"/jobs/{new.id}", did=Did.TRIGGER, job=new.id)

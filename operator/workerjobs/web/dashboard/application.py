@@ -8,24 +8,40 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from workerjobs.ports.chains import ChainStore
+from workerjobs.settings import ServerSettings
 from workerjobs.web.api.tokens import Tokens
-from workerjobs.web.dashboard import actions, audit, chains, cron, job_types, jobs, login, overview, pools
-from workerjobs.web.dashboard.refusals import PageRefusals
+from workerjobs.web.dashboard import (
+    actions,
+    audit,
+    chains,
+    cron,
+    job_changes,
+    job_logs,
+    job_types,
+    jobs,
+    login,
+    overview,
+    pools,
+)
 from workerjobs.web.dashboard.rendering import STATIC, Pages
 from workerjobs.web.sessions import Sessions
 
 
-def add_dashboard(app: FastAPI, path_prefix: str, chain_store: ChainStore, tokens: Tokens, sessions: Sessions) -> None:
-    """Put the dashboard into an application that has the API."""
-    pages = Pages(path_prefix)
+def add_dashboard(
+    app: FastAPI, settings: ServerSettings, chain_store: ChainStore, tokens: Tokens, sessions: Sessions
+) -> Pages:
+    """Put the dashboard into an application that has the API; returns its pages, for `PageRefusals`."""
+    pages = Pages(settings.path_prefix)
     app.state.pages = pages
+    app.state.signed_in = settings.signed_in
     app.state.chains = chain_store
     app.state.tokens = tokens
     app.state.sessions = sessions
-    for part in (login, overview, actions, jobs, cron, pools, job_types, chains, audit):
+    # In this order: what can be done to a job has a pattern that fits the paths of its lines and its change, too.
+    for part in (login, overview, job_logs, job_changes, actions, jobs, cron, pools, job_types, chains, audit):
         app.include_router(part.router, include_in_schema=False)
     app.mount("/static", _Static(directory=STATIC), "static")
-    app.add_middleware(PageRefusals, pages=pages)
+    return pages
 
 
 class _Static(StaticFiles):

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from workerjobs.domain.cron import cron_key_of, next_ticks
+from workerjobs.domain.limits import PauseKind
 from workerjobs.ports.api import CronLine
 from workerjobs.web.api import schemas
 from workerjobs.web.api.stores import StoreOfRequest
@@ -81,6 +82,7 @@ async def show_cron(
         "cron.html",
         area="cron",
         lanes=[lane(line, now, length) for line in lines],
+        pauses={pause.name: pause for pause in await store.pauses() if pause.kind == PauseKind.CRON},
         span=span,
         spans=list(Span),
         marks=[now + length * index / MARKS for index in range(MARKS + 1)],

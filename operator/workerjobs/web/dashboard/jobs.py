@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 from starlette.responses import Response
 
 from workerjobs.domain.job import JobState
@@ -15,11 +13,14 @@ from workerjobs.web.api import schemas
 from workerjobs.web.api.jobs import HISTORY, LEASE
 from workerjobs.web.api.jobs import show_job as job_of_api
 from workerjobs.web.api.stores import StoreOfRequest
+from workerjobs.web.dashboard.actions import ACTION_OF_STATE
+from workerjobs.web.dashboard.filters import read_filter
+from workerjobs.web.dashboard.job_logs import After, read_lines
 from workerjobs.web.dashboard.rendering import pages_of
 
 router = APIRouter()
 
-FILTERS = ("type", "tag", "pool", "userId", "namespace", "cronKey")
+FILTERS = ("type", "tag", "pool", "userId", "namespace", "cronKey", "since", "until", "isLast")
 SHOWN_APART = frozenset(
     (
         "id",
@@ -47,15 +48,10 @@ async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Q
         return pages.go(f"/jobs/{words.removeprefix('#')}")
     if words:
         return pages.go("/jobs", type=words)
-    given = {name: value for name, value in request.query_params.items() if value and name not in ("q", "did", "job")}
-    try:
-        query = schemas.JobListQuery.model_validate(given)
-    except ValidationError as error:
-        problems = [{**each, "loc": ("query", *each["loc"])} for each in error.errors(include_context=False)]
-        raise RequestValidationError(problems) from None
+    query = read_filter({name: value for name, value in request.query_params.items() if name != "q"})
     found = await store.page(JobQuery(**query.model_dump()))
     queues = await store.queues()
-    filters = {name: given[name] for name in FILTERS if name in given}
+    filters = {name: value for name in FILTERS if (value := request.query_params.get(name))}
     return pages.show(
         request,
         "jobs.html",
@@ -63,6 +59,7 @@ async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Q
         jobs=found.jobs,
         next=found.before,
         query=query,
+        action=None if query.state is None else ACTION_OF_STATE.get(query.state),
         filters=filters,
         states=list(JobState),
         counts={
@@ -76,7 +73,10 @@ async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Q
 
 @router.get("/jobs/{jobId:int}")
 async def show_job(
-    job_id: Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)], request: Request, store: StoreOfRequest
+    job_id: Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)],
+    request: Request,
+    store: StoreOfRequest,
+    after: After = 0,
 ) -> Response:
     """Show a job with all that is known of it."""
     found = await job_of_api(job_id, store)
@@ -91,6 +91,8 @@ async def show_job(
         fields=_fields(found),
         error=_error(found),
         is_full=len(found.history) > HISTORY,
+        log=await read_lines(store, job_id, after, found.finished),
+        after=after,
     )
 
 

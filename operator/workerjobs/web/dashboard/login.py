@@ -9,6 +9,9 @@ from fastapi import APIRouter, Form, Request
 from starlette.responses import Response
 
 from workerjobs.domain.tokens import hash_token
+from workerjobs.settings.servers import SignedInHeaders
+from workerjobs.web.api.problems import ProblemError
+from workerjobs.web.api.proxies import NotAcceptedError, signed_in
 from workerjobs.web.api.tokens import Tokens, TooManyWrongTokensError
 from workerjobs.web.dashboard.rendering import pages_of
 from workerjobs.web.sessions import COOKIE, Sessions
@@ -18,7 +21,15 @@ router = APIRouter()
 
 @router.get("/login")
 async def ask(request: Request, next: str = "/") -> Response:  # noqa: A002  # the name that people know
-    """Ask for a token."""
+    """Ask for a token, but whom a proxy has signed in: they go on at once."""
+    names: SignedInHeaders | None = request.app.state.signed_in
+    is_from_proxy = getattr(request.state, "proxy", False) is True
+    try:
+        person = None if names is None else signed_in(request.headers, names, is_from_proxy=is_from_proxy)
+    except NotAcceptedError as error:
+        raise ProblemError(403, str(error)) from None
+    if person is not None:
+        return pages_of(request).go(_page(next))
     return pages_of(request).show(request, "login.html", next=_page(next), problem=None)
 
 

@@ -12,7 +12,10 @@ from enum import StrEnum
 
 from starlette.datastructures import QueryParams
 
-KINDS = ("pool", "type")
+from workerjobs.domain.limits import PauseKind
+
+NAMES = frozenset(("did", "job", "count", "stopping", "kind", "name"))
+"""What a URL holds of it; it says nothing of the page."""
 
 
 class Did(StrEnum):
@@ -26,6 +29,9 @@ class Did(StrEnum):
     AGAIN_SOME = "again-some"
     PAUSE = "pause"
     RESUME = "resume"
+    TRIGGER = "trigger"
+    CHANGE = "change"
+    DELETE = "delete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,11 @@ def _number(query: QueryParams, name: str) -> int:
 
 def _paused(query: QueryParams) -> Notice:
     kind, name = _subject(query)
+    text = f"No more jobs of the {kind} {name} are started; running ones go on."
+    if kind is PauseKind.CRON:
+        text = f"The cron job {name} starts no more runs; one that runs goes on."
     return Notice(
-        f"No more jobs of the {kind} {name} are started; running ones go on.",
+        text,
         "/resume",
         fields={"kind": kind, "name": name},
     )
@@ -64,13 +73,14 @@ def _paused(query: QueryParams) -> Notice:
 
 def _resumed(query: QueryParams) -> Notice:
     kind, name = _subject(query)
-    return Notice(f"Jobs of the {kind} {name} are started again.", "/pause", fields={"kind": kind, "name": name})
+    text = f"Jobs of the {kind} {name} are started again."
+    if kind is PauseKind.CRON:
+        text = f"The cron job {name} goes on with its next tick."
+    return Notice(text, "/pause", fields={"kind": kind, "name": name})
 
 
-def _subject(query: QueryParams) -> tuple[str, str]:
-    if query["kind"] not in KINDS:
-        raise ValueError(query["kind"])
-    return query["kind"], query["name"]
+def _subject(query: QueryParams) -> tuple[PauseKind, str]:
+    return PauseKind(query["kind"]), query["name"]
 
 
 _WORDS: Mapping[Did, Callable[[QueryParams], Notice]] = {
@@ -82,9 +92,16 @@ _WORDS: Mapping[Did, Callable[[QueryParams], Notice]] = {
         f"{_number(query, 'count'):,} cancelled, {_number(query, 'stopping'):,} asked to stop. "
         "Finished ones stay as they are."
     ),
-    Did.AGAIN_SOME: lambda query: Notice(f"{_number(query, 'count'):,} jobs run again, each as a new one."),
+    Did.AGAIN_SOME: lambda query: Notice(
+        f"{_number(query, 'count'):,} jobs run again, each as a new one."
+        if _number(query, "count") != 1
+        else "One job runs again, as a new one."
+    ),
     Did.PAUSE: _paused,
     Did.RESUME: _resumed,
+    Did.TRIGGER: lambda query: Notice("The cron job runs now, beside its ticks.", _of(query, "cancel"), "Cancel"),
+    Did.CHANGE: lambda _: Notice("The job is changed."),
+    Did.DELETE: lambda query: Notice(f"Job {_number(query, 'job')} is deleted."),
 }
 
 

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workerjobs.web.api.problems import MEDIA_TYPE
+from workerjobs.web.api.problems import FAILED, MEDIA_TYPE, problem
 from workerjobs.web.dashboard.rendering import Pages
 
 OTHERS = ("/api/", "/openapi.json", "/static/")
@@ -31,26 +31,38 @@ class PageRefusals:
             return await self._app(scope, receive, send)
         started: Message | None = None
         body = b""
+        is_answered = False
 
         async def pass_on(message: Message) -> None:
-            nonlocal started, body
+            nonlocal started, body, is_answered
             if (
                 message["type"] == "http.response.start"
                 and Headers(raw=message["headers"]).get("content-type") == MEDIA_TYPE
             ):
                 started = message
             elif started is None:
+                is_answered = True
                 await send(message)
             else:
                 body += message.get("body", b"")
 
-        await self._app(scope, receive, pass_on)
+        failure: Exception | None = None
+        try:
+            await self._app(scope, receive, pass_on)
+        except Exception as error:
+            if is_answered:
+                raise
+            # Starlette answers what nobody expected outside of all that is added to it, where it also logs it.
+            failure = error
+            await problem(500, FAILED)(scope, receive, pass_on)
         if started is not None:
             await self._answer(scope, headers, started, json.loads(body))(scope, receive, send)
+        if failure is not None:
+            raise failure
         return None
 
-    def _answer(self, scope: Scope, headers: Headers, started: Message, problem: dict[str, Any]) -> ASGIApp:
-        status = problem["status"]
+    def _answer(self, scope: Scope, headers: Headers, started: Message, told: dict[str, Any]) -> ASGIApp:
+        status = told["status"]
         if status == 401 and "hx-request" in headers:
             # The page that is shown is asked for anew as a whole, and leads to where a token is asked for.
             answer = self._pages.go("/login")
@@ -67,7 +79,8 @@ class PageRefusals:
             status,
             request=Request(scope),
             headers=kept,
-            title=problem["title"],
-            problem=problem,
+            title=told["title"],
+            problem=told,
+            wait_seconds=kept.get("retry-after"),
             area="",
         )

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from workerjobs.domain.tokens import Scope
+from workerjobs.domain.tokens import PERSON, Scope
 from workerjobs.web.api.access import NOBODY
 from workerjobs.web.dashboard import words
 from workerjobs.web.dashboard.notices import notice_of
@@ -76,6 +76,7 @@ class Pages:
             "duration": words.duration,
             "percent": words.percent,
             "pretty": words.pretty,
+            "time_of_day": words.time_of_day,
         }
         self._environment.globals |= {
             "link": self.link,
@@ -100,11 +101,14 @@ class Pages:
         """Answer with a page."""
         now = datetime.now(UTC)
         caller = getattr(request.state, "caller", None)
+        is_person = caller is not None and caller.actor.startswith(PERSON)
         text = self._environment.get_template(template).render(
             request=request,
             caller=caller,
+            who=caller and caller.actor.removeprefix(PERSON),
+            is_person=is_person,
             may_change=caller is not None and caller.scope == Scope.WRITE,
-            is_session=caller is not None and caller is not NOBODY,
+            is_session=caller is not None and caller is not NOBODY and not is_person,
             now=now,
             when=lambda moment: _when(moment, now),
             notice=notice_of(request.query_params),

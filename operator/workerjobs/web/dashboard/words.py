@@ -67,6 +67,15 @@ def clock(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def time_of_day(moment: datetime) -> str:
+    """Write when within a day something was, to the millisecond, in UTC.
+
+    >>> time_of_day(datetime(2026, 1, 1, 12, 30, 1, 250_000, tzinfo=UTC))
+    '12:30:01.250'
+    """
+    return moment.astimezone(UTC).time().isoformat("milliseconds")
+
+
 def count(number: float) -> str:
     """Write a number.
 

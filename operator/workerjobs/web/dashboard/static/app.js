@@ -52,6 +52,23 @@ document.addEventListener("visibilitychange", () => {
 setInterval(plan, POLL_MS)
 listen()
 
+// --- log lines of a running job: the list is asked for those after its last one, and stays at its end if it is there
+
+const LINES_MS = 1500
+const log = document.querySelector(".log")
+let isAtEnd = true
+
+setInterval(() => {
+  const follow = document.getElementById("follow")
+  if (!follow || document.hidden) return
+  isAtEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8
+  htmx.trigger(follow, "more")
+}, LINES_MS)
+document.addEventListener("htmx:after:swap", () => {
+  if (log && isAtEnd && document.getElementById("follow")) log.scrollTop = log.scrollHeight
+})
+if (log && document.getElementById("follow")) log.scrollTop = log.scrollHeight
+
 // --- dialogues: a link to a page that asks first opens that page's question here
 
 const dialog = document.getElementById("dialog")
@@ -91,7 +108,7 @@ document.addEventListener("submit", (event) => {
 // --- selecting jobs
 
 function picks() {
-  return [...document.querySelectorAll("input[name=ids]")]
+  return [...document.querySelectorAll("input[type=checkbox][name=ids]")]
 }
 
 function count() {
