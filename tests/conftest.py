@@ -2,9 +2,7 @@
 
 import signal
 
-pytest_plugins = ["tests.support.postgres", "tests.support.cluster.fixtures", "tests.support.quickdapp"]
+# A shell that runs the tests in the background has Ctrl-C ignored, and so would all commands that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As in a run in the background of a script: programs that tests start would inherit it, and no Ctrl-C would reach
-    # them.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+pytest_plugins = ["tests.support.postgres", "tests.support.cluster.fixtures", "tests.support.quickdapp"]

@@ -310,7 +310,7 @@ class LogQuery(Query):
     """Which lines."""
 
     after: int = Field(0, ge=0, le=MAX_ID, description="`next` of the page before this one, or the last line's id.")
-    limit: int = Field(100, ge=1, le=MAX_PAGE)
+    limit: int = Field(100, ge=1, le=MAX_PAGE, description="At most so many in a page.")
 
 
 class LogLine(Output):
