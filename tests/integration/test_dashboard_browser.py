@@ -11,9 +11,9 @@ import psycopg
 
 from tests.support.browser import Page, open_page
 from tests.support.dashboard import fill
-from tests.support.loop import in_loop_for
+from tests.support.loop import in_loop
 from tests.support.table import sql
-from tests.support.web import TOKEN, server
+from tests.support.web import TOKEN, served
 
 OPTIONS = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
@@ -247,9 +247,9 @@ def work(page: Page, url: str, base: str) -> None:
     assert not [line for line in said if "Error" in line or "Content Security Policy" in line], said
 
 
-@in_loop_for(170)
+@in_loop
 async def test_people_work_with_it_by_keyboard(database_url: str, tmp_path: Path) -> None:
     fill(database_url, 300)
-    async with server(database_url, tmp_path, WORKERJOBS_PATH_PREFIX="/ops") as web:
+    async with served(database_url, WORKERJOBS_PATH_PREFIX="/ops") as web:
         with open_page(f"{web.url}/ops/") as page:
             await asyncio.to_thread(work, page, database_url, f"{web.url}/ops")
