@@ -111,7 +111,7 @@ async def test_no_secret_is_in_anything_that_is_said(
     of_worker: Any = {"WORKER_JOB_MODULES": f"{JOBS},{TYPED_JOBS}", "WORKER_KEEP_LOGS": "1000", **chain, **probes}
     async with (
         worker_in_cluster(jobs, tmp_path, url, **of_worker) as worker,
-        api(url, tmp_path, **of_server, **probes) as client,
+        api(url, tmp_path, as_process=True, **of_server, **probes) as client,
     ):
         jobs.apply(
             # Data that its model refuses, data that its function refuses, and data that all is well with.
@@ -170,13 +170,13 @@ async def test_no_secret_is_in_anything_that_is_said(
             ended = workerjobs(*command, database_url=dead, variables={"DATABASE_WAIT_SECONDS": "0"})
             assert ended.returncode != 0
             said[f"{command} at no database"] = ended.stdout + ended.stderr
-        said |= {f"pages of {each}": pages_of(each) for each in (worker.log, client.server.log, operator.log)}
+        said |= {f"pages of {each}": pages_of(each) for each in (worker.log, client.process.log, operator.log)}
         tables = sql(url, "select quote_ident(tablename) from pg_tables where schemaname = 'public'")
         said |= {f"table {table}": str(sql(url, f"select t::text from {table} t")) for (table,) in tables}
         said["resources"] = jobs.kubectl("get", "workerjobs,workerpools,events", "-o", "json").stdout
-        pids = [each.pid for each in worker.family] + [client.server.process.pid, operator.process.pid]
+        pids = [each.pid for each in worker.family] + [client.process.process.pid, operator.process.pid]
         said["command lines"] = command_lines(pids)
-    said |= {f"log of {each.name}": each.read_text() for each in (worker.log, client.server.log, operator.log)}
+    said |= {f"log of {each.name}": each.read_text() for each in (worker.log, client.process.log, operator.log)}
     assert len(said) > 200
     assert len(said["log of worker.log"]) > 1_000
     found = [(where, name) for where, text in said.items() for name, value in secrets.items() if _is_in(value, text)]
