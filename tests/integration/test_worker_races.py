@@ -18,6 +18,7 @@ from workerjobs import NewJob, WorkerManager
 from workerjobs.domain.job import JobState
 from workerjobs.ports.workers import WorkerOrders, WorkerRecord
 from workerjobs.storage.postgres import PostgresJobStore
+from workerjobs.worker import supervisor
 from workerjobs.worker.channel import Channel
 from workerjobs.worker.messages import Bell, Finished, child_frame, frame
 from workerjobs.worker.results import Results, make_memory
@@ -109,23 +110,36 @@ MIXED_UP = """
 import gc, threading
 from workerjobs import job
 from workerjobs.worker.child import Child
-from workerjobs.worker.messages import Finished
+from workerjobs.worker.messages import Failing, Finished
+
+def send(message):
+    (child,) = [each for each in gc.get_objects() if isinstance(each, Child)]
+    child._send(message)
+    threading.Event().wait()
 
 @job("tellOfAnother")
 def tell_of_another(data):
-    (child,) = [each for each in gc.get_objects() if isinstance(each, Child)]
-    child._send(Finished(data["job"], True))
-    threading.Event().wait()
+    send(Finished(data["job"], True))
+
+@job("failAndHang")
+def fail_and_hang(data, context):
+    '''As where an error hook holds Python's lock and never lets it go.'''
+    send(Failing(Finished(context.job_id, False, error="ValueError: no paper")))
 """
 
 
 @in_loop
-async def test_child_that_tells_of_a_job_which_it_does_not_run_is_ended(
-    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_child_that_hangs_in_its_error_hook_or_tells_of_a_job_which_it_does_not_run_is_ended(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = tmp_path / "mixed_up.py"
     module.write_text(MIXED_UP)
+    monkeypatch.setattr(supervisor, "HOOK_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "KILL_SECONDS", 0.1)
     async with worker(database_url, modules=[JOBS, str(module)]) as running:
+        # The same for one whose error hook hangs beyond all that the child can do; the job's error stays its own.
+        job = await run_one(running.store, "failAndHang")
+        assert (job.state, job.error) == (JobState.FAILED, "ValueError: no paper")
         job = await run_one(running.store, "tellOfAnother", {"job": 999})
         assert (job.state, job.error) == (JobState.FAILED, "The job's process was killed by signal SIGKILL")
         assert f"A child that ran job {job.id} told of the end of job 999: it is ended" in caplog.messages
