@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo demo-chain dev cluster cluster-down test test-slow lint format schema manifests screenshots contracts bench \
+.PHONY: help install demo demo-chain dev cluster cluster-down test test-programs test-packages test-slow lint format schema manifests screenshots contracts bench \
 	bench-resources bench-cluster bench-smoke chaos-smoke chaos-pods clean
 .DEFAULT_GOAL := help
 
@@ -40,13 +40,20 @@ cluster-down: $(INSTALLED) ## Its end
 	@$(BIN)/python -m tests.support.cluster demo-down
 
 test: $(INSTALLED) ## All tests but the slow ones, with what they need
+	@$(MAKE) --no-print-directory -j 2 test-programs test-packages
+	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal
+
+# What tests run beside the packages of pip: fetched or built once, then kept. A build of programs and the downloads of
+# packages, one after the other as apt goes, keep out of each other's way.
+test-programs: $(INSTALLED)
 	$(BIN)/python -m tests.support.cluster binaries
 	$(BIN)/python -m tests.support.cluster binaries helm helm-unittest helm-docs kubeconform
+
+test-packages: $(INSTALLED)
 	$(BIN)/python -m tests.support.pgbouncer
 	$(BIN)/python -m tests.support.promtool
 	$(BIN)/python -m tests.support.anvil
 	$(BIN)/python -m tests.support.browser
-	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal
 
 test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs
 	$(BIN)/python -m tests.support.cluster prepare-node

@@ -280,7 +280,7 @@ async def test_changes_are_told_as_they_happen(database_url: str, tmp_path: Path
             told.go()
             await event(stream, "job", id=job["id"], state="succeeded")
             assert (await event(one, "job", state="succeeded"))["id"] == job["id"]
-            assert (await asyncio.wait_for(one.answer.content.read(), 10)).strip() == b""
+            assert (await asyncio.wait_for(one.answer.content.read(), 60)).strip() == b""
         assert (await client.refused("GET", "/jobs/4711/events"))[0] == 404
 
 
@@ -292,7 +292,7 @@ async def test_server_ends_at_once_while_changes_are_listened_to(database_url: s
             await stream.next()
             await one.next()
             client.server.process.terminate()
-            assert await asyncio.wait_for(asyncio.to_thread(client.server.process.wait), 10) == 0
+            assert await asyncio.wait_for(asyncio.to_thread(client.server.process.wait), 60) == 0
         assert "Traceback" not in client.server.log.read_text()
 
 

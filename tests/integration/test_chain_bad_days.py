@@ -56,7 +56,7 @@ def proxy(chain: Anvil) -> Iterator[RpcProxy]:
 
 
 async def read_all(
-    proxy: RpcProxy, *, seconds: float = 20.0, last: int | None = None, beside: Anvil | None = None, **settings: Any
+    proxy: RpcProxy, *, seconds: float = 60.0, last: int | None = None, beside: Anvil | None = None, **settings: Any
 ) -> list[str]:
     """Read the chain through the proxy, or a second endpoint, range by range; returns the amounts that were sent."""
     urls = [proxy.url] if beside is None else [proxy.url, beside.url]

@@ -69,7 +69,7 @@ async def test_a_worker_follows_a_chain_and_shows_how_far_it_is(database_url: st
             address = said["message"].rpartition(" ")[2]
 
             def metrics() -> str:
-                with urllib.request.urlopen(f"{address}/metrics", timeout=10) as response:
+                with urllib.request.urlopen(f"{address}/metrics", timeout=60) as response:
                     return str(response.read().decode())
 
             height = chain.block_number

@@ -66,7 +66,7 @@ def test_pausing_waits_for_a_row_that_is_being_stored(database_url: str) -> None
         while sql(database_url, waiting) == [(0,)]:
             assert pausing.is_alive()
         connection.commit()
-    pausing.join(30)
+    pausing.join(60)
     assert ended == [0]
     assert (2, True, True) in sql(database_url, PENDING)
 

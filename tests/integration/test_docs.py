@@ -65,8 +65,8 @@ def test_the_example_jobs_run(database_url: str) -> None:
     with WorkerManager(database_url=database_url, worker_count=1, job_modules=[example]) as manager:
         order = manager.submitJob({"type": "priceOrder", "data": {"lines": [{"price": 5, "count": 2}]}})
         catalogue = manager.submitJob({"type": "importCatalogue", "data": {"products": ["pen", "ink"]}})
-        assert manager.wait_for_job(order.id, timeout=30).result == {"total": 10}
-        imported = manager.wait_for_job(catalogue.id, timeout=30)
+        assert manager.wait_for_job(order.id, timeout=60).result == {"total": 10}
+        imported = manager.wait_for_job(catalogue.id, timeout=60)
         assert imported.result == {"imported": 2}
         assert imported.progress == {"current": 2, "total": 2, "message": "ink"}
 
@@ -215,7 +215,7 @@ def test_the_commands_of_the_submitting_page_run(database_url: str) -> None:
 def run(command: list[str], database_url: str | None) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ended = subprocess.run(
-        command, env=environment(database_url, PATH=path), capture_output=True, text=True, timeout=60, check=False
+        command, env=environment(database_url, PATH=path), capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == 0, ended.stderr
     return ended

@@ -75,7 +75,7 @@ def old_json(previous: Path, *arguments: str, database_url: str) -> Any:
         env=environment(database_url, PYTHONPATH=str(previous)),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -60,7 +60,7 @@ async def test_job_from_the_orm_runs_at_once_and_its_result_is_read_back(url: st
         assert row["id"] == 1
         assert (row["userId"], row["persistent"], row["removeDelay"], row["rescheduledFromJob"]) == (7, False, 0, None)
         # Long before a worker looks without having been told.
-        assert (await finished(running.store, row["id"], seconds=10)).success
+        assert (await finished(running.store, row["id"], seconds=25)).success
         again = await server.call("job", id=row["id"])
         assert again["success"] is True
         # json keeps the order of keys, by which QuickDapp compares.
@@ -79,7 +79,7 @@ async def test_job_due_in_a_moment_runs_then(url: str, node_command: Node) -> No
         due = datetime.now(UTC) + timedelta(seconds=1)
         row = await server.schedule(tag="later", type="echo", due=due)
         # Not at the next look without having been told, half a minute later.
-        done = await finished(running.store, row["id"], seconds=15)
+        done = await finished(running.store, row["id"], seconds=25)
         assert done.started is not None
         assert done.started >= datetime.fromisoformat(row["due"])
 

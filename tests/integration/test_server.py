@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from tests.support.cli import workerjobs, workerjobs_json
 from tests.support.loop import in_loop, until
+from tests.support.ports import free_port
 from tests.support.web import TOKEN, TOKEN_HEADER, make_users, next_message, server
 from workerjobs import broadcast, client, notify
 from workerjobs.errors import InvalidInputError, NotFoundError
@@ -279,14 +279,13 @@ async def test_server_ends_at_once_with_listeners_connected(url: str, tmp_path: 
         await stream.mark()
         await next_message(socket, "mark")
         web.process.terminate()
-        assert await asyncio.wait_for(asyncio.to_thread(web.process.wait), 10) == 0
+        assert await asyncio.wait_for(asyncio.to_thread(web.process.wait), 60) == 0
         assert "Traceback" not in web.log.read_text()
 
 
 @in_loop
 async def test_probes_and_metrics_are_on_a_port_of_their_own(url: str, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with psycopg.connect(url) as connection:
         client.submit(connection, {"type": "report"})
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 
 from tests.support.browser import Page, open_page
 from tests.support.loop import in_loop
+from tests.support.ports import free_port
 from tests.support.web import MARK_SECONDS, Server, make_users, server
 from workerjobs import notify
 from workerjobs.storage.quickdapp import install_quickdapp
@@ -82,7 +82,8 @@ async def test_browser_gets_notifications_also_those_of_a_time_without_the_serve
         page.wait_for("shown.stream", lambda seen: seen[2:] == ["back again"])
         assert web.process.poll() is None
 
-    async with server(database_url, tmp_path, WORKERJOBS_TICKET_SECONDS="600") as web:
+    port = free_port()
+    async with server(database_url, tmp_path, WORKERJOBS_TICKET_SECONDS="600", port=port) as web:
         address, ticket = web.url, await web.ticket(7)
         with pages(tmp_path) as site, open_page(f"{site}/?server={address}&ticket={ticket}") as page:
             await asyncio.to_thread(first_part, page)
@@ -91,6 +92,6 @@ async def test_browser_gets_notifications_also_those_of_a_time_without_the_serve
             await asyncio.to_thread(page.wait_for, "shown.errors", bool)
             tell("while it was away")
             async with server(
-                database_url, tmp_path, port=urlsplit(address).port or 0, name="again", WORKERJOBS_TICKET_SECONDS="600"
+                database_url, tmp_path, name="again", WORKERJOBS_TICKET_SECONDS="600", port=port
             ) as again:
                 await asyncio.to_thread(second_part, page, again)

@@ -95,7 +95,7 @@ def test_twenty_workers_run_every_tick_of_a_line_once(database_url: str, policy:
                 asyncio.create_task(work(store, f"worker {number}", over)) for number, store in enumerate(stores)
             ]
             # Those that were missed, and some that come while they race for them.
-            await until(lambda: count_rows(database_url, "success") >= missed + 4, seconds=80)
+            await until(lambda: count_rows(database_url, "success") >= missed + 4, seconds=180)
             over.set()
             await asyncio.gather(*workers)
         rows = sql(database_url, 'select tick, started is null from "workerJobs" order by tick')

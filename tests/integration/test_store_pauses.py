@@ -154,7 +154,7 @@ async def test_types_of_a_dead_worker_count_for_one_lease(database_url: str) -> 
         await store.submit([NewJob(type="theirs")])
         await store.show_worker(record("dead", "theirs"))
         sql(database_url, """update "workerJobWorkers" set "seenAt" = now() - interval '2 seconds'""")
-        alive = timedelta(seconds=5)
+        alive = timedelta(seconds=60)
         assert await store.claim_unknown("a worker", "default", 10, alive, TYPES) == []
         # Within a lease of the server's start nobody could show himself.
         sql(database_url, """update "workerJobWorkers" set "seenAt" = now() - interval '1 hour'""")

@@ -279,7 +279,7 @@ async def test_cron_line_is_made_again_only_when_it_has_no_unfinished_row(databa
     async with open_store(database_url) as store:
         assert len(await store.ensure_cron([every_second, hourly])) == 2
         assert await store.ensure_cron([every_second, hourly]) == []
-        (running,) = await until(lambda: claim_all(store), seconds=5)
+        (running,) = await until(lambda: claim_all(store))
         assert running.cron_key == "tidy"
         assert await store.ensure_cron([every_second, hourly]) == []
         await store.settle([settlement(running)])

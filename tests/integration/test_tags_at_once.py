@@ -69,7 +69,7 @@ def at_once(schedulers: Sequence[Callable[[], None]]) -> None:
     barrier = Barrier(len(schedulers))
 
     def run(scheduler: Callable[[], None]) -> None:
-        barrier.wait(30)
+        barrier.wait(60)
         scheduler()
 
     with ThreadPoolExecutor(len(schedulers)) as pool:
@@ -133,7 +133,7 @@ def test_schedulers_in_several_processes_leave_one_pending_job_of_each_tag(
         popen.stdin.write("go\n")
         popen.stdin.flush()
     for popen in programs:
-        _, errors = popen.communicate(timeout=60)
+        _, errors = popen.communicate(timeout=120)
         assert popen.returncode == 0, errors
     assert count_rows(database_url) == 400
     pending = sql(database_url, 'select count(*), count(distinct tag) from "workerJobs" where finished is null')

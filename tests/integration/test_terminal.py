@@ -44,7 +44,7 @@ class Terminal:
         deadline = time.monotonic() + seconds
         while self._read_on(0.1):
             assert time.monotonic() < deadline, self.shown
-        return self.process.wait(10)
+        return self.process.wait(60)
 
     def _read_on(self, seconds: float) -> bool:
         if not select.select([self._screen], [], [], seconds)[0]:

@@ -36,7 +36,7 @@ def submit_traced(url: str, collected: Collector, **given: list[dict[str, Any]])
         env=environment(url, OTEL_EXPORTER_OTLP_ENDPOINT=collected.url, OTEL_SERVICE_NAME="shop"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -73,7 +73,7 @@ async def test_run_that_begins_stops_the_older_one_that_it_replaces(database_url
             assert told.runs(first, "interrupted")
             (following,) = sql(database_url, 'select id from "workerJobs" where "rescheduledFromJob" = %s', first.id)
             first = await read(store, following[0])
-        assert runs(database_url) <= 2
+        await until(lambda: runs(database_url) <= 2)
     assert count_rows(database_url, "started is null and finished is null") >= 1
 
 
@@ -89,7 +89,7 @@ def test_workers_catch_up_with_every_missed_tick_once(database_url: str, policy:
             begin = (await store.now()).replace(microsecond=0) - missed * SECOND
             line = NewJob(type="echo", cron_schedule="* * * * * *", due=begin, catch_up="all")
             await submit_one(store, dataclasses.replace(line, concurrency_policy=policy))
-            await until(lambda: count_rows(database_url, "success") >= missed + 2, seconds=60)
+            await until(lambda: count_rows(database_url, "success") >= missed + 2, seconds=120)
         ticks = [tick for (tick,) in sql(database_url, 'select tick from "workerJobs" order by tick')]
         assert ticks == [begin + number * SECOND for number in range(len(ticks))]
         assert count_rows(database_url, "success = false") == 0
@@ -101,8 +101,8 @@ def test_workers_catch_up_with_every_missed_tick_once(database_url: str, policy:
 async def test_worker_catches_up_with_the_latest_missed_tick(database_url: str) -> None:
     async with worker(database_url) as running:
         now = await running.store.now()
-        begin = now.replace(minute=0, second=0, microsecond=0) - timedelta(days=30)
-        line = NewJob(type="echo", cron_schedule="0 * * * *", due=begin, catch_up="latest")
+        begin = now.replace(year=now.year - 1, day=1, hour=0, minute=0, second=0, microsecond=0)
+        line = NewJob(type="echo", cron_schedule="0 0 1 * *", due=begin, catch_up="latest")
         late = await finished(running.store, await submit_one(running.store, line))
         (following,) = await until(
             lambda: sql(database_url, 'select id from "workerJobs" where "rescheduledFromJob" = %s', late.id)
@@ -110,7 +110,7 @@ async def test_worker_catches_up_with_the_latest_missed_tick(database_url: str) 
         extra = await finished(running.store, following[0])
         assert extra.tick is not None
         assert extra.tick <= now + timedelta(minutes=1)
-        assert now - extra.tick < timedelta(hours=1)
+        assert now - extra.tick < timedelta(days=31)
         await until(lambda: count_rows(database_url, "finished is null") == 1)
         assert count_rows(database_url) == 3
 
@@ -158,7 +158,7 @@ def test_line_goes_on_in_one_row_after_kill_9_of_its_supervisor_as_it_stores_the
             expired = """update "workerJobs" set "leaseDeadline" = now() - interval '1 second' where finished is null
                 and started is not null"""
             sql(database_url, expired)
-            async with worker(database_url, lease=0.5, renew_every=0.1, rescue_every=0.1):
+            async with worker(database_url, lease=2.0, renew_every=0.1, rescue_every=0.1):
                 done = await finished(store, job)
             assert done.state is JobState.SUCCEEDED
             assert done.rescues == (0 if is_stored and policy == "Forbid" else 1)
@@ -192,7 +192,7 @@ def test_line_goes_on_in_one_row_after_kill_9_of_its_supervisor_while_it_runs(
                 where started is not null""",
             )
             told.go()
-            async with worker(database_url, lease=0.5, renew_every=0.1, rescue_every=0.1):
+            async with worker(database_url, lease=2.0, renew_every=0.1, rescue_every=0.1):
                 assert (await finished(store, job)).state is JobState.SUCCEEDED
         assert count_rows(database_url, "started is null and tick > now()") == 1
         assert count_rows(database_url) == 2

@@ -215,15 +215,16 @@ async def test_job_that_does_not_return_is_ended_at_its_timeout(database_url: st
     told = Told(tmp_path)
     kinds = [*ENDED_BY_SIGTERM, *NEEDING_SIGKILL, "pow"]
     async with worker(database_url, children=6) as running:
-        limit = timedelta(seconds=0.3)
+        # Long enough for a job to begin with what it does against its end.
+        limit = timedelta(seconds=1)
         (neighbour,) = await running.store.submit([NewJob(type="hold", data=told.data())])
         await told.run(neighbour)
         submitted = await running.store.submit(
-            [NewJob(type="never", data=told.data(how=how), timeout_ms=300) for how in kinds]
+            [NewJob(type="never", data=told.data(how=how), timeout_ms=1000) for how in kinds]
         )
-        jobs = [await finished(running.store, job, seconds=40) for job in submitted]
+        jobs = [await finished(running.store, job) for job in submitted]
         assert {how: job.result for how, job in zip(kinds, jobs, strict=True)} == {
-            how: {"error": "Job timed out after 0.3 s"} for how in kinds
+            how: {"error": "Job timed out after 1 s"} for how in kinds
         }
         assert {job.state for job in jobs} == {JobState.FAILED}
         for how, job in zip(kinds, jobs, strict=True):
@@ -245,11 +246,11 @@ async def test_job_that_does_not_return_is_ended_at_its_timeout(database_url: st
 async def test_job_that_ignores_sigterm_is_killed_five_seconds_later(database_url: str, tmp_path: Path) -> None:
     told = Told(tmp_path)
     async with worker(database_url) as running:
-        job = await run_one(running.store, "never", told.data(how="ignores SIGTERM"), timeout_ms=100)
-        assert job.error == "Job timed out after 0.1 s"
+        job = await run_one(running.store, "never", told.data(how="ignores SIGTERM"), timeout_ms=1000)
+        assert job.error == "Job timed out after 1 s"
         assert job.started is not None
         assert job.finished is not None
-        assert timedelta(seconds=5.1) <= job.finished - job.started < timedelta(seconds=12)
+        assert timedelta(seconds=6) <= job.finished - job.started < timedelta(seconds=30)
 
 
 @in_loop
@@ -259,7 +260,13 @@ async def test_job_that_ends_in_time_is_not_stopped_later(
     caplog.set_level(logging.INFO, logger="workerjobs")
     told = Told(tmp_path)
     async with worker(database_url) as running:
-        assert (await run_one(running.store, "echo", timeout_ms=200)).state is JobState.SUCCEEDED
+
+        async def is_in_time() -> bool:
+            return (await run_one(running.store, "echo", timeout_ms=200)).state is JobState.SUCCEEDED
+
+        # On a machine that does much else the first one may be late.
+        await until(is_in_time)
+        caplog.clear()
         (job,) = await running.store.submit([NewJob(type="hold", data=told.data())])
         await told.run(job)
         # Longer than the first one's limit, in the same child.

@@ -14,6 +14,7 @@ from tests.support.workers import (
     Told,
     finished,
     gone,
+    is_alive,
     kill,
     process,
     processes,
@@ -136,9 +137,9 @@ async def test_fresh_job_that_ignores_its_timeout_is_killed(
     async with worker(database_url, isolation="fresh") as running:
         data = told.data(how="ignores SIGTERM")
         (job,) = await running.store.submit([NewJob(type="never", data=data, timeout_ms=1000)])
-        run = process((await told.run(job))["pid"])
+        pid = (await told.run(job))["pid"]
         assert (await finished(running.store, job)).error == "Job timed out after 1 s"
-        await gone([run])
+        await until(lambda: not is_alive(pid))
 
 
 @in_loop
@@ -151,11 +152,11 @@ async def test_fresh_job_does_not_outlive_its_child_or_its_supervisor(database_u
         first, second = await store.submit([NewJob(type="hold", data=told.data()) for _ in range(2)])
         run = process((await told.run(first))["pid"])
         kill(processes()[run])
-        await gone([run], seconds=2)
+        await gone([run])
         assert (await finished(store, first)).error == KILLED
         run = process((await told.run(second))["pid"])
         running.send(signal.SIGKILL)
-        await gone([run], seconds=2)
+        await gone([run])
 
 
 @in_loop
@@ -172,7 +173,7 @@ async def test_fresh_job_that_left_its_group_is_interrupted_and_killed_all_the_s
         await gone([run])
         run = process((await told.run(second))["pid"])
         kill(processes()[run])
-        await gone([run], seconds=2)
+        await gone([run])
         assert (await finished(running.store, second)).error == KILLED
 
 

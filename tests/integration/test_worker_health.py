@@ -28,7 +28,7 @@ from workerjobs.web.health import STALLED_SECONDS, HealthServer
 def get(url: str) -> tuple[int, str]:
     """Ask, and give the status and the text."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as response:
+        with urllib.request.urlopen(url, timeout=60) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -137,10 +137,11 @@ async def test_metrics_count_what_the_worker_does(database_url: str, tmp_path: P
         await until(as_expected)
         assert (await metrics(url))["workerjobs_claim_duration_seconds_count"] >= 6
         assert (await metrics(url))["workerjobs_settle_duration_seconds_count"] >= 1
-        told.go()
         process.send(signal.SIGTERM)
+        await until(lambda: process.said("Stopping: 1 jobs are running"))
         # Probed to the end: a draining worker lives.
-        assert (await ask(f"{url}/healthz"))[0] == 200 or process.popen.poll() is not None
+        assert (await ask(f"{url}/healthz"))[0] == 200
+        told.go()
         await process.ended()
 
 
@@ -150,7 +151,7 @@ async def test_worker_waits_for_its_database_and_says_so_before_it_is_ready(
 ) -> None:
     migrate = asyncio.create_task(asyncio.to_thread(_migrate_when_asked, empty_database_url, tmp_path / "worker.log"))
     async with (
-        worker_process(empty_database_url, tmp_path, DATABASE_WAIT_SECONDS="60") as process,
+        worker_process(empty_database_url, tmp_path, DATABASE_WAIT_SECONDS="180") as process,
         open_store(empty_database_url) as store,
     ):
         assert len(process.said("Waiting: The database")) == 1
@@ -160,7 +161,7 @@ async def test_worker_waits_for_its_database_and_says_so_before_it_is_ready(
 
 
 def _migrate_when_asked(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (log.exists() and "Waiting: The database" in log.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -16,8 +16,8 @@ from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.storage.postgres import PostgresJobStore
 
-SOON = 10.0
-"""Far sooner than any poll."""
+SOON = 25.0
+"""Sooner than any poll."""
 OTHER_JOBS = """
 from workerjobs import job
 

@@ -35,7 +35,7 @@ from workerjobs import WorkerManager
 
 manager = WorkerManager()
 stored = manager.submitJob({"type": "context", "data": {"z": 1, "a": 2}, "userId": 7, "tag": "nightly"})
-done = manager.wait_for_job(stored.id, timeout=30)
+done = manager.wait_for_job(stored.id, timeout=60)
 print(json.dumps({
     "stored": stored.to_dict(), "done": done.to_dict(), "count": manager.getWorkerCount(), "pid": os.getpid(),
 }))
@@ -65,7 +65,7 @@ def run_script(program: str, url: str, **variables: str) -> subprocess.Completed
         env=environment(url, WORKER_COUNT="2", WORKER_JOB_MODULES=JOBS, **variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -107,7 +107,7 @@ while not list(Path({str(tmp_path)!r}).glob("*.started")):
 
     @in_loop
     async def check() -> None:
-        await gone(left, seconds=5)
+        await gone(left)
 
     check()
 
@@ -116,7 +116,7 @@ def test_submit_returns_the_stored_job(manager: WorkerManager) -> None:
     stored = manager.submit_job(NewJob(type="echo", data={"a": 1}))
     assert isinstance(stored, Job)
     assert stored.state is JobState.PENDING
-    done = manager.wait_for_job(stored.id, timeout=30)
+    done = manager.wait_for_job(stored.id, timeout=60)
     assert done.state is JobState.SUCCEEDED
     assert done.result == {"a": 1}
     assert manager.get_job(stored.id) == done
@@ -127,7 +127,7 @@ def test_many_jobs_are_submitted_at_once_and_all_run(manager: WorkerManager, dat
     jobs: list[Any] = [{"type": "echo", "data": {"n": n}} for n in range(200)]
     assert manager.submit_jobs([*jobs, NewJob(type="echo", data={"n": 200})]) == 201
     assert manager.submitJobs(iter(())) == 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while count_rows(database_url, "success") < 201:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -176,7 +176,7 @@ def test_what_is_not_there_is_named_and_waiting_has_a_limit(manager: WorkerManag
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         manager.wait_for_job(later.id, timeout=0.1)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_many_threads_share_a_manager(manager: WorkerManager) -> None:
@@ -184,7 +184,7 @@ def test_many_threads_share_a_manager(manager: WorkerManager) -> None:
 
     def submit(n: int) -> None:
         stored = manager.submit_job({"type": "echo", "data": {"n": n}})
-        results.append(manager.wait_for_job(stored.id, timeout=30).result["n"])
+        results.append(manager.wait_for_job(stored.id, timeout=60).result["n"])
 
     threads = [threading.Thread(target=submit, args=[n]) for n in range(20)]
     for thread in threads:
@@ -200,14 +200,14 @@ def test_shutdown_lets_running_jobs_finish_and_ends_everything(
     told = Told(tmp_path)
     manager = WorkerManager(database_url=database_url, worker_count=1, job_modules=[JOBS])
     job = manager.submit_job({"type": "hold", "data": told.data()})
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not told.runs(job):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     shutting_down = threading.Thread(target=manager.shutdown)
     shutting_down.start()
     told.go()
-    shutting_down.join(20)
+    shutting_down.join(60)
     assert not shutting_down.is_alive()
     assert sql(database_url, 'select success from "workerJobs" where id = %s', job.id) == [(True,)]
     assert not supervised_by(os.getpid())
@@ -224,7 +224,7 @@ def test_settings_of_the_environment_count_and_arguments_win(
     monkeypatch.setenv("WORKER_JOB_MODULES", JOBS)
     with WorkerManager() as manager:
         assert manager.get_worker_count() == 3
-        assert manager.wait_for_job(manager.submit_job({"type": "echo"}).id, timeout=30).result == {}
+        assert manager.wait_for_job(manager.submit_job({"type": "echo"}).id, timeout=60).result == {}
     with WorkerManager(worker_count="1") as manager:
         assert manager.get_worker_count() == 1
 

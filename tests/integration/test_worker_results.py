@@ -183,7 +183,7 @@ async def test_job_due_later_starts_when_it_is_due(database_url: str) -> None:
         assert job.started is not None
         assert job.started >= due
         # Far less than the slow poll behind it.
-        assert job.started - due < timedelta(seconds=5)
+        assert job.started - due < timedelta(seconds=25)
 
 
 @in_loop

@@ -47,7 +47,7 @@ def worker(tmp_path: Path, database_url: str) -> Iterator[None]:
         )
     yield
     process.terminate()
-    process.wait(30)
+    process.wait(60)
 
 
 @pytest.fixture

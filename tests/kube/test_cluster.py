@@ -49,7 +49,7 @@ def test_new_namespace_gets_its_default_service_account(cluster: Cluster) -> Non
     name = f"test-account-{os.getpid()}"
     cluster.kubectl("create", "namespace", name)
     try:
-        cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", name, "--timeout=20s")
+        cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", name, "--timeout=60s")
     finally:
         cluster.kubectl("delete", "namespace", name, "--wait=false")
 

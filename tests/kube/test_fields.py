@@ -195,7 +195,7 @@ async def test_cancel_ends_what_runs_and_what_waits(
         set_field(jobs, "pending", cancel=True)
         for name in ("running", "pending", "never"):
             jobs.wait(name, "Cancelled")
-            jobs.kubectl("wait", "--for=condition=Failed", f"wj/{name}", "--timeout=5s")
+            jobs.kubectl("wait", "--for=condition=Failed", f"wj/{name}", "--timeout=50s")
             assert jobs.condition(name, "Failed")["reason"] == "JobCancelled"
         assert list(told.folder.glob("*.ran")) == []
         # Taken back, it runs no more; a new token makes it.

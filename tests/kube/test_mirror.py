@@ -18,6 +18,7 @@ from workerjobs.domain.job import Job, NewJob
 from workerjobs.errors import ClusterError, ClusterUnavailableError, DatabaseUnavailableError, InvalidInputError
 from workerjobs.kube import events as events_module
 from workerjobs.kube import mirror as module
+from workerjobs.kube import writer as writer_module
 from workerjobs.kube.events import Event, EventWriter
 from workerjobs.kube.mirror import Mirror
 from workerjobs.kube.reconcile import StatusWrite
@@ -268,7 +269,8 @@ async def test_outage_of_the_database_is_said_once_per_loop_and_caught_up_with(
             tell(mirror, cluster.apply("c"))
             del cluster.resources["b"]
             mirror.resource_deleted("b")
-            await asyncio.sleep(0.5)
+            await until(lambda: caplog.text.count("The database is away") == 2)
+            await asyncio.sleep(0.3)  # several more tries
             store.outage = None
             await until(lambda: cluster.state("c") == "Pending")
             await until(lambda: count_rows(database_url, "finished is null and priority = 1") == 1)
@@ -439,7 +441,8 @@ async def test_of_a_short_run_the_end_alone_is_written() -> None:
 
 
 @in_loop
-async def test_progress_waits_for_its_turn_and_states_do_not() -> None:
+async def test_progress_waits_for_its_turn_and_states_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "PROGRESS_SECONDS", 600.0)
     cluster, heard = FakeCluster(), Heard()
     cluster.apply("a")
     writer = heard.writer(cluster)
@@ -450,11 +453,14 @@ async def test_progress_waits_for_its_turn_and_states_do_not() -> None:
             writer.put(write("Running", is_urgent=False, percent=percent))
             await asyncio.sleep(0.01)
         assert len(cluster.writes) == 1
-        await until(lambda: len(cluster.writes) == 2, seconds=3)
-        assert cluster.writes[-1][1]["percent"] == 19
+        monkeypatch.setattr(writer_module, "PROGRESS_SECONDS", 0.5)
+        writer.put(write("Running", is_urgent=False, percent=20))
+        await until(lambda: len(cluster.writes) == 2)
+        assert cluster.writes[-1][1]["percent"] == 20
+        monkeypatch.setattr(writer_module, "PROGRESS_SECONDS", 600.0)
         writer.put(write("Running", is_urgent=False, percent=50))
         writer.put(write("Succeeded"))
-        await until(lambda: cluster.state("a") == "Succeeded", seconds=0.5)
+        await until(lambda: cluster.state("a") == "Succeeded")
 
 
 @in_loop
@@ -503,9 +509,11 @@ async def test_repeated_events_are_one_with_a_count(monkeypatch: pytest.MonkeyPa
     cluster = FakeCluster()
     writer = EventWriter(cluster, "WorkerJob")  # type: ignore[arg-type]  # what it uses
     task = asyncio.create_task(writer.run())
-    for _ in range(50):
-        writer.put("u", "shop", "a", Event("Failed", "no paper", "Run", is_warning=True))
-        await asyncio.sleep(0)
+    failed = Event("Failed", "no paper", "Run", is_warning=True)
+    writer.put("u", "shop", "a", failed)
+    await until(lambda: cluster.events)
+    for _ in range(49):
+        writer.put("u", "shop", "a", failed)
     writer.put("u", "shop", "a", Event("Succeeded", "done", "Run"))
     await until(lambda: len(cluster.events) >= 3)
     await asyncio.sleep(0.5)

@@ -52,7 +52,7 @@ def started(folder: Path, role: str, variables: dict[str, str]) -> subprocess.Po
 def imported(folder: Path, process: subprocess.Popen[bytes]) -> set[str]:
     """What a role imported, packages alone; it is stopped for that."""
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0, (folder / "log").read_text()
+    assert process.wait(60) == 0, (folder / "log").read_text()
     return {name.partition(".")[0] for name in (folder / "modules").read_text().split()}
 
 

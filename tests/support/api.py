@@ -76,7 +76,7 @@ class Api:
 
 async def event(stream: Stream, kind: str, **wanted: Any) -> dict[str, Any]:
     """Wait for an event whose data has some values."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             name, data = await stream.next()
             if name == kind and wanted.items() <= data.items():

@@ -46,7 +46,7 @@ def workerjobs(
         input=input,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import psycopg
 
 from tests.support.cli import environment
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -91,7 +92,7 @@ def go_through(page: str, folder: Path, database_url: str) -> None:
         database_url: Its database.
     """
     (folder / ".venv").symlink_to(sys.prefix)
-    port = _free_port()
+    port = free_port()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     variables = environment(database_url, PATH=path, WORKERJOBS_SERVER_PORT=str(port), COLUMNS="200", WORKER_COUNT="1")
     printed: str | None = None
@@ -188,8 +189,3 @@ def _wait_for(port: int) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

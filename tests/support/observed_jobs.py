@@ -16,7 +16,7 @@ def call(url: str) -> None:
 
     headers: dict[str, str] = {}
     propagate.inject(headers)
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20):
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60):
         pass
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from tests.support.cli import environment
 from tests.support.cluster.controlplane import Cluster
+from tests.support.ports import free_port
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ def install_definition(cluster: Cluster) -> None:
     # Several test processes may do so at once, of which kubectl lets one.
     eventually(lambda: cluster.kubectl("apply", "-f", str(MANIFESTS / "crds"), check=False).returncode == 0)
     for plural in ("workerjobs", "workerpools"):
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.quickdapp.xyz", "--timeout=30s")
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.quickdapp.xyz", "--timeout=60s")
     eventually(lambda: cluster.kubectl("get", "workerjobs,workerpools", check=False).returncode == 0)
 
 
@@ -72,7 +73,7 @@ class Proxy:
         self._target = (url.hostname, url.port)
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
-        self._port = 0
+        self._port = free_port()
         self.restore()
         server["server"] = f"https://127.0.0.1:{self._port}"
         self.kubeconfig = folder / "proxied"
@@ -81,7 +82,6 @@ class Proxy:
     def restore(self) -> None:
         """Let connections through."""
         self._listener = socket.create_server(("127.0.0.1", self._port))
-        self._port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
 
     def cut(self) -> None:
@@ -102,12 +102,18 @@ class Proxy:
                 near, _ = listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(self._target)
+            # Before anything else can be done with it: it may be cut at once.
+            self._open.add(near)
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()
+                continue
+            self._open.add(far)
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._copy, args=[source, sink], daemon=True).start()
 
     def _copy(self, source: socket.socket, sink: socket.socket) -> None:
-        self._open.add(source)
         with source, contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,9 +20,10 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 
 from tests.support.packages import install_or_say
+from tests.support.ports import free_port
 from tests.support.require import require_or_skip
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 def find_pgbouncer() -> str | None:
@@ -64,8 +64,7 @@ def pgbouncer(direct_url: str, **settings: str) -> Iterator[Pgbouncer]:
     if program is None:
         require_or_skip("pgbouncer", "pgbouncer is not installed: as root, `python -m tests.support.pgbouncer`")
     parts = urlsplit(direct_url)
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workerjobs-pgbouncer-")))
         # It refuses to run as root.
@@ -120,7 +119,7 @@ def _wait_for(running: Pgbouncer, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            return psycopg.connect(running.url_for(running.direct_url), connect_timeout=5).close()
+            return psycopg.connect(running.url_for(running.direct_url), connect_timeout=20).close()
         except psycopg.OperationalError:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"pgbouncer did not start: {running.log.read_text()}") from None

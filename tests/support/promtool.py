@@ -41,7 +41,7 @@ def promtool(*arguments: str, folder: Path) -> str:
     if program is None:
         require_or_skip("promtool", "promtool is not there: `python -m tests.support.promtool`")
     ended = subprocess.run(
-        [str(program), *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+        [str(program), *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

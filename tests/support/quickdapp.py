@@ -100,7 +100,7 @@ async def quickdapp(command: tuple[str, dict[str, str]], url: str) -> AsyncItera
         assert process.stdin is not None
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), 20)
+            await asyncio.wait_for(process.wait(), 60)
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -14,7 +14,7 @@ from tests.support.workers import family_of, processes
 from workerjobs.storage.embedded import EmbeddedPostgres, _account_for
 from workerjobs.storage.migrate import migrate_url
 
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 60.0
 FAST, IMMEDIATE = signal.SIGINT, signal.SIGQUIT
 """How Postgres stops: sessions are ended and all is written; or it leaves at once and recovers at its next start."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.cli import environment
-from tests.support.loop import until
+from tests.support.loop import PATIENCE_SECONDS, until
 from tests.support.table import open_store, read
 from workerjobs import app
 from workerjobs.domain.job import Job, NewJob
@@ -80,7 +80,7 @@ def supervised_by(pid: int) -> set[Process]:
     return found
 
 
-async def gone(which: Iterable[Process], *, seconds: float = 20.0) -> None:
+async def gone(which: Iterable[Process], *, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until processes have ended."""
     wanted = set(which)
     await until(lambda: not wanted & processes().keys(), seconds=seconds)
@@ -106,7 +106,7 @@ class Told:
         return [json.loads(file.read_text()) for file in files]
 
     async def run(
-        self, job: Job | int, word: str = "started", *, number: int = 1, seconds: float = 20
+        self, job: Job | int, word: str = "started", *, number: int = 1, seconds: float = PATIENCE_SECONDS
     ) -> dict[str, Any]:
         """Wait for a run of a job to tell something."""
         await until(lambda: len(self.runs(job, word)) >= number, seconds=seconds)
@@ -117,7 +117,7 @@ class Told:
         (self.folder / word).touch()
 
 
-async def finished(store: PostgresJobStore, job: Job | int, *, seconds: float = 20) -> Job:
+async def finished(store: PostgresJobStore, job: Job | int, *, seconds: float = PATIENCE_SECONDS) -> Job:
     """Wait until a job is finished."""
 
     async def look() -> Job | None:
@@ -129,7 +129,7 @@ async def finished(store: PostgresJobStore, job: Job | int, *, seconds: float = 
     return found
 
 
-async def run_jobs(store: PostgresJobStore, *jobs: NewJob, seconds: float = 20) -> list[Job]:
+async def run_jobs(store: PostgresJobStore, *jobs: NewJob, seconds: float = PATIENCE_SECONDS) -> list[Job]:
     """Submit jobs and wait until all are finished."""
     return [await finished(store, job, seconds=seconds) for job in await store.submit(jobs)]
 
@@ -162,7 +162,7 @@ class Worker:
         """A metric's value; 0 where it was never counted."""
         return self.supervisor.metrics.registry.get_sample_value(name, labels) or 0.0
 
-    async def stop(self, *, seconds: float = 30) -> None:
+    async def stop(self, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Stop as SIGTERM does, and wait."""
         self.supervisor.stop()
         await asyncio.wait_for(asyncio.shield(self.task), seconds)
@@ -218,7 +218,7 @@ async def worker(
             started.cancel()
             for _ in range(2):
                 supervisor.stop()
-            await asyncio.wait({task}, timeout=30)
+            await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
             await own_store.close()
         await task
         await gone(family)
@@ -263,7 +263,7 @@ class WorkerProcess:
         """Send the supervisor a signal."""
         self.popen.send_signal(number)
 
-    async def ended(self, *, seconds: float = 30) -> int:
+    async def ended(self, *, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait until the supervisor has ended; returns its exit code."""
         await until(lambda: self.popen.poll() is not None, seconds=seconds)
         return self.popen.returncode

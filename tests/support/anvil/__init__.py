@@ -30,10 +30,10 @@ from typing import Any
 from tests.support.npm import NodeError, packages
 from tests.support.require import require_or_skip
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 CALL_SECONDS = 30.0
-RECEIPT_SECONDS = 5.0
+RECEIPT_SECONDS = 30.0
 CHAIN_ID = 31337
 # Of the mnemonic that anvil always uses: "test test test test test test test test test test test junk".
 ACCOUNTS = (

@@ -58,7 +58,7 @@ class Page:
         """What the page and the browser had to say against it so far."""
         return self._log.read_text()
 
-    def wait_for(self, script: str, is_right: Callable[[Any], bool], *, seconds: float = 20) -> Any:
+    def wait_for(self, script: str, is_right: Callable[[Any], bool], *, seconds: float = 60) -> Any:
         """Evaluate it until its value is right."""
         deadline = time.monotonic() + seconds
         while not is_right(value := self.ask(script)):
@@ -98,6 +98,6 @@ def open_page(url: str) -> Iterator[Page]:
                 # It closes the browser then.
                 process.stdin.close()
                 try:
-                    process.wait(15)
+                    process.wait(60)
                 except subprocess.TimeoutExpired:
                     process.kill()

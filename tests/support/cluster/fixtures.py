@@ -130,6 +130,6 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     """A new namespace, ready for pods; deleted after the test."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=60s")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
