@@ -286,14 +286,14 @@ async def test_changes_are_told_as_they_happen(database_url: str, tmp_path: Path
 
 @in_loop
 async def test_server_ends_at_once_while_changes_are_listened_to(database_url: str, tmp_path: Path) -> None:
-    async with api(database_url, tmp_path) as client:
+    async with api(database_url, tmp_path, as_process=True) as client:
         job = await client.post("/jobs", {"type": "echo", "due": TOMORROW})
         async with client.stream("/events") as stream, client.stream(f"/jobs/{job['id']}/events") as one:
             await stream.next()
             await one.next()
-            client.server.process.terminate()
-            assert await asyncio.wait_for(asyncio.to_thread(client.server.process.wait), 60) == 0
-        assert "Traceback" not in client.server.log.read_text()
+            client.process.process.terminate()
+            assert await asyncio.wait_for(asyncio.to_thread(client.process.process.wait), 60) == 0
+        assert "Traceback" not in client.process.log.read_text()
 
 
 @in_loop

@@ -209,7 +209,7 @@ async def test_secrets_are_in_no_answer_and_no_log(database_url: str, tmp_path: 
     planted = "planted-secret-0123456789"
     secret = create(database_url, "secret", "--scope", "write")
     reference = [{"name": "password", "secretKeyRef": {"name": "db", "key": "password"}}]
-    async with api(database_url, tmp_path, WORKER_LOG_LEVEL="trace") as client, worker(database_url):
+    async with api(database_url, tmp_path, as_process=True, WORKER_LOG_LEVEL="trace") as client, worker(database_url):
         sql(
             database_url,
             """insert into "workerJobs" (type, "dataFrom", "clusterId", namespace, "resourceName", "resourceUid")
@@ -227,7 +227,7 @@ async def test_secrets_are_in_no_answer_and_no_log(database_url: str, tmp_path: 
                 texts.append(answer.text + str(answer.headers))
         shown = await client.get("/jobs/1")
         assert shown["dataFrom"] == reference
-        said = client.server.log.read_text()
+        said = client.process.log.read_text()
     for text in (*texts, said):
         for each in (planted, TOKEN, secret):
             assert each not in text

@@ -85,7 +85,7 @@ async def test_requests_at_once_with_one_key_make_one_job(database_url: str, tmp
 @in_loop
 async def test_killed_server_leaves_a_key_that_can_be_used_again(database_url: str, tmp_path: Path) -> None:
     with psycopg.connect(database_url) as holder:
-        async with api(database_url, tmp_path) as client:
+        async with api(database_url, tmp_path, as_process=True) as client:
             # The job is stored and the audit waits: nothing is committed yet.
             holder.execute('lock table "workerAudit" in access exclusive mode')
             asking = asyncio.create_task(submit(client, "key"))
@@ -96,7 +96,7 @@ async def test_killed_server_leaves_a_key_that_can_be_used_again(database_url: s
                 return sql(database_url, waiting) == [(1,)]
 
             await until(waits)
-            client.server.process.kill()
+            client.process.process.kill()
             try:
                 await asking
             except aiohttp.ClientError:

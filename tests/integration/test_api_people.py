@@ -44,7 +44,7 @@ def me(user: str | None, groups: str | None = None, *more: tuple[str, str]) -> l
 
 @in_loop
 async def test_people_do_what_their_groups_may(database_url: str, tmp_path: Path) -> None:
-    async with api(database_url, tmp_path, **VARIABLES) as client:
+    async with api(database_url, tmp_path, as_process=False, **VARIABLES) as client:
         for groups, scope in {"staff": "read", "ops": "write", "others,admins ,staff": "write"}.items():
             assert await ask(client, PROXY, me("ada@example.org", groups), "/api/v1/me") == (
                 200,
@@ -79,7 +79,7 @@ async def test_people_do_what_their_groups_may(database_url: str, tmp_path: Path
 async def test_headers_of_a_peer_that_is_not_listed_mean_nothing(database_url: str, tmp_path: Path) -> None:
     token = workerjobs_json("token", "create", "reader", database_url=database_url)["token"]
     shown = ("Authorization", f"Bearer {token}")
-    async with api(database_url, tmp_path, **VARIABLES) as client:
+    async with api(database_url, tmp_path, as_process=False, **VARIABLES) as client:
         for spoofed in (
             me("ada", "ops"),
             # Who says to speak for the proxy, or to be it, is none.

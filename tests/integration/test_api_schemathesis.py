@@ -31,13 +31,13 @@ async def find_problems(client: Api, folder: Path, *options: str) -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
-    assert "Traceback" not in client.server.log.read_text()
+    assert "Traceback" not in client.process.log.read_text()
 
 
 @pytest.mark.slow
 @in_loop_for(170)
 async def test_schemathesis_finds_nothing(database_url: str, tmp_path: Path) -> None:
-    async with api(database_url, tmp_path, WORKERJOBS_API_RATE="0") as client:
+    async with api(database_url, tmp_path, as_process=True, WORKERJOBS_API_RATE="0") as client:
         await find_problems(
             client,
             tmp_path,
@@ -51,7 +51,7 @@ async def test_schemathesis_finds_nothing(database_url: str, tmp_path: Path) -> 
 @in_loop_for(170)
 async def test_schemathesis_finds_nothing_where_limits_refuse_most(database_url: str, tmp_path: Path) -> None:
     limits = {"WORKERJOBS_API_RATE": "5", "WORKERJOBS_MAX_BODY_MIB": "0.001"}
-    async with api(database_url, tmp_path, **limits) as client:
+    async with api(database_url, tmp_path, as_process=True, **limits) as client:
         await find_problems(
             client,
             tmp_path,

@@ -14,7 +14,7 @@ from tests.support.cli import workerjobs, workerjobs_json
 from tests.support.dashboard import fill
 from tests.support.loop import in_loop
 from tests.support.table import sql
-from tests.support.web import TOKEN, server
+from tests.support.web import TOKEN, served, server
 
 PAGES = (
     "/?window=24h",
@@ -148,7 +148,7 @@ async def test_pages_tell_what_the_tables_hold_and_run_nothing_of_it(database_ur
     # On a loopback address without a token of its own, below a prefix that the proxy leaves on.
     variables = {"WORKERJOBS_SERVER_TOKEN": "", "WORKERJOBS_PATH_PREFIX": "/ops/jobs/"}
     async with (
-        server(database_url, tmp_path, port=0, name="server", **variables) as web,
+        served(database_url, **variables) as web,
         browser(f"{web.url}/ops/jobs") as ada,
     ):
         for path in ("/", *PAGES):
@@ -213,7 +213,7 @@ async def test_actions_change_what_they_say_and_are_noted(database_url: str, tmp
     def state(of: int) -> tuple[bool | None, str | None]:
         return sql(database_url, "select success, result ->> 'error' from \"workerJobs\" where id = %s", of)[0]
 
-    async with server(database_url, tmp_path, WORKERJOBS_SERVER_TOKEN="") as web, browser(web.url) as ada:
+    async with served(database_url, WORKERJOBS_SERVER_TOKEN="") as web, browser(web.url) as ada:
         _, _, answer = await ada.post(f"/jobs/{job}/cancel", {"reason": "not needed"})
         assert answer.headers["Location"] == f"/jobs/{job}?did=cancel&job={job}"
         assert state(job) == (False, "not needed")

@@ -13,7 +13,7 @@ from tests.support.browser import Page, open_page
 from tests.support.dashboard import fill
 from tests.support.loop import in_loop_for
 from tests.support.table import sql
-from tests.support.web import TOKEN, server
+from tests.support.web import TOKEN, served
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CHECK = f"""
@@ -195,6 +195,6 @@ def work(page: Page, url: str, base: str) -> None:
 @in_loop_for(170)
 async def test_people_work_with_it_by_keyboard(database_url: str, tmp_path: Path) -> None:
     fill(database_url, 300)
-    async with server(database_url, tmp_path, WORKERJOBS_PATH_PREFIX="/ops") as web:
+    async with served(database_url, WORKERJOBS_PATH_PREFIX="/ops") as web:
         with open_page(f"{web.url}/ops/") as page:
             await asyncio.to_thread(work, page, database_url, f"{web.url}/ops")

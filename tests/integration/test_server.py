@@ -14,7 +14,7 @@ import pytest
 from tests.support.cli import workerjobs, workerjobs_json
 from tests.support.loop import in_loop, until
 from tests.support.ports import free_port
-from tests.support.web import TOKEN, TOKEN_HEADER, make_users, next_message, server
+from tests.support.web import TOKEN, TOKEN_HEADER, make_users, next_message, served, server
 from workerjobs import broadcast, client, notify
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.storage.quickdapp import install_quickdapp
@@ -69,7 +69,7 @@ def test_notification_that_cannot_be_written_says_why(url: str) -> None:
 @in_loop
 async def test_both_ways_to_listen_get_what_is_for_their_user(url: str, tmp_path: Path) -> None:
     async with (
-        server(url, tmp_path) as web,
+        served(url) as web,
         web.stream(await web.ticket(7)) as stream,
         web.socket(await web.ticket(7)) as socket,
         web.socket(await web.ticket(8)) as other,
@@ -93,7 +93,7 @@ async def test_both_ways_to_listen_get_what_is_for_their_user(url: str, tmp_path
 @in_loop
 async def test_change_of_a_notification_is_told_as_its_new_state(url: str, tmp_path: Path) -> None:
     number = tell(url, 7, type="token_transfer")
-    async with server(url, tmp_path) as web, web.socket(await web.ticket(7)) as socket:
+    async with served(url) as web, web.socket(await web.ticket(7)) as socket:
         await next_message(socket, "mark")
         with psycopg.connect(url) as connection:
             connection.execute("""update notifications set data = '{"type":"token_transfer","revoked":true}'""")
@@ -104,7 +104,7 @@ async def test_change_of_a_notification_is_told_as_its_new_state(url: str, tmp_p
 
 @in_loop
 async def test_who_comes_back_gets_what_was_missed_and_nothing_twice(url: str, tmp_path: Path) -> None:
-    async with server(url, tmp_path) as web:
+    async with served(url) as web:
         async with web.stream(await web.ticket(7)) as stream:
             await stream.mark()
             with psycopg.connect(url) as writer, psycopg.connect(url) as other:
@@ -128,7 +128,7 @@ async def test_who_comes_back_gets_what_was_missed_and_nothing_twice(url: str, t
 
 @in_loop
 async def test_transaction_that_was_open_while_others_committed_is_not_missed(url: str, tmp_path: Path) -> None:
-    async with server(url, tmp_path) as web:
+    async with served(url) as web:
         with psycopg.connect(url) as slow:
             lower = notify(slow, 7, {"which": "slow"})
             async with web.stream(await web.ticket(7)) as stream:
@@ -146,7 +146,7 @@ async def test_transaction_that_was_open_while_others_committed_is_not_missed(ur
 
 @in_loop
 async def test_lost_connection_to_the_database_loses_nothing(url: str, tmp_path: Path) -> None:
-    async with server(url, tmp_path) as web, web.socket(await web.ticket(7)) as socket:
+    async with served(url) as web, web.socket(await web.ticket(7)) as socket:
         await next_message(socket, "mark")
         with psycopg.connect(url, autocommit=True) as admin:
             admin.execute(
@@ -159,7 +159,7 @@ async def test_lost_connection_to_the_database_loses_nothing(url: str, tmp_path:
 
 @in_loop
 async def test_mark_of_another_server_is_answered_by_a_reset(url: str, tmp_path: Path) -> None:
-    async with server(url, tmp_path) as web, web.socket(await web.ticket(7), str(2**61)) as socket:
+    async with served(url) as web, web.socket(await web.ticket(7), str(2**61)) as socket:
         assert (await next_message(socket))["event"] == "reset"
         await next_message(socket, "mark")
         number = tell(url, 7, number=1)
@@ -211,7 +211,7 @@ async def _is_over(web: Any, path: str) -> bool:
 
 @in_loop
 async def test_tickets_are_made_for_those_who_show_the_token(url: str, tmp_path: Path) -> None:
-    async with server(url, tmp_path) as web:
+    async with served(url) as web:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN_HEADER["Authorization"][:-1]}):
             async with web.http.post(f"{web.url}/api/tickets", json={"userId": 7}, headers=headers) as answer:
                 assert answer.status == 401
@@ -231,7 +231,7 @@ async def test_tickets_are_made_for_those_who_show_the_token(url: str, tmp_path:
 
 @in_loop
 async def test_other_hosts_and_origins_are_refused(url: str, tmp_path: Path) -> None:
-    async with server(url, tmp_path, WORKERJOBS_ALLOWED_ORIGINS="https://app.example") as web:
+    async with served(url, WORKERJOBS_ALLOWED_ORIGINS="https://app.example") as web:
         path = f"/api/notifications/stream?ticket={await web.ticket(7)}"
         assert await status(web, path, Host="evil.example") == 403
         for origin in ("https://evil.example", "null", "http://127.0.0.1.evil.example"):
@@ -250,7 +250,7 @@ async def test_other_hosts_and_origins_are_refused(url: str, tmp_path: Path) -> 
 @in_loop
 async def test_connections_are_limited_for_each_user_and_in_all(url: str, tmp_path: Path) -> None:
     limits: dict[str, Any] = {"WORKERJOBS_MAX_LISTENERS": "3", "WORKERJOBS_MAX_USER_LISTENERS": "2"}
-    async with server(url, tmp_path, **limits) as web:
+    async with served(url, **limits) as web:
         first, second = await web.ticket(7), await web.ticket(8)
         async with web.stream(first) as one, web.socket(first) as two:
             await one.mark()

@@ -15,7 +15,7 @@ import psycopg
 from tests.support.browser import Page, open_page
 from tests.support.loop import in_loop
 from tests.support.ports import free_port
-from tests.support.web import MARK_SECONDS, Server, make_users, server
+from tests.support.web import MARK_SECONDS, ServerProcess, make_users, server
 from workerjobs import notify
 from workerjobs.storage.quickdapp import install_quickdapp
 
@@ -76,7 +76,7 @@ async def test_browser_gets_notifications_also_those_of_a_time_without_the_serve
         # Both know now that they got it.
         page.wait_for("shown.marks", lambda marks: marks > 1, seconds=MARK_SECONDS)
 
-    def second_part(page: Page, web: Server) -> None:
+    def second_part(page: Page, web: ServerProcess) -> None:
         page.wait_for("shown.stream", lambda seen: seen[1:] == ["while it was away"])
         tell("back again")
         page.wait_for("shown.stream", lambda seen: seen[2:] == ["back again"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.web import TOKEN, Server, Stream, server
+from tests.support.web import TOKEN, Server, ServerProcess, Stream, served, server
 
 
 class Answer(NamedTuple):
@@ -28,6 +28,12 @@ class Api:
 
     server: Server
     token: str | None = TOKEN
+
+    @property
+    def process(self) -> ServerProcess:
+        """The server, where it is a process."""
+        assert isinstance(self.server, ServerProcess)
+        return self.server
 
     def with_token(self, token: str | None) -> Api:
         """The same server, asked by someone else."""
@@ -85,7 +91,16 @@ async def event(stream: Stream, kind: str, **wanted: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def api(url: str, folder: Path, **variables: str) -> AsyncIterator[Api]:
-    """Run a server; afterwards nothing of it is left."""
-    async with server(url, folder, port=0, name="server", **variables) as running:
+async def api(url: str, folder: Path, *, as_process: bool = False, **variables: str) -> AsyncIterator[Api]:
+    """Run a server; afterwards nothing of it is left.
+
+    Args:
+        url: The database.
+        folder: Where its log goes, if it is a process.
+        as_process: Whether it is one, and no thread of this one.
+        variables: More of its environment.
+    """
+    async with (
+        server(url, folder, port=0, name="server", **variables) if as_process else served(url, **variables) as running
+    ):
         yield Api(running)

@@ -144,13 +144,17 @@ class WorkerJobs:
 
     def get(self, name: str) -> dict[str, Any]:
         """Read one."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", "workerjob", name, "-o", "json").stdout)
+        found = self.cluster.read(f"{self._path}/{name}")
+        assert found is not None, f"there is no WorkerJob {name}"
         return found
 
     def all(self) -> list[dict[str, Any]]:
         """Read all."""
-        items: list[dict[str, Any]] = json.loads(self.kubectl("get", "workerjobs", "-o", "json").stdout)["items"]
-        return items
+        return list((self.cluster.read(self._path) or {})["items"])
+
+    @property
+    def _path(self) -> str:
+        return f"/apis/quickdapp.xyz/v1/namespaces/{self.namespace}/workerjobs"
 
     def status(self, name: str) -> dict[str, Any]:
         """Read the status of one; empty while there is none."""

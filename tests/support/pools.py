@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from tests.support.cluster.controlplane import Cluster
 from tests.support.operators import eventually
@@ -40,15 +41,17 @@ class WorkerPools:
         found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json").stdout)
         return found
 
+    def _read(self, path: str, group: str = "") -> dict[str, Any]:
+        """Read a path of the namespace in a group of the API; empty where nothing is there."""
+        return self.cluster.read(f"/{f'apis/{group}' if group else 'api'}/v1/namespaces/{self.namespace}/{path}") or {}
+
     def status(self, name: str = "default") -> dict[str, Any]:
         """Read a pool's status; empty while there is none."""
-        status: dict[str, Any] = self.read("workerpool", name).get("status", {})
-        return status
+        return dict(self._read(f"workerpools/{name}", "quickdapp.xyz").get("status", {}))
 
     def deployment(self, name: str = "default") -> dict[str, Any]:
         """Read a pool's Deployment; empty while there is none."""
-        read = self.kubectl("get", "deployment", f"workerjobs-pool-{name}", "-o", "json", "--ignore-not-found").stdout
-        return dict(json.loads(read)) if read else {}
+        return self._read(f"deployments/workerjobs-pool-{name}", "apps")
 
     def replicas(self, name: str = "default") -> int | None:
         """Replicas of a pool's Deployment; None while there is none."""
@@ -74,14 +77,14 @@ class WorkerPools:
 
     def events(self, name: str = "default") -> set[tuple[str, str, str]]:
         """Read type, reason and note of a pool's Events."""
-        selector = f"--field-selector=involvedObject.kind=WorkerPool,involvedObject.name={name}"
-        items = json.loads(self.kubectl("get", "events", selector, "-o", "json").stdout)["items"]
+        selector = quote(f"involvedObject.kind=WorkerPool,involvedObject.name={name}")
+        items = self._read(f"events?fieldSelector={selector}")["items"]
         return {(each["type"], each["reason"], each["message"]) for each in items}
 
     def pods(self, name: str = "default") -> list[dict[str, Any]]:
         """Read a pool's pods that are not being deleted, by name."""
-        read = self.kubectl("get", "pods", f"--selector=quickdapp.xyz/pool={name}", "-o", "json").stdout
-        return [pod for pod in json.loads(read)["items"] if "deletionTimestamp" not in pod["metadata"]]
+        items = self._read(f"pods?labelSelector={quote(f'quickdapp.xyz/pool={name}')}")["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
     def wait_for_pods(self, count: int, name: str = "default") -> list[dict[str, Any]]:
         """Wait until the controllers have made so many pods, or left so many."""

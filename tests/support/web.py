@@ -1,4 +1,4 @@
-"""`workerjobs server` as a process, and the clients of its notifications."""
+"""`workerjobs server`, in a thread of this process or as a process, and the clients of its notifications."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,9 @@ import aiohttp
 import psycopg
 
 from tests.support.cli import environment
-from tests.support.loop import until
+from tests.support.loop import PATIENCE_SECONDS, until
+from workerjobs import app
+from workerjobs.settings import server_settings
 
 TOKEN = "token-of-the-tests-0123456789abcdef"
 TOKEN_HEADER = {"Authorization": f"Bearer {TOKEN}"}
@@ -35,8 +39,6 @@ class Server:
     """A server that runs."""
 
     url: str
-    log: Path
-    process: subprocess.Popen[bytes]
     http: aiohttp.ClientSession
 
     async def ticket(self, user_id: int) -> str:
@@ -65,6 +67,14 @@ class Server:
             yield Stream(answer)
 
 
+@dataclass
+class ServerProcess(Server):
+    """A server that runs as a process."""
+
+    log: Path
+    process: subprocess.Popen[bytes]
+
+
 MARK_SECONDS = 60.0
 """Marks wait for all transactions of the server that are open, also those of other tests."""
 
@@ -77,7 +87,7 @@ class Stream:
     last: str = ""
     """The last event's id, as a browser would say it."""
 
-    async def next(self, *, seconds: float = 20) -> tuple[str, Any]:
+    async def next(self, *, seconds: float = PATIENCE_SECONDS) -> tuple[str, Any]:
         """Wait for an event with data; returns its name and data."""
         name, data = "", ""
         async with asyncio.timeout(seconds):
@@ -107,7 +117,9 @@ class Stream:
         raise AssertionError("the stream ended")
 
 
-async def next_message(socket: aiohttp.ClientWebSocketResponse, *kinds: str, seconds: float = 20) -> dict[str, Any]:
+async def next_message(
+    socket: aiohttp.ClientWebSocketResponse, *kinds: str, seconds: float = PATIENCE_SECONDS
+) -> dict[str, Any]:
     """Wait for a message of some kinds over a web socket; others are left out."""
     async with asyncio.timeout(seconds):
         while True:
@@ -117,9 +129,43 @@ async def next_message(socket: aiohttp.ClientWebSocketResponse, *kinds: str, sec
 
 
 @asynccontextmanager
+async def served(url: str, **variables: str) -> AsyncIterator[Server]:
+    """Run a server in a thread of this process: there at once, where a process imports for a second or more."""
+    given = {"WORKERJOBS_SERVER_PORT": "0", "WORKERJOBS_SERVER_TOKEN": TOKEN} | variables
+    settings = server_settings(environment(url, **given))
+    started: Future[tuple[str, Callable[[], object]]] = Future()
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+
+        def say(address: str, stop: Callable[[], None]) -> None:
+            started.set_result((address, lambda: loop.call_soon_threadsafe(stop)))
+
+        await app.run_server(settings, url, on_started=say)
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = threading.Thread(target=run, name="server", daemon=True)
+    thread.start()
+    address, stop = await asyncio.wrap_future(started)
+    try:
+        async with aiohttp.ClientSession() as http:
+            yield Server(address, http)
+    finally:
+        stop()
+        await asyncio.to_thread(thread.join)
+
+
+@asynccontextmanager
 async def server(
     url: str, folder: Path, *, port: int = 0, name: str = "server", **variables: str
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[ServerProcess]:
     """Run `workerjobs server`; afterwards nothing of it is left."""
     log = folder / f"{name}.log"
     given = {"WORKERJOBS_SERVER_PORT": str(port), "WORKERJOBS_SERVER_TOKEN": TOKEN} | variables
@@ -141,7 +187,7 @@ async def server(
         address_of_it = await until(address, seconds=60)
         assert address_of_it is not None
         async with aiohttp.ClientSession() as http:
-            yield Server(address_of_it, log, process, http)
+            yield ServerProcess(address_of_it, http, log, process)
     finally:
         process.terminate()
         try:

@@ -11,6 +11,7 @@ import fcntl
 import http
 import http.client
 import ipaddress
+import json
 import os
 import select
 import shutil
@@ -25,10 +26,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import yaml
 from filelock import FileLock
 
+from tests.support.cluster import reading
 from tests.support.cluster.binaries import API_PROGRAMS, find_binaries
 from tests.support.cluster.certificates import Certificates, write_certificates
 from tests.support.cluster.components import START_SECONDS, STOP_SECONDS, Components, ControlPlaneError
@@ -83,6 +86,16 @@ class Cluster:
                 error.add_note(result.stderr.strip())
                 raise
         return result
+
+    def read(self, path: str) -> dict[str, Any] | None:
+        """Read a path of the API, such as ``/api/v1/nodes``; None where nothing is there."""
+        if reading.can_read(self.kubeconfig):
+            return reading.read(self.kubeconfig, path)
+        answer = self.kubectl("get", "--raw", path, check=False)
+        if answer.returncode and "NotFound" in answer.stderr:
+            return None
+        answer.check_returncode()
+        return dict(json.loads(answer.stdout))
 
 
 def kubectl_program() -> str:
