@@ -34,6 +34,7 @@ from workerjobs.ports.notices import DueNotice, LimitedNotice
 from workerjobs.storage.limited import KEYS
 from workerjobs.storage.listen import PostgresListener
 from workerjobs.storage.postgres import PostgresJobStore
+from workerjobs.worker import looks, pickup
 from workerjobs.worker.pickup import Pickup
 
 TYPES = ("report", "x", "y")
@@ -432,6 +433,14 @@ class Claimer:
         self.pickup.wake()
 
 
+@pytest.fixture
+def without_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is found but by an announcement."""
+    for module in (looks, pickup):
+        monkeypatch.setattr(module, "POLL_SECONDS", 600.0)
+
+
+@pytest.mark.usefixtures("without_polls")
 @pytest.mark.parametrize("limit", [1, 3])
 def test_limits_hold_and_nothing_is_forgotten_among_many_claimers(database_url: str, limit: int) -> None:
     @in_loop
@@ -466,12 +475,12 @@ def test_limits_hold_and_nothing_is_forgotten_among_many_claimers(database_url: 
             for start in range(0, 180, 30):
                 await stores[start // 30].submit(jobs[start : start + 30])
 
-            # Far sooner than any poll: each permit that frees wakes who waits for it.
+            # Each permit that frees wakes who waits for it.
             async def are_done() -> bool:
                 cursor = await look.execute('select from "workerJobs" where finished is null limit 1')
                 return await cursor.fetchone() is None
 
-            await until(are_done, seconds=25)
+            await until(are_done)
             for claimer in claimers:
                 await claimer.pickup.stop()
             listening.cancel()

@@ -15,9 +15,10 @@ from tests.support.workers import Told, finished, worker
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.storage.postgres import PostgresJobStore
+from workerjobs.worker import looks, pickup
 
-SOON = 25.0
-"""Sooner than any poll."""
+SOON = 60.0
+"""Sooner than any poll here."""
 OTHER_JOBS = """
 from workerjobs import job
 
@@ -25,6 +26,13 @@ from workerjobs import job
 def other(data):
     return "done by the other"
 """
+
+
+@pytest.fixture(autouse=True)
+def without_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is found but by an announcement."""
+    for module in (looks, pickup):
+        monkeypatch.setattr(module, "POLL_SECONDS", 600.0)
 
 
 @pytest.fixture

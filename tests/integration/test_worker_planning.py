@@ -79,8 +79,8 @@ async def test_schedule_that_workers_can_not_read_fails_with_the_reason(database
 async def test_five_workers_that_plan_at_once_give_every_line_one_tick(database_url: str) -> None:
     async with open_stores(database_url, 5) as stores:
         for round_number in range(5):
-            for number in range(30):
-                schedule(database_url, "@hourly", f", key => '{round_number}:{number}'")
+            lines = f"workerjobs.schedule('echo', '@hourly', key => '{round_number}:' || n)"
+            sql(database_url, f"select {lines} from generate_series(1, 30) as n")
             await asyncio.gather(*(plan_all(store) for store in stores))
     assert count_rows(database_url) == 150
     assert count_rows(database_url, "tick = due and finished is null") == 150

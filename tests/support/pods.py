@@ -75,9 +75,8 @@ class Pod:
 
     def read(self) -> dict[str, Any]:
         """Read the object."""
-        found: dict[str, Any] = json.loads(
-            self._cluster.kubectl("--namespace", self.namespace, "get", "pod", self.name, "-o", "json").stdout
-        )
+        found = self._cluster.read(f"/api/v1/namespaces/{self.namespace}/pods/{self.name}")
+        assert found is not None, f"there is no pod {self.name}"
         return found
 
     @property

@@ -23,6 +23,7 @@ from tests.support.cluster.images import Image, project_image
 from tests.support.cluster.installation import REPOSITORY, install, wait_until_ready
 from tests.support.cluster.node import database_url, import_image
 from tests.support.cluster.preparation import CannotRunPodsError, prepare_node
+from tests.support.operators import eventually
 from tests.support.require import require_or_skip
 
 JOB_FILES = (
@@ -130,6 +131,6 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     """A new namespace, ready for pods; deleted after the test."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=60s")
+    eventually(lambda: cluster.read(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
