@@ -74,7 +74,7 @@ def test_row_from_the_beginning_of_time_goes_on_now(catch_up: str) -> None:
     assert NOON - MAX_CATCH_UP * 5 * MINUTE < next_tick(job, now=NOON) <= NOON + 5 * MINUTE
 
 
-SCHEDULES = ["*/5 * * * *", "*/7 * * * * *", "0,1,2 */4 * * *", "30 2 * * *", "0 * * * SUN", "* * 1 * * *"]
+SCHEDULES = ["*/5 * * * *", "*/17 * * * * *", "0,1,2 */4 * * *", "30 2 * * *", "0 * * * SUN", "*/30 * 1 * * *"]
 ZONES = ["UTC", "Europe/Berlin", "Australia/Lord_Howe"]
 
 
