@@ -66,7 +66,7 @@ def test_one_process_runs_all_tests_of_the_node(request: pytest.FixtureRequest) 
         assert request.node.nodeid.endswith("@node")
 
 
-@pytest.mark.timeout(400)  # the node's start is part of it
+@pytest.mark.timeout(600)  # the node's start is part of it
 def test_operators_and_workers_get_ready(node: Node) -> None:
     assert len(pods(node, "operator")) == OPERATORS
     assert len(pods(node, "worker")) == WORKER_COUNT

@@ -23,7 +23,7 @@ EXAMPLE = ROOT / "docs" / "examples" / "nightly-report"
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("node")]
 
 
-@pytest.mark.timeout(400)  # the node's start is part of it
+@pytest.mark.timeout(600)  # the node's start is part of it
 def test_the_readmes_job_runs_on_the_cluster(node: Node, tmp_path: Path) -> None:
     for block in all_blocks("README.md"):
         if block.file:

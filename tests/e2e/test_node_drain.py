@@ -25,7 +25,6 @@ def impatient(node: Node) -> Iterator[PodPool]:
         yield pool
 
 
-@pytest.mark.timeout(300)
 def test_no_job_notices_that_pods_come_and_go(node: Node) -> None:
     # A dozen times here; `make chaos-pods` does it a hundred times, with longer jobs.
     drain = LONGEST_SECONDS + GRACE_MARGIN_SECONDS

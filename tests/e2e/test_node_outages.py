@@ -22,7 +22,7 @@ from tests.support.table import sql
 OUTAGE_SECONDS = 30.0
 SECONDS_TO_TAKE_OVER = 15.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("node"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("node")]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.api import Api, api
-from tests.support.loop import in_loop_for
+from tests.support.loop import in_loop
 from tests.support.web import TOKEN
 
 
@@ -27,7 +27,7 @@ async def find_problems(client: Api, folder: Path, *options: str) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=160,
+        timeout=220,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
@@ -35,7 +35,7 @@ async def find_problems(client: Api, folder: Path, *options: str) -> None:
 
 
 @pytest.mark.slow
-@in_loop_for(170)
+@in_loop
 async def test_schemathesis_finds_nothing(database_url: str, tmp_path: Path) -> None:
     async with api(database_url, tmp_path, as_process=True, WORKERJOBS_API_RATE="0") as client:
         await find_problems(
@@ -48,7 +48,7 @@ async def test_schemathesis_finds_nothing(database_url: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@in_loop_for(170)
+@in_loop
 async def test_schemathesis_finds_nothing_where_limits_refuse_most(database_url: str, tmp_path: Path) -> None:
     limits = {"WORKERJOBS_API_RATE": "5", "WORKERJOBS_MAX_BODY_MIB": "0.001"}
     async with api(database_url, tmp_path, as_process=True, **limits) as client:

@@ -11,7 +11,7 @@ import psycopg
 
 from tests.support.browser import Page, open_page
 from tests.support.dashboard import fill
-from tests.support.loop import in_loop_for
+from tests.support.loop import in_loop
 from tests.support.table import sql
 from tests.support.web import TOKEN, served
 
@@ -192,7 +192,7 @@ def work(page: Page, url: str, base: str) -> None:
     assert page.said.count("Error") + page.said.count("Content Security Policy") == 0, page.said
 
 
-@in_loop_for(170)
+@in_loop
 async def test_people_work_with_it_by_keyboard(database_url: str, tmp_path: Path) -> None:
     fill(database_url, 300)
     async with served(database_url, WORKERJOBS_PATH_PREFIX="/ops") as web:

@@ -460,7 +460,7 @@ def _differences(row: Row, job: Job) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800 if EXAMPLES else 300)
+@pytest.mark.timeout(1800 if EXAMPLES else 600)
 def test_random_steps_leave_the_table_as_the_model_says(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(Path(__file__).parents[1].joinpath("support/test_clock.sql").read_bytes())

@@ -36,7 +36,7 @@ from tests.support.cluster.binaries import API_PROGRAMS, find_binaries
 from tests.support.cluster.certificates import Certificates, write_certificates
 from tests.support.cluster.components import START_SECONDS, STOP_SECONDS, Components, ControlPlaneError
 
-_KUBECTL_SECONDS = 60
+_KUBECTL_SECONDS = 90
 _HOST = "127.0.0.1"
 _REPOSITORY = Path(__file__).parents[3]
 
