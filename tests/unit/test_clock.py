@@ -35,20 +35,21 @@ def test_quickest_answer_counts() -> None:
     async def check() -> None:
         server, clock = Server(), DatabaseClock()
         server.offset = timedelta(hours=1)
-        assert await difference(server, clock, 1) == pytest.approx(3600, abs=0.02)
-        server.seconds_after = 0.2
-        assert await difference(server, clock, 3) == pytest.approx(3600, abs=0.02)
+        # Some room, as this process may have to wait for its turn anywhere.
+        assert await difference(server, clock, 1) == pytest.approx(3600, abs=0.15)
+        server.seconds_after = 0.4
+        assert await difference(server, clock, 2) == pytest.approx(3600, abs=0.15)
 
     asyncio.run(check())
 
 
-@pytest.mark.parametrize("seconds", [-3600, 0.5])
+@pytest.mark.parametrize("seconds", [-3600, 3])
 def test_clock_that_was_set_is_followed_at_once(seconds: float) -> None:
     async def check() -> None:
         server, clock = Server(), DatabaseClock()
         await difference(server, clock, 5)
         server.offset = timedelta(seconds=seconds)
         server.seconds_after = 0.05
-        assert await difference(server, clock, 1) == pytest.approx(seconds, abs=0.1)
+        assert await difference(server, clock, 1) == pytest.approx(seconds, abs=1)
 
     asyncio.run(check())
