@@ -453,12 +453,11 @@ async def test_description_is_fit_to_make_a_client_from(database_url: str, tmp_p
     names = [each["operationId"] for _, _, each in operations]
     assert len(set(names)) == len(names)
     assert {"submitJob", "submitJobs", "listJobs", "showJob", "limitKey", "makeATicket"} <= set(names)
-    for path, method, each in operations:
+    for path, _, each in operations:
         assert each["summary"], path
         assert each["description"], path
-        good = [answer for status, answer in each["responses"].items() if status.startswith("2")]
-        assert len(good) == 1, path
-        assert "204" in each["responses"] or "content" in good[0], (method, path)
+        ((status, good),) = [each_ for each_ in each["responses"].items() if each_[0].startswith("2")]
+        assert status == "204" or "content" in good, path
         for parameter in each.get("parameters", ()):
             assert parameter.get("description"), (path, parameter["name"])
     schemas = described["components"]["schemas"]

@@ -195,6 +195,11 @@ ROWS: dict[str, Sequence[Panel]] = {
     ),
     "Chains": (
         Panel("Lag", [(f"min by (chain) (workerjobs_chain_lag_blocks{{{HERE}}})", "{{chain}}")], text="In blocks."),
+        Panel(
+            "Backfill",
+            [(f"min by (chain, filter) (workerjobs_chain_filter_lag_blocks{{{HERE}}}) > 0", "{{chain}} {{filter}}")],
+            text="Blocks that filters with a start block of their own are behind.",
+        ),
         Panel("Lag in time", [(f"min by (chain) (workerjobs_chain_lag_seconds{{{HERE}}})", "{{chain}}")], "s"),
         Panel(
             "Blocks",

@@ -22,8 +22,8 @@ RUNBOOKS = ROOT / "docs" / "observability.md"
 ALERTS = ROOT / "charts" / "workerjobs" / "files" / "alerts.yaml"
 UNITS = {"seconds": "s", "bytes": "bytes", "blocks": "blocks", "block": "number", "jobs": "jobs", "pods": "pods"}
 LABELS = {
-    *("chain", "class", "code", "endpoint", "how", "method", "outcome", "pool", "reason", "resource", "role", "route"),
-    *("state", "status", "type", "verb", "version", "what", "workerpool"),
+    *("chain", "class", "code", "endpoint", "filter", "how", "method", "outcome", "pool", "reason", "resource"),
+    *("role", "route", "state", "status", "type", "verb", "version", "what", "workerpool"),
 }
 """Labels whose values are few, or bounded by the code: never an id, a path, a tag or a text of a user's."""
 

@@ -360,7 +360,7 @@ class Pools:
             if pool.status.get("reason")
         ]
         if shown != self._shown:
-            await self._store.show_pools(await self._cluster.cluster_id(), shown)
+            await self._store.show_pools(self._defaults.cluster_id or await self._cluster.cluster_id(), shown)
             self._shown = shown
 
     # --- what people hear

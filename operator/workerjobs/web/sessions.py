@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import jwt
 from starlette.datastructures import Headers
 
-COOKIE = "workerjobs_session"
+COOKIE = "workerjobs-session"
 AUDIENCE = "workerjobs-session"
 ALGORITHM = "HS256"
 

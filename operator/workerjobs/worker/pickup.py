@@ -140,7 +140,9 @@ class Pickup(Duty):
         job_id, self._announced = self._announced, None
         if job_id is None or self._next_look is None or not self._may_claim or self._takers.count_wanted() <= 0:
             return None
+        began = self._now()
         jobs = await self._store.claim_announced(self._owner, self._pool, job_id, self._lease, self._types())
+        self._on_claimed(self._now() - began)
         await self._begin(jobs)
         # Another worker may have it; or it is locked, and may be to be had a moment later.
         return max(0.0, self._next_look - self._now()) if jobs else None
