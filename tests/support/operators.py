@@ -21,13 +21,13 @@ from tests.support.ports import free_port
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 50.0
+PATIENCE_SECONDS = 80.0
 """Nothing here takes so long, but on a machine that does much else."""
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
 
-def eventually(look: Callable[[], T], *, seconds: float = PATIENCE_SECONDS, every: float = 0.02) -> T:
+def eventually(look: Callable[[], T], *, seconds: float = PATIENCE_SECONDS, every: float = 0.1) -> T:
     """Wait until a look gives something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
