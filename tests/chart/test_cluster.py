@@ -134,6 +134,8 @@ def test_manifests_conform(schemas: Path) -> None:
 @pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.name.removesuffix("-values.yaml"))
 def test_api_server_takes_all_of_the_chart(own_cluster: Cluster, place: str, values: Path) -> None:
     given = yaml.safe_load(values.read_text(encoding="utf-8"))
+    if namespace := given.get("metrics", {}).get("dashboard", {}).get("namespace"):
+        own_cluster.kubectl("create", "namespace", namespace)
     if "namespaces" in given:
         for name in given["namespaces"]:
             own_cluster.kubectl("create", "namespace", name)

@@ -386,15 +386,17 @@ async def test_killed_in_the_middle_it_has_done_nothing(url: str) -> None:
         blocker.execute("select pg_advisory_xact_lock(8)")
         command = [sys.executable, "-m", "workerjobs", "adopt"]
         adopting = subprocess.Popen(command, env=environment(url))  # noqa: ASYNC220  # over within a millisecond
-        waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted and objid = 8"
+        waiting = """
+            select count(*) from pg_locks where locktype = 'advisory' and not granted and objid = 8
+                and database = (select oid from pg_database where datname = current_database())
+        """
         await until(lambda: sql(url, waiting) == [(1,)])
         adopting.kill()
         adopting.wait()
-    await until(
-        lambda: (
-            sql(url, "select count(*) from pg_stat_activity where application_name = 'workerjobs quickdapp'") == [(0,)]
-        )
-    )
+    connected = """
+        select from pg_stat_activity where application_name = 'workerjobs quickdapp' and datname = current_database()
+    """
+    await until(lambda: not sql(url, connected))
     sql(url, 'drop trigger stop on "workerJobs"')
     sql(url, "drop function stop_at_8")
     assert (sql(url, ALL_ROWS), schema(url)) == before

@@ -246,7 +246,10 @@ async def test_row_claimed_while_the_client_waits_for_it_is_not_cancelled(url: s
                 """
             )
             cancelling = asyncio.create_task(server.call("cancel", tag="t"))
-            waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like %s"
+            waiting = """
+                select count(*) from pg_stat_activity
+                where wait_event_type = 'Lock' and query like %s and datname = current_database()
+            """
             await until(lambda: sql(url, waiting, 'update "worker_jobs"%') == [(1,)])
             await claiming.commit()
             await cancelling

@@ -21,6 +21,7 @@ from tests.support.table import (
     settlement,
     sql,
     submit_one,
+    waiting_for_locks,
 )
 from workerjobs.domain.job import JobState, NewJob
 from workerjobs.ports.jobs import Lease, Progress
@@ -419,7 +420,7 @@ async def test_job_claimed_while_a_cancel_waits_for_its_lock_is_asked_to_stop(da
             """
             claimer.execute(claim)
             cancelling = asyncio.create_task(store.cancel([job.id]))
-            await until(lambda: sql(database_url, "select 1 from pg_locks where not granted"))
+            await until(lambda: waiting_for_locks(database_url))
             claimer.commit()
         (cancelled,) = await cancelling
         assert cancelled.state is JobState.RUNNING
@@ -434,7 +435,7 @@ async def test_job_settled_while_a_cancel_waits_for_its_lock_stays_succeeded(dat
         with psycopg.connect(database_url) as settler:
             settler.execute('update "workerJobs" set finished = now(), success = true, "leaseDeadline" = null')
             cancelling = asyncio.create_task(store.cancel([job.id]))
-            await until(lambda: sql(database_url, "select 1 from pg_locks where not granted"))
+            await until(lambda: waiting_for_locks(database_url))
             settler.commit()
         assert await cancelling == []
         assert (await read(store, job)).state is JobState.SUCCEEDED

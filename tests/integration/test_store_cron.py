@@ -13,7 +13,18 @@ import pytest
 
 from tests.support.factories import resource_job
 from tests.support.loop import in_loop, until
-from tests.support.table import LEASE, claim_all, count_rows, ids, open_store, open_stores, read, sql, submit_one
+from tests.support.table import (
+    LEASE,
+    claim_all,
+    count_rows,
+    ids,
+    open_store,
+    open_stores,
+    read,
+    sql,
+    submit_one,
+    waiting_for_locks,
+)
 from workerjobs.domain.job import Job, JobState, NewJob, RetryPolicy
 from workerjobs.domain.lifecycle import Outcome, begin, settle
 from workerjobs.errors import DatabaseUnavailableError
@@ -25,7 +36,6 @@ PAST = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 SUCCESS = Outcome(success=True, result_json="1")
 FAILURE = Outcome.failure("no paper")
-WAITING = "select 1 from pg_locks where not granted and locktype = 'transactionid'"
 POLICIES = ["Allow", "Forbid", "Replace"]
 
 
@@ -234,8 +244,8 @@ def test_line_goes_on_in_one_row_wherever_its_worker_is_killed(database_url: str
         async with await psycopg.AsyncConnection.connect(database_url) as other:
             await other.execute('select from "workerJobs" for update')
             task = asyncio.create_task(statement)
-            await until(lambda: sql(database_url, "select 1 from pg_locks where not granted"))
-            sql(database_url, "select pg_terminate_backend(pid) from pg_locks where not granted")
+            (waiting,) = await until(lambda: waiting_for_locks(database_url))
+            sql(database_url, "select pg_terminate_backend(%s)", waiting)
             with pytest.raises(DatabaseUnavailableError):
                 await task
 
@@ -352,11 +362,11 @@ async def test_row_that_follows_a_run_settled_while_its_tag_is_scheduled_anew_is
             insert = """insert into "workerJobs" (type, "cronKey", tick) values ('report', 'old', %s)"""
             await other.execute(insert, [await new_year(worker)])
             settling = asyncio.create_task(settle_all(worker, jobs))
-            await until(lambda: len(sql(database_url, WAITING)) == 1)
+            await until(lambda: len(waiting_for_locks(database_url)) == 1)
             scheduling = asyncio.create_task(
                 submit_one(scheduler, yearly(cron_key="new", tag="nightly", due=LATER)),
             )
-            await until(lambda: len(sql(database_url, WAITING)) == 2)
+            await until(lambda: len(waiting_for_locks(database_url)) == 2)
             await other.rollback()
         await settling
         await scheduling
@@ -373,9 +383,9 @@ async def test_line_of_a_key_ends_also_where_its_row_is_just_being_settled(datab
             insert = """insert into "workerJobs" (type, "cronKey", tick) values ('report', 'k', %s)"""
             await other.execute(insert, [await new_year(worker)])
             settling = asyncio.create_task(settle_all(worker, jobs))
-            await until(lambda: len(sql(database_url, WAITING)) == 1)
+            await until(lambda: len(waiting_for_locks(database_url)) == 1)
             ending = asyncio.create_task(asyncio.to_thread(sql, database_url, "select workerjobs.unschedule('k')"))
-            await until(lambda: len(sql(database_url, WAITING)) == 2)
+            await until(lambda: len(waiting_for_locks(database_url)) == 2)
             await other.rollback()
         await settling
         assert await ending == [(1,)]
@@ -390,7 +400,7 @@ async def test_line_of_a_key_ends_also_where_its_row_is_just_being_claimed(datab
             claim = """update "workerJobs" set started = now(), "leaseOwner" = 'other', "fencingToken" = 7"""
             await other.execute(claim)
             ending = asyncio.create_task(asyncio.to_thread(sql, database_url, "select workerjobs.unschedule('k')"))
-            await until(lambda: len(sql(database_url, WAITING)) == 1)
+            await until(lambda: len(waiting_for_locks(database_url)) == 1)
             await other.commit()
         assert await ending == [(0,)]
         # As the worker has it that claimed it.

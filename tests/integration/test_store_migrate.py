@@ -161,7 +161,10 @@ def test_migration_does_not_hold_up_others_while_a_table_is_locked(
             migrate_url(empty_database_url)
         monkeypatch.setattr(migrate, "LOCKED_SECONDS", 60)
         migrating = pool.submit(migrate_url, empty_database_url)
-        waiting = "select count(*) from pg_locks where not granted and relation = '\"workerJobs\"'::regclass"
+        waiting = """
+            select count(*) from pg_locks where not granted and relation = '"workerJobs"'::regclass
+                and database = (select oid from pg_database where datname = current_database())
+        """
         for _ in range(2):
             # It waits for the table, and lets others have it now and then.
             while sql(empty_database_url, waiting) == [(0,)]:

@@ -26,6 +26,7 @@ from tests.support.table import (
     settlement,
     sql,
     submit_one,
+    waiting_for_locks,
 )
 from workerjobs.domain.job import Job, JobState, NewJob, RetryPolicy
 from workerjobs.domain.lifecycle import FollowUp, FollowUpKind, Outcome, Settlement
@@ -429,7 +430,7 @@ async def test_settlement_and_the_row_that_follows_are_one_transaction(database_
             insert = """insert into "workerJobs" (type, "cronKey", tick) values ('report', 'line', %s)"""
             await other.execute(insert, [DUE])
             settling = asyncio.create_task(store.settle([settlement(job, SUCCESS, next_tick("line"))]))
-            await until(lambda: sql(database_url, "select 1 from pg_locks where not granted"))
+            await until(lambda: waiting_for_locks(database_url))
             assert count_rows(database_url, "finished is not null") == 0
             await other.rollback()
         await settling

@@ -9,7 +9,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.support.loop import in_loop, until
-from tests.support.table import claim_all, count_rows, ids, open_store, open_stores, read, settlement, sql, submit_one
+from tests.support.table import (
+    claim_all,
+    count_rows,
+    ids,
+    open_store,
+    open_stores,
+    read,
+    settlement,
+    sql,
+    submit_one,
+    waiting_for_locks,
+)
 from workerjobs.client import submit
 from workerjobs.domain.job import JobState, NewJob, RetryPolicy
 from workerjobs.errors import InvalidInputError
@@ -224,7 +235,7 @@ async def test_submitter_that_waited_for_a_tag_sees_what_the_other_one_stored(da
         async with first._transaction() as connection:
             earlier = await submit(connection, NewJob(type="report", tag="nightly"))
             waiting = asyncio.create_task(submit_one(second, NewJob(type="report", tag="nightly")))
-            await until(lambda: sql(database_url, "select 1 from pg_locks where locktype = 'advisory' and not granted"))
+            await until(lambda: waiting_for_locks(database_url))
         later = await waiting
         assert (await read(first, earlier)).state is JobState.CANCELLED
         assert (await read(first, later)).state is JobState.PENDING

@@ -124,7 +124,11 @@ HOLD_NEXT_ROWS = """
     create trigger hold before insert on "workerJobs" for each row when (new."rescheduledFromJob" is not null)
     execute function hold();
 """
-HELD = "select pid from pg_locks where locktype = 'advisory' and objid = 42 and not granted"
+# Tests beside this one hold their workers by the same lock of their own databases.
+HELD = """
+    select pid from pg_locks where locktype = 'advisory' and objid = 42 and not granted
+        and database = (select oid from pg_database where datname = current_database())
+"""
 
 
 @pytest.mark.slow

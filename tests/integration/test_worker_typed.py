@@ -211,7 +211,10 @@ async def test_connection_is_opened_once_and_closed_at_the_end(database_url: str
         backends = {first.result["backend"], left.result["backend"], asynchronous.result}
         assert len(backends) == 3
         await until(lambda: not backends & {pid for (pid,) in sql(database_url, "select pid from pg_stat_activity")})
-        names = "select count(*) from pg_stat_activity where application_name = 'workerjobs job'"
+        names = """
+            select count(*) from pg_stat_activity
+            where application_name = 'workerjobs job' and datname = current_database()
+        """
         await until(lambda: sql(database_url, names) == [(0,)])
 
 

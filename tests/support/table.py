@@ -43,6 +43,12 @@ def sql(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def waiting_for_locks(url: str) -> list[int]:
+    """Pids of those in this database that wait for a lock; tests beside this one have databases of their own."""
+    waiting = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    return [pid for (pid,) in sql(url, waiting)]
+
+
 def allow_connections(url: str, allowed: bool) -> None:
     """Let the database go away, or come back."""
     name = url.rpartition("/")[2]
