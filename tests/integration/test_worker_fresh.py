@@ -152,11 +152,11 @@ async def test_fresh_job_does_not_outlive_its_child_or_its_supervisor(database_u
         first, second = await store.submit([NewJob(type="hold", data=told.data()) for _ in range(2)])
         run = process((await told.run(first))["pid"])
         kill(processes()[run])
-        await gone([run])
+        await gone([run], seconds=2)
         assert (await finished(store, first)).error == KILLED
         run = process((await told.run(second))["pid"])
         running.send(signal.SIGKILL)
-        await gone([run])
+        await gone([run], seconds=2)
 
 
 @in_loop
@@ -173,7 +173,7 @@ async def test_fresh_job_that_left_its_group_is_interrupted_and_killed_all_the_s
         await gone([run])
         run = process((await told.run(second))["pid"])
         kill(processes()[run])
-        await gone([run])
+        await gone([run], seconds=2)
         assert (await finished(running.store, second)).error == KILLED
 
 

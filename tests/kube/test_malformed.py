@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -13,8 +14,7 @@ from tests.support.table import count_rows
 
 pytestmark = pytest.mark.cluster
 
-SECONDS_TO_REFUSE = 20.0
-"""Two are meant; machines that run tests do much else."""
+SECONDS_TO_REFUSE = 2.0
 
 
 def create(jobs: WorkerJobs, *manifests: dict[str, Any]) -> str:
@@ -45,11 +45,14 @@ def test_each_is_refused_at_apply_or_by_the_operator_within_two_seconds(
 
     names = {f"job-{number}": case for number, case in enumerate(REFUSED_BY_OPERATOR)}
     assert create(jobs, *(workerjob(name, spec) for name, (_, spec, _) in names.items())) == ""
+    created = time.monotonic()
 
     def found() -> dict[str, tuple[str, str]]:
         return {each["metadata"]["name"]: accepted(each) for each in jobs.all() if each["metadata"]["name"] in names}
 
-    eventually(lambda: all(status for status, _ in found().values()), seconds=SECONDS_TO_REFUSE)
+    eventually(lambda: all(status for status, _ in found().values()), seconds=10 * SECONDS_TO_REFUSE)
+    # kubectl's own start belongs to what was measured.
+    assert time.monotonic() - created < 2 * SECONDS_TO_REFUSE
     wrong = {
         names[name][0]: (status, message)
         for name, (status, message) in found().items()

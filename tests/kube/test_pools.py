@@ -249,8 +249,11 @@ def test_auto_pool_follows_its_jobs_from_none_to_some_and_back(
     pools.apply(workerCount="auto", maxWorkers=3, scaling={"scaleDownSeconds": 1})
     pools.wait_for_replicas(0)
     assert pools.wait_for_status(desired=0)["reason"] == "NoJobs"
+    time.sleep(1)  # it is at rest
+    began = time.monotonic()
     submit(database_url)
     pools.wait_for_replicas(1)
+    assert time.monotonic() - began < 2
     submit(database_url, 200)
     pools.wait_for_replicas(3)
     status = pools.wait_for_status(desired=3, backlog=201)
