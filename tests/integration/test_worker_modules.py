@@ -128,6 +128,33 @@ async def test_job_module_that_ends_the_child_is_reported_and_tried_again(
 
 
 @in_loop
+async def test_each_place_of_a_child_has_its_own_backoff(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        (tmp_path / f"crash-{number}").touch()
+    # The first three that start: two at once, and one of those that come after them.
+    crash = f"""
+import os, pathlib
+for ticket in pathlib.Path({str(tmp_path)!r}).glob("crash-*"):
+    try:
+        ticket.unlink()
+    except FileNotFoundError:
+        continue
+    os._exit(3)
+"""
+    fragile = write(tmp_path / "fragile.py", "mine", more=crash)
+
+    def delays() -> list[str]:
+        return [record.message.rpartition(" in ")[2] for record in caplog.records if "before it was" in record.message]
+
+    async with worker(database_url, children=2, modules=[fragile]) as running:
+        assert (await run_one(running.store, "mine")).result == "mine"
+        await until(lambda: running.metric("workerjobs_children", state="idle") == 2)
+        assert delays() == ["1.0 s", "1.0 s", "2.0 s"]
+
+
+@in_loop
 async def test_two_functions_for_one_type_are_refused(
     database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -50,7 +50,8 @@ log = logging.getLogger(__name__)
 KILL_SECONDS = 5.0
 """From SIGTERM to SIGKILL."""
 _RESTART_BACKOFF_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0)
-"""Before a child is started again that died before it was ready; one that died in a job is replaced at once."""
+"""Before a child is started again that died before it was ready, longer each time in a row; each child's place has its
+own row. One that died in a job is replaced at once."""
 
 
 class Listener(Protocol):
@@ -110,7 +111,6 @@ class Children:
         self._listener = listener
         self._children: dict[int, Child] = {}
         self._next_number = 1
-        self._early_deaths = 0
         self._is_closing = False
         self._nursery: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -281,7 +281,7 @@ class Children:
 
     # --- children
 
-    async def _fork(self, *, replaces: Child | None = None) -> None:
+    async def _fork(self, *, replaces: Child | None = None, early_deaths: int = 0) -> None:
         # A nursery that was replaced has forked all children anew; those that were to come are there already.
         if replaces is None:
             is_needed = sum(child.replaces is None for child in self._children.values()) < self.count
@@ -297,6 +297,7 @@ class Children:
         child = Child(self._next_number, permits, results)
         self._next_number += 1
         child.replaces = replaces
+        child.early_deaths = early_deaths
         child.max_jobs = self._next_max_jobs()
         self._children[child.number] = child
         child.output = output = Output(read_end, child.facts_of)
@@ -343,7 +344,6 @@ class Children:
             case Described():
                 self._listener.type_described(message)
             case Ready():
-                self._early_deaths = 0
                 child.was_ready = True
                 if child.state is ChildState.STARTING:
                     child.ready_bytes = resident_bytes(child.pid) if child.pid is not None else 0
@@ -438,13 +438,13 @@ class Children:
             self._free(old)
         if not self._is_closing and refork:
             # Not its state: that its channel closed may have been heard before its end was, and it was told to stop.
-            self._early_deaths = 0 if child.was_ready else self._early_deaths + 1
-            backoff = _RESTART_BACKOFF_SECONDS[min(self._early_deaths, len(_RESTART_BACKOFF_SECONDS) - 1)]
+            early_deaths = 0 if child.was_ready else child.early_deaths + 1
+            backoff = _RESTART_BACKOFF_SECONDS[min(early_deaths, len(_RESTART_BACKOFF_SECONDS) - 1)]
             if not child.was_ready:
                 self._listener.child_failed()
                 before = "" if child.pid is None else " before it was ready"
                 log.error("A child %s%s; starting another in %s s", how, before, backoff)
-            self._fork_later(backoff)
+            self._fork_later(backoff, early_deaths)
 
     async def _finish_burying(self, child: Child, how: str) -> None:
         if child.channel is not None:
@@ -471,11 +471,11 @@ class Children:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _fork_later(self, seconds: float) -> None:
+    def _fork_later(self, seconds: float, early_deaths: int) -> None:
         def fork() -> None:
             self._timers.discard(timer)
             if not self._is_closing:
-                self._spawn(self._fork())
+                self._spawn(self._fork(early_deaths=early_deaths))
 
         timer = asyncio.get_running_loop().call_later(seconds, fork)
         self._timers.add(timer)

@@ -34,6 +34,8 @@ class Child:
         self.number = number
         self.state = ChildState.STARTING
         self.was_ready = False
+        self.early_deaths = 0
+        """So many before it, one after another in its place, died before they were ready."""
         self.pid: int | None = None
         self.queue: deque[RunningJob] = deque()
         """What it was sent and has not finished, in order: the first one runs."""
