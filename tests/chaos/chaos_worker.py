@@ -11,7 +11,8 @@ from pathlib import Path
 from workerjobs import app, logs
 from workerjobs.cli.roles import stop_on_signals
 from workerjobs.worker.child import Configuration
-from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
+from workerjobs.worker.options import SupervisorOptions
+from workerjobs.worker.supervisor import Supervisor
 
 LEASE_SECONDS = 3.0
 

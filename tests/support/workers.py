@@ -24,7 +24,8 @@ from workerjobs.domain.job import Job, NewJob
 from workerjobs.settings import Isolation
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.worker.child import Configuration
-from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
+from workerjobs.worker.options import SupervisorOptions
+from workerjobs.worker.supervisor import Supervisor
 
 JOBS = str(Path(__file__).with_name("jobs.py"))
 """The file with the jobs for tests, as WORKER_JOB_MODULES takes it."""

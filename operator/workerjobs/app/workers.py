@@ -26,8 +26,9 @@ from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.worker.chain_metrics import ChainMetrics
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.cpus import usable_cpus
+from workerjobs.worker.options import SupervisorOptions
 from workerjobs.worker.sealing import can_seal
-from workerjobs.worker.supervisor import Supervisor, SupervisorOptions
+from workerjobs.worker.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 

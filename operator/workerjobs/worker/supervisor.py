@@ -9,12 +9,11 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
-from workerjobs.domain.job import Job, NewJob
+from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import Outcome
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError
 from workerjobs.jobs.registry import JobDescription
@@ -30,7 +29,8 @@ from workerjobs.ports.notices import (
     SettingsNotice,
     WorkerNotice,
 )
-from workerjobs.ports.workers import DrainReason, PodIdentity, WorkerOrders
+from workerjobs.ports.workers import DrainReason, WorkerOrders
+from workerjobs.worker.builtin_jobs import BuiltinJobs
 from workerjobs.worker.child import Configuration
 from workerjobs.worker.children import KILL_SECONDS, Children
 from workerjobs.worker.clock import DatabaseClock
@@ -43,10 +43,12 @@ from workerjobs.worker.memory import memory_failure
 from workerjobs.worker.memory_watch import MemoryWatch, Recycling
 from workerjobs.worker.messages import Described, Finished, Ready, Reported
 from workerjobs.worker.metrics import WorkerMetrics
+from workerjobs.worker.options import SupervisorOptions
 from workerjobs.worker.pickup import Pickup
 from workerjobs.worker.planning import Planning
 from workerjobs.worker.presence import KnownTypes, Presence, UnknownTypes
 from workerjobs.worker.process import Child, ChildState
+from workerjobs.worker.releasing import Releasing
 from workerjobs.worker.rescue import RescueDuty
 from workerjobs.worker.resolving import NoJobData, Resolving
 from workerjobs.worker.running import RunningJob, RunningJobs, StopReason, job_facts
@@ -57,47 +59,8 @@ log = logging.getLogger(__name__)
 
 FIRST_CHILD_SECONDS = 10.0
 """How long whoever submits waits for the first child, which tells its job types, and until other workers see them."""
-ENSURE_SECONDS = 60.0
-"""How often built-in cron jobs that went missing are made again."""
-UNSHOWN_SECONDS = 1.0
-"""Likewise, until other workers can see what this one runs."""
-RESCUE_SECONDS = 4.0
-"""How often expired leases are looked for; a lost worker's jobs run again within its lease and this."""
 LIFE_SECONDS = 1.0
 """How often the loop shows that it lives."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisorOptions:
-    """How a supervisor works."""
-
-    children: int
-    fewest_children: int | None = None
-    """So many while there is little to do, and up to ``children`` as they are needed; None: always ``children``."""
-    pool: str = "default"
-    types: Sequence[str] = ()
-    """Only jobs of these types are run; empty: of all that are known."""
-    is_judge: bool = True
-    """Whether to fail jobs of types that no live worker knows; not where others run the other jobs of the pool."""
-    lease: timedelta = timedelta(seconds=15)
-    renew_every: timedelta = timedelta(seconds=5)
-    rescue_every: timedelta = timedelta(seconds=RESCUE_SECONDS)
-    grace: timedelta = timedelta(seconds=20)
-    """How long running jobs may go on after a stop was asked for."""
-    log_lines: int = 1000
-    """So many lines that a job logs are kept in the tables."""
-    child_max_jobs: int = 0
-    """About how many jobs a child runs before it is replaced; 0: any number."""
-    child_max_mib: int = 0
-    """Memory that a child may keep before it is replaced; 0: any."""
-    builtin_jobs: Sequence[NewJob] = ()
-    """Cron jobs that every database has, once. Rows of them that wait where no live worker runs them come here."""
-    placed_jobs: Sequence[NewJob] = ()
-    """Built-in jobs whose pool was chosen: their rows that wait in another one are moved in any case."""
-    pod: PodIdentity | None = None
-    """The pod that it is in; its operator then knows whose jobs are lost when the pod is."""
-    jobs_at_start: Sequence[NewJob] = ()
-    """Jobs that every database gets once, by their resources; they come here likewise."""
 
 
 class Supervisor:
@@ -127,15 +90,15 @@ class Supervisor:
         self._is_revoked = False
         self._is_asked_to_drain = False
         self._last_life = time.monotonic()
-        self._releases: set[asyncio.Task[None]] = set()
         self._running = RunningJobs()
         self._clock = DatabaseClock()
         self._known = KnownTypes()
+        self._releasing = Releasing(store, self._running, self.metrics, is_stopping=self._stopping.is_set)
         self._default_memory_mib = configuration.memory_mib
         self._children = Children(
             options.fewest_children or options.children, configuration, self, options.child_max_jobs
         )
-        self._dispatch = Dispatch(self._children, on_begin=self._begun, on_surplus=self._give_back)
+        self._dispatch = Dispatch(self._children, on_begin=self._begun, on_surplus=self._releasing.add)
         self._resolving = Resolving(job_data or NoJobData(), on_ready=self._resolved, on_failed=self._not_resolved)
         self._memory = MemoryWatch(self._children, limit_of=self._memory_limit_of, on_exceeded=self._stop_too_large)
         self._recycling = Recycling(self._children, options.child_max_mib)
@@ -200,7 +163,7 @@ class Supervisor:
             metrics=self.metrics,
             settle=self._settle_taken,
         )
-        self._builtins = _EnsureBuiltins(
+        self._builtins = BuiltinJobs(
             store,
             options.builtin_jobs,
             options.placed_jobs,
@@ -388,7 +351,7 @@ class Supervisor:
             case StopReason.LEASE_LOST:
                 self._running.remove(running)
             case _:
-                self._give_back([running])
+                self._releasing.add([running])
 
     # --- what children say (`workerjobs.worker.children.Listener`)
 
@@ -471,7 +434,7 @@ class Supervisor:
     def jobs_returned(self, runs: list[RunningJob]) -> None:
         """A child ended before it began these."""
         if self._stopping.is_set():
-            self._give_back(runs)
+            self._releasing.add(runs)
         else:
             self._dispatch.put_back(runs)
 
@@ -528,7 +491,7 @@ class Supervisor:
 
     def _paused(self) -> None:
         """Nothing more is claimed; what was not begun goes to others."""
-        self._give_back(self._dispatch.take_waiting())
+        self._releasing.add(self._dispatch.take_waiting())
         self._presence.wake()
 
     async def _stop_revoked(self) -> None:
@@ -548,7 +511,7 @@ class Supervisor:
         log.info("Stopping: %s jobs are running, grace period %s s", len(self._running), self._options.grace.seconds)
         await self._pickup.stop()
         self._presence.wake()
-        self._give_back([*self._dispatch.take_waiting(), *self._resolving.take_all()])
+        self._releasing.add([*self._dispatch.take_waiting(), *self._resolving.take_all()])
         hurry = asyncio.create_task(self._stopping_now.wait())
         finished = asyncio.create_task(self._running.wait_until_empty(self._options.grace))
         await asyncio.wait({hurry, finished}, return_when=asyncio.FIRST_COMPLETED)
@@ -565,29 +528,6 @@ class Supervisor:
             log.error(
                 "%s jobs could not be settled or given back; their leases run out by themselves", len(self._running)
             )
-
-    def _give_back(self, runs: Sequence[RunningJob]) -> None:
-        """Release jobs unfinished, for others to claim at once."""
-        if not runs:
-            return
-
-        async def release() -> None:
-            try:
-                await self._store.release([running.lease for running in runs])
-                for running in runs:
-                    self.metrics.released(running.job)
-                    begun = "unfinished" if running.stop_reason is StopReason.SHUTDOWN else "before it began"
-                    level = logging.WARNING if self._stopping.is_set() else logging.DEBUG
-                    log.log(level, "Given back %s", begun, extra=job_facts(running.job))
-            except (DatabaseUnavailableError, DatabaseRefusedError) as error:
-                log.error("%s jobs were not given back, their leases have to run out: %s", len(runs), error)
-            finally:
-                for running in runs:
-                    self._running.remove(running)
-
-        task = asyncio.get_running_loop().create_task(release())
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
 
     # --- loops beside the duties
 
@@ -621,46 +561,3 @@ class Supervisor:
         while True:
             self._last_life = time.monotonic()
             await asyncio.sleep(LIFE_SECONDS)
-
-
-class _EnsureBuiltins(Duty):
-    """Makes built-in cron jobs that the database does not have, or no longer has; others once, at the start.
-
-    A row is made in the pool of the worker that is first. Where no worker serves that any more, it follows to a pool
-    that one does serve: whichever worker looks first moves it.
-    """
-
-    def __init__(
-        self,
-        store: JobStore,
-        jobs: Sequence[NewJob],
-        placed: Sequence[NewJob],
-        once: Sequence[NewJob],
-        *,
-        lease: timedelta,
-        is_shown: Callable[[], bool],
-    ) -> None:
-        super().__init__()
-        self._store = store
-        self._jobs = jobs
-        self._placed = placed
-        self._following = [job for job in (*jobs, *once) if job not in placed]
-        self._once = once
-        self._lease = lease
-        self._is_shown = is_shown
-
-    async def step(self) -> float | None:
-        is_shown = self._is_shown()
-        for job in await self._store.submit(self._once):
-            log.info("Submitted the built-in job", extra=job_facts(job))
-        self._once = ()
-        for job in await self._store.ensure_cron(self._jobs):
-            log.info("Scheduled the built-in job, due %s", job.due, extra=job_facts(job))
-        moved = await self._store.place(self._placed) if self._placed else 0
-        if self._following and is_shown:
-            moved += await self._store.place(self._following, self._lease)
-        if moved:
-            log.info("Moved %s rows of built-in jobs to this pool", moved)
-        if not self._jobs:
-            return None
-        return ENSURE_SECONDS if is_shown else UNSHOWN_SECONDS
