@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workerjobs import app, logs
 from workerjobs.cli.roles import stop_on_signals
-from workerjobs.worker.child import Configuration
+from workerjobs.worker.configuration import Configuration
 from workerjobs.worker.options import SupervisorOptions
 from workerjobs.worker.supervisor import Supervisor
 

@@ -23,7 +23,7 @@ from workerjobs import app
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.settings import Isolation
 from workerjobs.storage.postgres import PostgresJobStore
-from workerjobs.worker.child import Configuration
+from workerjobs.worker.configuration import Configuration
 from workerjobs.worker.options import SupervisorOptions
 from workerjobs.worker.supervisor import Supervisor
 

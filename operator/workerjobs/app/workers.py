@@ -24,7 +24,7 @@ from workerjobs.kube.job_data import ServiceAccountJobData
 from workerjobs.settings import HEALTH_URL_VARIABLE, WorkerSettings, chain_settings
 from workerjobs.storage.chain import PostgresChainStore
 from workerjobs.worker.chain_metrics import ChainMetrics
-from workerjobs.worker.child import Configuration
+from workerjobs.worker.configuration import Configuration
 from workerjobs.worker.cpus import usable_cpus
 from workerjobs.worker.options import SupervisorOptions
 from workerjobs.worker.sealing import can_seal

@@ -7,11 +7,9 @@ import contextlib
 import importlib
 import inspect
 import logging
-import math
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -23,13 +21,14 @@ import msgspec
 from msgspec import structs
 
 from workerjobs.domain.lifecycle import encode_result
-from workerjobs.errors import InvalidDataError, ResultRefusedError, WorkerJobsError
+from workerjobs.errors import InvalidDataError, ResultRefusedError
 from workerjobs.jobs.context import JobConnections, JobContext
 from workerjobs.jobs.registry import JobType, Registry, UnknownJobTypeError
 from workerjobs.logs import LEVELS
-from workerjobs.settings import Isolation
 from workerjobs.tracing import RunTracing
+from workerjobs.worker.configuration import Configuration, inherited
 from workerjobs.worker.error_hook import ErrorHook
+from workerjobs.worker.failures import describe, traceback_of
 from workerjobs.worker.forking import count_threads
 from workerjobs.worker.fresh import FreshProcess, end_like
 from workerjobs.worker.memory import limited
@@ -40,11 +39,9 @@ from workerjobs.worker.messages import (
     Failing,
     Finished,
     FrameReader,
-    Logged,
     Ready,
     Recall,
     Recalled,
-    Reported,
     Run,
     Task,
     Traced,
@@ -55,45 +52,19 @@ from workerjobs.worker.messages import (
 )
 from workerjobs.worker.output import mark
 from workerjobs.worker.results import Results
+from workerjobs.worker.streams import Streams
+from workerjobs.worker.telling import ChannelHandler, ProgressSender
 
 if TYPE_CHECKING:
     from workerjobs.ports.for_jobs import StorageForJobs
 
 log = logging.getLogger(__name__)
 
-CONFIGURATION_VARIABLE = "WORKERJOBS_CHILD"
-"""Environment variable that carries the `Configuration` from the supervisor through the nursery to the children."""
-PROGRESS_SECONDS = 0.25
-"""Progress is sent this often at most; the row is written twice a second."""
-TEXT_LIMIT = 100_000
-"""Characters of an error, a traceback or a log message that are sent; a frame has to stay below its limit."""
 RECEIVE_BYTES = 256 * 1024
 RING_SECONDS = 0.003
 """Results wait so long for others while there is more to do."""
 BLOCKED_LOOP_SECONDS = 1.0
 """An ``async`` job whose event loop did not come round for so long is interrupted where it blocks."""
-
-
-class Configuration(msgspec.Struct, frozen=True):
-    """What every child of a worker is told."""
-
-    job_modules: tuple[str, ...] = ()
-    log_level: str = "info"
-    database_url: str | None = None
-    storage: str = ""
-    """Module that opens connections for jobs (`workerjobs.ports.for_jobs.StorageForJobs`); the app names it."""
-    isolation: Isolation = "warm"
-    """fresh: also for types that do not ask for it."""
-    memory_mib: int | None = None
-    """What a job may take whose type says nothing of it."""
-    has_chains: bool = False
-    """Whether jobs on chains can run here."""
-    traces: bool = False
-    """Whether runs are spans of traces that are exported from here."""
-    error_hook: str | None = None
-    """What is told of jobs that fail, as "module:function"."""
-    sealed: str | None = None
-    """Folder that no job may read; the nursery gives up access to it before it forks the first child."""
 
 
 # Not signal.getsignal, which looks for what it finds in an enum: that takes as long as a tiny job.
@@ -125,6 +96,7 @@ class Child:
         self._is_interrupted = False
         self._cancel: Callable[[], None] | None = None
         """Ends the ``async`` job that is running."""
+        self._streams = Streams()
         self._fresh = FreshProcess()
         self._tracing: RunTracing | None = None
         self._error_hook: ErrorHook | None = None
@@ -205,7 +177,7 @@ class Child:
         finished = self._attempt(task, started, lambda progress: self._call(task, job_type, progress))
         is_told = finished is not None
         if finished is not None:
-            self._flush_output()
+            self._streams.flush()
             self._put(finished)
         # With threads of the job modules it can't be forked: then this was the process for that job alone.
         return is_told and not is_fresh and not self._is_to_end
@@ -216,7 +188,7 @@ class Child:
             # Once here, and not in every process that asks for a connection. What fails, fails in the job as well.
             if self._configuration.database_url and job_type.arguments.takes_context:
                 self._load_storage()
-        self._flush_output()
+        self._streams.flush()
         told_before = self._results.apart
         try:
             is_copy = self._fresh.fork()
@@ -253,13 +225,13 @@ class Child:
         """Send how a job ended, after all that it printed; False for one that was interrupted."""
         if finished is None:
             return False
-        self._flush_output()
+        self._streams.flush()
         self._send(finished)
         return True
 
-    def _attempt(self, task: Task, started: float, function: Callable[[_ProgressSender], Any]) -> Finished | None:
+    def _attempt(self, task: Task, started: float, function: Callable[[ProgressSender], Any]) -> Finished | None:
         """Call what belongs to a job; None when it was interrupted and this process has to end."""
-        progress = _ProgressSender(task.job_id, self._send)
+        progress = ProgressSender(task.job_id, self._send)
         # The job before this one may have set its own handler.
         if _handler_of(signal.SIGTERM) != self._interrupt:
             signal.signal(signal.SIGTERM, self._interrupt)
@@ -278,7 +250,7 @@ class Child:
             if self._is_interrupted or isinstance(problem, JobInterruptedError):
                 # Whatever came of it while it cleaned up: who interrupted it knows why it ended.
                 return None
-            error, trace, failure = _describe(problem), _traceback_of(problem), problem
+            error, trace, failure = describe(problem), traceback_of(problem, __file__), problem
         finally:
             self._is_running = False
             if os.getpid() != pid:
@@ -316,7 +288,7 @@ class Child:
         finally:
             self._is_reporting = False
 
-    def _call(self, task: Task, job_type: JobType, progress: _ProgressSender) -> Any:
+    def _call(self, task: Task, job_type: JobType, progress: ProgressSender) -> Any:
         if self._tracing is None:
             return self._call_limited(task, job_type, progress)
         with self._tracing.run(
@@ -327,7 +299,7 @@ class Child:
                 task = structs.replace(task, traceparent=traceparent)
             return self._call_limited(task, job_type, progress)
 
-    def _call_limited(self, task: Task, job_type: JobType, progress: _ProgressSender) -> Any:
+    def _call_limited(self, task: Task, job_type: JobType, progress: ProgressSender) -> Any:
         try:
             data = job_type.arguments.parse(task.data_json, task.hidden)
         except InvalidDataError as error:
@@ -338,7 +310,7 @@ class Child:
         with limited(limit_mib):
             return self._call_function(task, job_type, data, progress)
 
-    def _call_function(self, task: Task, job_type: JobType, data: Any, progress: _ProgressSender) -> Any:
+    def _call_function(self, task: Task, job_type: JobType, data: Any, progress: ProgressSender) -> Any:
         if not job_type.arguments.takes_context:
             return self._result_of(job_type.function(data))
         connections = JobConnections(self._configuration.database_url, self._load_storage)
@@ -417,34 +389,10 @@ class Child:
 
     def _configure_logging(self) -> None:
         root = logging.getLogger()
-        root.handlers[:] = [_ChannelHandler(self._send)]
+        root.handlers[:] = [ChannelHandler(self._send)]
         root.setLevel(LEVELS[self._configuration.log_level])
         logging.captureWarnings(True)
-        self._open_output()
-
-    def _open_output(self) -> None:
-        # New streams: the inherited ones were made for what the supervisor writes to, perhaps a file that can seek.
-        # Lines show up while the job runs; what is no text must not fail a print.
-        sys.stdout, sys.stderr = (
-            os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-            for descriptor in (1, 2)
-        )
-        self._output = (sys.stdout, sys.stderr)
-
-    def _flush_output(self) -> None:
-        """Flush what the job printed; one that closed or replaced its streams leaves good ones to the next."""
-        output, errors = self._output
-        if sys.stdout is output and sys.stderr is errors:
-            try:
-                output.flush()
-                errors.flush()
-            except Exception:  # noqa: BLE001  # a closed stream, or one whose descriptor is gone
-                self._open_output()
-            return
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        self._open_output()
+        self._streams.open()
 
     def _put(self, finished: Finished) -> None:
         """Say how a job ended, cheaply where there is more to do at once."""
@@ -479,78 +427,13 @@ def _encode(result: object) -> str:
         raise _RefusedError(str(error)) from error
 
 
-class _ProgressSender:
-    """Sends a job's progress, not too often, and never forgets the last one."""
-
-    def __init__(self, job_id: int, send: Callable[[msgspec.Struct], None]) -> None:
-        self._job_id = job_id
-        self._send = send
-        self._sent_at = -math.inf
-        self._unsent: str | None = None
-
-    def report(self, progress_json: str) -> None:
-        self._unsent = progress_json
-        if time.monotonic() - self._sent_at >= PROGRESS_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._unsent is not None:
-            self._send(Reported(self._job_id, self._unsent))
-            self._sent_at, self._unsent = time.monotonic(), None
-
-
-class _ChannelHandler(logging.Handler):
-    """Hands log records to the supervisor, which adds the job's id, type and attempt."""
-
-    def __init__(self, send: Callable[[msgspec.Struct], None]) -> None:
-        super().__init__()
-        self._send_message = send
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
-            self._send_message(Logged(record.name, record.levelno, _storable(record.getMessage()), _storable(trace)))
-        except Exception:  # noqa: BLE001  # as every logging.Handler does
-            self.handleError(record)
-
-
 def _interrupt_here(*_: object) -> None:
     raise JobInterruptedError
 
 
-def _describe(error: BaseException) -> str:
-    """One line for the row: the error's class and text; WorkerJobs' own errors are sentences already."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001
-        # A user's exception class may be unable to say what it is.
-        text = ""
-    if isinstance(error, WorkerJobsError) and text:
-        return _storable(text)
-    return _storable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-
-
-def _traceback_of(error: BaseException) -> str:
-    """The traceback from the job's function on; this module's own frames say nothing to its author."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    return _storable("".join(traceback.format_exception(type(error), error, frames or error.__traceback__)))
-
-
-def _storable(text: str) -> str:
-    """Make text that can be encoded, and cut what is too long: its beginning and its end say most."""
-    if len(text) > TEXT_LIMIT:
-        half = TEXT_LIMIT // 2
-        text = f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
-    return text.encode(errors="backslashreplace").decode()
-
-
 def main(channel: socket.socket, permits: int, results: int) -> int:
     """Run a child on its channel, its counter of permits and its memory of results; returns the exit code."""
-    text = os.environ.get(CONFIGURATION_VARIABLE, "")
-    configuration = msgspec.json.decode(text, type=Configuration) if text else Configuration()
     try:
-        return Child(channel, permits, results, configuration).run()
+        return Child(channel, permits, results, inherited()).run()
     except (ConnectionError, BrokenPipeError):
         return 0

@@ -18,7 +18,7 @@ from typing import Protocol
 import msgspec
 
 from workerjobs.worker.channel import Channel
-from workerjobs.worker.child import CONFIGURATION_VARIABLE, Configuration
+from workerjobs.worker.configuration import CONFIGURATION_VARIABLE, Configuration
 from workerjobs.worker.memory import resident_bytes
 from workerjobs.worker.messages import (
     Described,

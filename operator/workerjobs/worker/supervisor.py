@@ -31,9 +31,9 @@ from workerjobs.ports.notices import (
 )
 from workerjobs.ports.workers import DrainReason, WorkerOrders
 from workerjobs.worker.builtin_jobs import BuiltinJobs
-from workerjobs.worker.child import Configuration
 from workerjobs.worker.children import KILL_SECONDS, Children
 from workerjobs.worker.clock import DatabaseClock
+from workerjobs.worker.configuration import Configuration
 from workerjobs.worker.dispatch import Dispatch
 from workerjobs.worker.duty import Duty
 from workerjobs.worker.error_hook import HOOK_SECONDS
