@@ -15,7 +15,8 @@ from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.scaling import Backlog, Demand
 from workerjobs.ports.pools import PoolQuestion, ShownPool
 from workerjobs.storage.api import PostgresApiStore
-from workerjobs.storage.postgres import MOST_COUNTED, RUNS_MEASURED, PostgresJobStore
+from workerjobs.storage.pools import MOST_COUNTED, RUNS_MEASURED
+from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.queries import query
 
 SOON = timedelta(seconds=30)
