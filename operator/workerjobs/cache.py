@@ -12,7 +12,7 @@ def cache_folder() -> Path:
     """Name the cache folder of this user; it need not exist yet.
 
     ``WORKERJOBS_CACHE`` if it is set, else ``workerjobs`` below ``XDG_CACHE_HOME`` or ``~/.cache``. The embedded
-    Postgres of root may have to live elsewhere: see ``workerjobs.storage.embedded.postgres_home``.
+    Postgres of root may have to live elsewhere: see ``workerjobs.storage.embedded_folders.postgres_home``.
 
     Raises:
         InvalidSettingsError: The folder would be below the home folder, and this user has none.

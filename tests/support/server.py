@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.workers import family_of, processes
-from workerjobs.storage.embedded import EmbeddedPostgres, _account_for
+from workerjobs.storage.embedded import EmbeddedPostgres
+from workerjobs.storage.embedded_folders import account_for
 from workerjobs.storage.migrate import migrate_url
 
 WAIT_SECONDS = 60.0
@@ -40,7 +41,7 @@ class OwnServer:
 
     def start(self) -> None:
         """Start it again; returns when it answers."""
-        account = _account_for(self._embedded.folder / "data")
+        account = account_for(self._embedded.folder / "data")
         assert self._embedded._launch_once(self._command, account, time.monotonic() + WAIT_SECONDS)
 
     @contextmanager
