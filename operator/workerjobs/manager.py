@@ -14,7 +14,8 @@ from typing import Any, Self, TypeVar
 
 from workerjobs import app
 from workerjobs.domain.data_schema import check_data
-from workerjobs.domain.job import Job, NewJob, check_job
+from workerjobs.domain.job import Job, NewJob
+from workerjobs.domain.job_checks import check_job
 from workerjobs.domain.parsing import as_new_job
 from workerjobs.errors import NotFoundError, WorkerJobsError
 from workerjobs.settings import COUNT_ACCEPTED, parse_worker_count, worker_settings

@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from workerjobs import app
-from workerjobs.domain.job import NewJob, check_job, encode_json
+from workerjobs.domain.job import NewJob
+from workerjobs.domain.job_checks import check_job
+from workerjobs.domain.json_text import encode_json
 from workerjobs.domain.lifecycle import encode_result
 from workerjobs.jobs.context import JobConnections, JobContext
 from workerjobs.jobs.registry import JobFunction, JobType, Registry

@@ -32,7 +32,8 @@ from hypothesis.stateful import (
 )
 
 from tests.support.queue_model import HOURLY, QueueModel, Row, Run
-from workerjobs.domain.job import Job, NewJob, RetryPolicy, encode_json
+from workerjobs.domain.job import Job, NewJob, RetryPolicy
+from workerjobs.domain.json_text import encode_json
 from workerjobs.domain.lifecycle import Outcome, Settlement, settle
 from workerjobs.ports.jobs import JobFilter, Lease, Progress
 from workerjobs.storage.postgres import PostgresJobStore

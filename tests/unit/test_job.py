@@ -11,19 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.factories import NOON, running_job
-from workerjobs.domain.job import (
-    DATA_LIMIT_BYTES,
-    MAX_MILLISECONDS,
-    MAX_NAME,
-    MAX_NESTING,
-    JobState,
-    NewJob,
-    RetryPolicy,
-    check_job,
-    decode_json,
-    encode_json,
-    job_problems,
-)
+from workerjobs.domain.job import JobState, NewJob, RetryPolicy
+from workerjobs.domain.job_checks import DATA_LIMIT_BYTES, MAX_MILLISECONDS, MAX_NAME, check_job, job_problems
+from workerjobs.domain.json_text import MAX_NESTING, decode_json, encode_json
 from workerjobs.domain.parsing import parse_job
 from workerjobs.errors import InvalidInputError
 

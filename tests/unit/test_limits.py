@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.factories import NOON
-from workerjobs.domain.job import limit_problems
+from workerjobs.domain.job_checks import limit_problems
 from workerjobs.domain.limits import Admission, Candidate, Limit, LimitName, admit, parse_rate
 from workerjobs.ports.jobs import FIRST_PLACE, LimitedClaim
 from workerjobs.worker.looks import AGAIN_SECONDS, POLL_SECONDS, LimitedLooks

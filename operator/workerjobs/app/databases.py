@@ -84,7 +84,7 @@ async def check_against_workers(store: PostgresJobStore, job: NewJob) -> None:
 
     Args:
         store: The table.
-        job: Otherwise valid (`workerjobs.domain.job.check_job`).
+        job: Otherwise valid (`workerjobs.domain.job_checks.check_job`).
 
     Raises:
         InvalidDataError: With everything that is wrong.

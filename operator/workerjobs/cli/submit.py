@@ -18,15 +18,8 @@ from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, print_json, result_line
 from workerjobs.cli.places import at_place
 from workerjobs.cli.watch import Watched, exit_code, wait_for
-from workerjobs.domain.job import (
-    MAX_MILLISECONDS,
-    CatchUp,
-    ConcurrencyPolicy,
-    Job,
-    NewJob,
-    RetryPolicy,
-    check_job,
-)
+from workerjobs.domain.job import CatchUp, ConcurrencyPolicy, Job, NewJob, RetryPolicy
+from workerjobs.domain.job_checks import MAX_MILLISECONDS, check_job
 from workerjobs.domain.parsing import parse_moment
 from workerjobs.errors import InvalidInputError
 

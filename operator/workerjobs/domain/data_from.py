@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-from workerjobs.domain.job import encode_data
+from workerjobs.domain.job_checks import encode_data
 from workerjobs.domain.parsing import unknown_name
 from workerjobs.errors import InvalidInputError
 

@@ -62,7 +62,7 @@ def check_data(data: object, schemas: Iterable[Schema]) -> None:
     """Refuse data that no worker would accept.
 
     Args:
-        data: A job's data, already known to be JSON that can be stored (`workerjobs.domain.job.check_job`).
+        data: A job's data, already known to be JSON that can be stored (`workerjobs.domain.job_checks.check_job`).
         schemas: What workers ask of the data, newest first: several things while two releases run side by side.
             Empty where nothing is known; then nothing is refused.
 

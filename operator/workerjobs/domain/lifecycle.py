@@ -11,7 +11,8 @@ from enum import StrEnum
 import msgspec
 
 from workerjobs.domain.cron import cron_key_of, next_tick
-from workerjobs.domain.job import MAX_NESTING, ConcurrencyPolicy, Job, NestedTooDeepError, encode_json
+from workerjobs.domain.job import ConcurrencyPolicy, Job
+from workerjobs.domain.json_text import MAX_NESTING, NestedTooDeepError, encode_json
 from workerjobs.errors import InvalidScheduleError, ResultRefusedError
 
 MAX_RESCUES = 5

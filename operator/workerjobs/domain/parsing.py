@@ -60,7 +60,7 @@ def as_new_job(job: NewJob | Mapping[str, Any]) -> NewJob:
 def parse_job(job: Mapping[str, Any]) -> NewJob:
     """Make a `NewJob` of a mapping; snake_case names (those of `NewJob`) are taken as well, None means not given.
 
-    Values are not checked here, but by `workerjobs.domain.job.check_job` when the job is submitted.
+    Values are not checked here, but by `workerjobs.domain.job_checks.check_job` when the job is submitted.
 
     Raises:
         InvalidInputError: Unknown names, each with the nearest known one; a missing type; a due that is no moment.

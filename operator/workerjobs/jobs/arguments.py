@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from workerjobs.domain.data_schema import ANY_OBJECT, Schema, data_problems, holds_secret, place, shown
-from workerjobs.domain.job import decode_json
+from workerjobs.domain.json_text import decode_json
 from workerjobs.errors import InvalidDataError, WorkerJobsError
 from workerjobs.jobs.modules import FILE_MODULE_PREFIX
 

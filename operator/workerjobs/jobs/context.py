@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workerjobs.domain.job import encode_json
+from workerjobs.domain.json_text import encode_json
 
 if TYPE_CHECKING:
     from workerjobs.ports.chains import ChainStore, SignedTransaction

@@ -14,7 +14,9 @@ from typing import Any, TypeGuard, TypeVar, get_args
 from msgspec import structs
 
 from workerjobs.domain.data_schema import ANY_OBJECT, Schema
-from workerjobs.domain.job import MAX_MILLISECONDS, Job, RetryPolicy, encode_json, retry_problems
+from workerjobs.domain.job import Job, RetryPolicy
+from workerjobs.domain.job_checks import MAX_MILLISECONDS, retry_problems
+from workerjobs.domain.json_text import encode_json
 from workerjobs.errors import InvalidInputError, WorkerJobsError
 from workerjobs.jobs.arguments import Arguments, place_of
 from workerjobs.jobs.modules import files_of, import_job_module

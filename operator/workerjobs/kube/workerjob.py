@@ -14,16 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workerjobs.domain.data_from import parse_references
-from workerjobs.domain.job import (
-    FIRST_RUN,
-    MAX_NAME,
-    CatchUp,
-    ConcurrencyPolicy,
-    NewJob,
-    ResourceRef,
-    RetryPolicy,
-    job_problems,
-)
+from workerjobs.domain.job import FIRST_RUN, CatchUp, ConcurrencyPolicy, NewJob, ResourceRef, RetryPolicy
+from workerjobs.domain.job_checks import MAX_NAME, job_problems
 from workerjobs.domain.parsing import unknown_name
 from workerjobs.errors import InvalidInputError
 

@@ -15,7 +15,8 @@ from msgspec import Struct
 from psycopg.rows import dict_row
 
 from workerjobs.domain.events import DecodedLog, UndecodableLog
-from workerjobs.domain.job import NewJob, check_job
+from workerjobs.domain.job import NewJob
+from workerjobs.domain.job_checks import check_job
 from workerjobs.storage.arrays import number_array, text_array
 from workerjobs.storage.statements import fetch
 from workerjobs.storage.steps import perform

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from psycopg.rows import class_row, scalar_row
 
-from workerjobs.domain.job import check_name, limit_problems
+from workerjobs.domain.job_checks import check_name, limit_problems
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.errors import InvalidInputError
 from workerjobs.ports.jobs import Pause, StoredLimit

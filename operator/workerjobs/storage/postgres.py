@@ -10,7 +10,8 @@ from typing import Any, Self
 import psycopg
 from psycopg.rows import dict_row
 
-from workerjobs.domain.job import Job, NewJob, check_job
+from workerjobs.domain.job import Job, NewJob
+from workerjobs.domain.job_checks import check_job
 from workerjobs.ports.jobs import JobFilter
 from workerjobs.storage.claims import PostgresClaimStore
 from workerjobs.storage.cron import PostgresCronStore

@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from workerjobs.domain.job import Job, NewJob, ResourceRef, check_job
+from workerjobs.domain.job import Job, NewJob, ResourceRef
+from workerjobs.domain.job_checks import check_job
 from workerjobs.ports.resources import ResourceState, RunCounts, StoredResource
 from workerjobs.storage.queries import query
 from workerjobs.storage.rows import struct_row

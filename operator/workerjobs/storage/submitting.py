@@ -18,7 +18,9 @@ from typing import Any
 from psycopg.rows import dict_row, scalar_row, tuple_row
 
 from workerjobs import tracing
-from workerjobs.domain.job import Job, NewJob, check_job, column_name, encode_data, encode_json, field_problems
+from workerjobs.domain.job import Job, NewJob, column_name
+from workerjobs.domain.job_checks import check_job, encode_data, field_problems
+from workerjobs.domain.json_text import encode_json
 from workerjobs.domain.lifecycle import REPLACED_RESULT
 from workerjobs.domain.parsing import as_new_job
 from workerjobs.domain.schedule import CronSchedule

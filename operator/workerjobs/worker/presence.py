@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
 from workerjobs.domain.data_schema import ANY_OBJECT
-from workerjobs.domain.job import Job, encode_json
+from workerjobs.domain.job import Job
+from workerjobs.domain.json_text import encode_json
 from workerjobs.domain.lifecycle import Outcome
 from workerjobs.jobs.registry import JobDescription, JobOptions, with_defaults
 from workerjobs.ports.jobs import JobStore

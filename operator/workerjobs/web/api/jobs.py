@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query, Response
 
 from workerjobs.domain.data_schema import Schema, check_data
-from workerjobs.domain.job import Job, JobState, NewJob, check_job
+from workerjobs.domain.job import Job, JobState, NewJob
+from workerjobs.domain.job_checks import check_job
 from workerjobs.domain.parsing import parse_job
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.ports.api import JobQuery

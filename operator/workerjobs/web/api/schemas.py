@@ -17,7 +17,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from workerjobs.domain import job as domain
-from workerjobs.domain.job import MAX_LIMIT, MAX_MILLISECONDS, MAX_NAME, JobState
+from workerjobs.domain.job import JobState
+from workerjobs.domain.job_checks import MAX_LIMIT, MAX_MILLISECONDS, MAX_NAME
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.domain.parsing import parse_moment
 from workerjobs.domain.tokens import Scope
