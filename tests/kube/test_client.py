@@ -11,7 +11,8 @@ import yaml
 
 from tests.support.loop import in_loop
 from workerjobs.errors import ClusterUnavailableError
-from workerjobs.kube.client import LEASE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, KubernetesCluster
+from workerjobs.kube.client import TIMEOUT_SECONDS
+from workerjobs.kube.cluster import LEASE_TIMEOUT_SECONDS, KubernetesCluster
 
 
 @in_loop

@@ -48,7 +48,7 @@ async def run_operator(
     with extra("operator", "The operator needs"):
         from workerjobs.kube import handlers
         from workerjobs.kube.backlog import pool_backlog
-        from workerjobs.kube.client import KubernetesCluster
+        from workerjobs.kube.cluster import KubernetesCluster
         from workerjobs.kube.default_pool import DefaultPool
         from workerjobs.kube.election import Election
         from workerjobs.kube.metrics import OperatorMetrics

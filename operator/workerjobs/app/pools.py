@@ -14,7 +14,7 @@ from workerjobs.ports.cluster import PoolCluster
 async def _cluster(context: str | None) -> AsyncIterator[PoolCluster]:
     """Connect to the user's cluster, and close the connection at the end."""
     with extra("operator", "This needs"):
-        from workerjobs.kube.client import KubernetesCluster
+        from workerjobs.kube.cluster import KubernetesCluster
     cluster = await KubernetesCluster.connect(context=context)
     try:
         yield cluster

@@ -1,4 +1,4 @@
-"""The Kubernetes API, over the kubernetes package: its only home.
+"""Requests to the Kubernetes API, over the kubernetes package: its only home.
 
 Requests are raw JSON over the package's generic call: its generated API classes and their models take a second and
 25 MiB to import (kubernetes 37.0), for nothing that is needed here.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 from urllib.parse import quote
 
 import aiohttp
@@ -20,30 +20,18 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from workerjobs.errors import ClusterError, ClusterUnavailableError
-from workerjobs.kube import workerpool
-from workerjobs.kube.workerjob import GROUP, PLURAL, VERSION
+from workerjobs.kube.workerjob import GROUP
 from workerjobs.ports.cluster import Seen
 
 PAGE = 500
 """Objects a LIST request."""
 TIMEOUT_SECONDS = 20.0
-LEASE_TIMEOUT_SECONDS = 2.0
-"""A Lease is to be renewed within seconds: better to ask again soon."""
 WATCH_SECONDS = 60.0
 """How long a watch goes on before it is asked for again, so that one that was cut without a word is noticed."""
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=WATCH_SECONDS + 10)
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_JSON = "application/json"
-_NAMES_ONLY = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-_NAME_ONLY = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-_JSON_PATCH = "application/json-patch+json"
-_MERGE_PATCH = "application/merge-patch+json"
-_APPLY_PATCH = "application/apply-patch+yaml"
-FIELD_MANAGER = "workerjobs-operator"
-"""Whose the fields are that the operator applies."""
-DEFAULT_POOL_MANAGER = "workerjobs-default-pool"
-"""Whose the fields of the default pool are, as long as nobody else sets them."""
+JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +47,13 @@ class Credentials:
     """The whole HTTP header, such as ``Bearer …``."""
 
 
-class _RefusedError(ClusterError):
-    """The API server's answer was no."""
+class RefusedError(ClusterError):
+    """The API server's answer was no.
+
+    Attributes:
+        status: Of HTTP.
+        details: Of the Status object, empty where it has none.
+    """
 
     def __init__(self, message: str, status: int, details: Mapping[str, Any]) -> None:
         self.status = status
@@ -68,8 +61,8 @@ class _RefusedError(ClusterError):
         super().__init__(message)
 
 
-class KubernetesCluster:
-    """A `Cluster`, `PodCluster` and `LeaseCluster`; open it with `connect`, close it at the end."""
+class KubernetesApi:
+    """Requests to one cluster's API server; open it with `connect`, close it at the end."""
 
     def __init__(
         self,
@@ -89,7 +82,7 @@ class KubernetesCluster:
         on_call: Callable[[str, str, int], None] = lambda verb, resource, code: None,
         before_write: Callable[[], None] = lambda: None,
         context: str | None = None,
-    ) -> KubernetesCluster:
+    ) -> Self:
         """Find the cluster: KUBECONFIG's, the one that this pod is in, or that of the user's kubeconfig.
 
         Args:
@@ -119,87 +112,6 @@ class KubernetesCluster:
         """Close the connections."""
         await self._client.close()
 
-    async def cluster_id(self) -> str:
-        """See `Cluster.cluster_id`."""
-        namespace = await self._call("GET", "/api/v1/namespaces/kube-system")
-        return cast(str, namespace["metadata"]["uid"])
-
-    async def serves_workerjobs(self) -> bool:
-        """See `Cluster.serves_workerjobs`."""
-        # Both, because the two lists are kept by different parts of the API server, one later than the other.
-        groups = (await self._call("GET", "/apis"))["groups"]
-        if GROUP not in [group["name"] for group in groups]:
-            return False
-        try:
-            resources = (await self._call("GET", f"/apis/{GROUP}/{VERSION}"))["resources"]
-        except _RefusedError as error:
-            if error.status == 404:
-                return False
-            raise
-        return {PLURAL, workerpool.PLURAL} <= {resource["name"] for resource in resources}
-
-    async def workerjob_uids(self, namespaces: Sequence[str]) -> frozenset[str]:
-        """See `Cluster.workerjob_uids`."""
-        paths = [_workerjobs_path(namespace) for namespace in namespaces] or [_workerjobs_path(None)]
-        found = set()
-        for path in paths:
-            async for item in self._list(path, accept=_NAMES_ONLY):
-                found.add(item["metadata"]["uid"])
-        return frozenset(found)
-
-    async def write_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> int | None:
-        """See `Cluster.write_status`."""
-        return await self._write_status(f"{_workerjobs_path(namespace)}/{quote(name)}", uid, status)
-
-    async def _write_status(self, path: str, uid: str, status: Mapping[str, Any]) -> int | None:
-        # Not a merge patch, which would mix the results of two runs and drop what is null in them.
-        patch = [
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "add", "path": "/status", "value": status},
-        ]
-        try:
-            written = await self._call(
-                "PATCH", f"{path}/status", body=patch, content_type=_JSON_PATCH, accept=_NAME_ONLY
-            )
-        except _RefusedError as error:
-            # A failed test is answered with 422, as an invalid object is, but names none.
-            if error.status == 404 or (error.status == 422 and not error.details):
-                return None
-            raise
-        return version_of(written)
-
-    async def delete_workerjob(self, namespace: str, name: str, uid: str, version: int) -> None:
-        """See `Cluster.delete_workerjob`."""
-        conditions = {"uid": uid} | ({"resourceVersion": str(version)} if version else {})
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": conditions}
-        try:
-            await self._call("DELETE", f"{_workerjobs_path(namespace)}/{quote(name)}", body=body)
-        except _RefusedError as error:
-            if error.status not in (404, 409):
-                raise
-
-    async def write_event(self, namespace: str, name: str, event: Mapping[str, Any]) -> None:
-        """See `Cluster.write_event`."""
-        path = f"/apis/events.k8s.io/v1/namespaces/{quote(namespace)}/events"
-        if "series" in event:
-            # Only this may change, and what is no longer there is made anew.
-            change = {"series": event["series"]}
-            try:
-                await self._call("PATCH", f"{path}/{quote(name)}", body=change, content_type=_MERGE_PATCH)
-            except _RefusedError as error:
-                if error.status != 404:
-                    raise
-            else:
-                return
-        try:
-            await self._call("POST", path, body={"apiVersion": "events.k8s.io/v1", "kind": "Event", **event})
-        except _RefusedError as error:
-            # In a namespace that ends nothing is made any more; its resources go with it.
-            if error.status not in (404, 409) and not _is_terminating(error):
-                raise
-
-    # --- services
-
     async def list_labelled(self, kind: str, namespace: str | None, selector: str) -> list[Mapping[str, Any]]:
         """Read objects of the core API that a label selector finds, in a namespace or all."""
         scope = f"/namespaces/{quote(namespace)}" if namespace is not None else ""
@@ -223,7 +135,7 @@ class KubernetesCluster:
             The status and the answer, the API server's own refusals among them.
         """
         through = f"/api/v1/namespaces/{quote(namespace)}/services/{quote(service, safe=':')}/proxy{path}"
-        sent = dict(headers) | ({} if body is None else {"Content-Type": _JSON})
+        sent = dict(headers) | ({} if body is None else {"Content-Type": JSON})
         try:
             _, url, all_headers, _, _ = await self._client.param_serialize(
                 method, through, header_params=sent, auth_settings=["BearerToken"]
@@ -237,122 +149,13 @@ class KubernetesCluster:
             host = self._client.configuration.host
             raise ClusterUnavailableError(f"The Kubernetes API at {host} can't be reached: {reason}") from error
 
-    # --- worker pools
-
-    async def list_workerpools(self, namespaces: Sequence[str]) -> list[Mapping[str, Any]]:
-        """See `PoolCluster.list_workerpools`."""
-        paths = [_workerpools_path(namespace) for namespace in namespaces] or [_workerpools_path(None)]
-        return [item for path in paths async for item in self._list(path)]
-
-    async def read_workerpool(self, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """See `PoolCluster.read_workerpool`."""
-        return await self._find_object(f"{_workerpools_path(namespace)}/{quote(name)}")
-
-    async def write_pool_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> int | None:
-        """See `PoolCluster.write_pool_status`."""
-        return await self._write_status(f"{_workerpools_path(namespace)}/{quote(name)}", uid, status)
-
-    async def apply_workerpool(self, manifest: Mapping[str, Any]) -> frozenset[str]:
-        """See `PoolCluster.apply_workerpool`."""
-        metadata = manifest["metadata"]
-        path = (
-            f"{_workerpools_path(metadata['namespace'])}/{quote(metadata['name'])}?fieldManager={DEFAULT_POOL_MANAGER}"
-        )
-        try:
-            await self._call("PATCH", path, body=manifest, content_type=_APPLY_PATCH)
-        except _RefusedError as error:
-            causes = error.details.get("causes") or ()
-            if error.status == 409 and causes:
-                return frozenset(cause["field"] for cause in causes if "field" in cause)
-            raise
-        return frozenset()
-
-    async def patch_workerpool(self, namespace: str, name: str, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """See `PoolCluster.patch_workerpool`."""
-        path = f"{_workerpools_path(namespace)}/{quote(name)}"
-        return await self._find_object(path, method="PATCH", body={"spec": spec}, content_type=_MERGE_PATCH)
-
-    async def find_deployment(self, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """See `PoolCluster.find_deployment`."""
-        return await self._find_object(_deployment_path(namespace, name))
-
-    async def apply_deployment(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-        """See `PoolCluster.apply_deployment`."""
-        metadata = manifest["metadata"]
-        path = f"{_deployment_path(metadata['namespace'], metadata['name'])}?fieldManager={FIELD_MANAGER}&force=true"
-        return await self._call("PATCH", path, body=manifest, content_type=_APPLY_PATCH)
-
-    async def list_pods(self, namespace: str, selector: str) -> list[Mapping[str, Any]]:
-        """See `PoolCluster.list_pods`."""
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods?labelSelector={quote(selector, safe='')}"
-        return [pod async for pod in self._list(path)]
-
-    async def list_nodes(self) -> list[Mapping[str, Any]]:
-        """See `Cluster.list_nodes`."""
-        return [node async for node in self._list("/api/v1/nodes")]
-
-    # --- worker pods and nodes
-
-    def watch_pods(self, namespace: str | None, selector: str) -> AsyncIterator[Seen]:
-        """See `PodCluster.watch_pods`."""
-        scope = f"/namespaces/{quote(namespace)}" if namespace is not None else ""
-        return self._watch(f"/api/v1{scope}/pods", f"labelSelector={quote(selector, safe='')}&")
-
-    def watch_nodes(self) -> AsyncIterator[Seen]:
-        """See `PodCluster.watch_nodes`."""
-        return self._watch("/api/v1/nodes")
-
-    async def find_pod(self, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """See `PodCluster.find_pod`."""
-        return await self._find_object(_pod_path(namespace, name))
-
-    async def find_node(self, name: str) -> Mapping[str, Any] | None:
-        """See `PodCluster.find_node`."""
-        return await self._find_object(f"/api/v1/nodes/{quote(name)}")
-
-    async def annotate_pod(
-        self, namespace: str, name: str, uid: str, annotations: Mapping[str, str | None]
-    ) -> Mapping[str, Any] | None:
-        """See `PodCluster.annotate_pod`."""
-        change = {"metadata": {"uid": uid, "annotations": annotations}}
-        try:
-            return await self._call("PATCH", _pod_path(namespace, name), body=change, content_type=_MERGE_PATCH)
-        except _RefusedError as error:
-            # Gone, or another one has its name now.
-            if error.status in (404, 409):
-                return None
-            raise
-
-    # --- leases
-
-    async def find_lease(self, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """See `LeaseCluster.find_lease`."""
-        return await self._find_object(f"{_leases_path(namespace)}/{quote(name)}", patience=LEASE_TIMEOUT_SECONDS)
-
-    async def write_lease(self, namespace: str, name: str, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """See `LeaseCluster.write_lease`."""
-        path = _leases_path(namespace)
-        is_new = "resourceVersion" not in manifest["metadata"]
-        try:
-            return await self._call(
-                "POST" if is_new else "PUT",
-                path if is_new else f"{path}/{quote(name)}",
-                body=manifest,
-                is_guarded=False,
-                patience=LEASE_TIMEOUT_SECONDS,
-            )
-        except _RefusedError as error:
-            if error.status == 409 or (error.status == 404 and not is_new):
-                return None
-            raise
-
-    # --- calls
+    # --- for the requests of those who know what they ask for
 
     async def _find_object(self, path: str, *, method: str = "GET", **options: Any) -> dict[str, Any] | None:
         """Make a request about an object that need not be there; None where it is not."""
         try:
             return await self._call(method, path, **options)
-        except _RefusedError as error:
+        except RefusedError as error:
             # Of a name that nothing has; a path that is not served has no details.
             if error.status == 404 and error.details:
                 return None
@@ -373,7 +176,7 @@ class KubernetesCluster:
         while True:
             start = f"{path}?{query}watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS:.0f}"
             response = await self._send(
-                "GET", f"{start}&resourceVersion={version}", None, _JSON, _JSON, _WATCH_TIMEOUT, verb="WATCH"
+                "GET", f"{start}&resourceVersion={version}", None, JSON, JSON, _WATCH_TIMEOUT, verb="WATCH"
             )
             stream = response.response
             try:
@@ -394,7 +197,7 @@ class KubernetesCluster:
                 stream.close()
             yield Seen([])
 
-    async def _list(self, path: str, *, accept: str = _JSON) -> AsyncIterator[dict[str, Any]]:
+    async def _list(self, path: str, *, accept: str = JSON) -> AsyncIterator[dict[str, Any]]:
         """Read all pages of a list, which are of one moment; an error is raised, not taken for the end."""
         token = ""
         while True:
@@ -412,8 +215,8 @@ class KubernetesCluster:
         path: str,
         *,
         body: object = None,
-        content_type: str = _JSON,
-        accept: str = _JSON,
+        content_type: str = JSON,
+        accept: str = JSON,
         is_guarded: bool = True,
         patience: float = TIMEOUT_SECONDS,
     ) -> dict[str, Any]:
@@ -426,7 +229,7 @@ class KubernetesCluster:
             self._before_write()
         try:
             return await self._request(method, path, body, content_type, accept, patience)
-        except _RefusedError as error:
+        except RefusedError as error:
             if error.status != 401:
                 raise
         # Tokens of a kubeconfig's credential plugin run out, and nothing renews them but loading it again.
@@ -480,11 +283,11 @@ class KubernetesCluster:
             raise ClusterUnavailableError(f"The Kubernetes API can't serve {what} now: {message}")
         if response.status == 404 and path.startswith(f"/apis/{GROUP}/") and "details" not in said:
             message = "the cluster knows no WorkerJobs or WorkerPools, apply manifests/crds first"
-        raise _RefusedError(f"The Kubernetes API refuses {what}: {message}", response.status, said.get("details") or {})
+        raise RefusedError(f"The Kubernetes API refuses {what}: {message}", response.status, said.get("details") or {})
 
 
 async def load_credentials() -> Credentials:
-    """Find the cluster as `KubernetesCluster.connect` does, with a token as fresh as can be.
+    """Find the cluster as `KubernetesApi.connect` does, with a token as fresh as can be.
 
     Raises:
         ClusterError: There is none.
@@ -531,33 +334,6 @@ def _kubeconfig() -> str:
             f"No Kubernetes cluster to work for: there is no kubeconfig {named}; KUBECONFIG names another one"
         )
     return named
-
-
-def _is_terminating(error: _RefusedError) -> bool:
-    causes = error.details.get("causes") or ()
-    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
-
-
-def _workerjobs_path(namespace: str | None) -> str:
-    scope = f"/namespaces/{quote(namespace)}" if namespace is not None else ""
-    return f"/apis/{GROUP}/{VERSION}{scope}/{PLURAL}"
-
-
-def _workerpools_path(namespace: str | None) -> str:
-    scope = f"/namespaces/{quote(namespace)}" if namespace is not None else ""
-    return f"/apis/{GROUP}/{VERSION}{scope}/{workerpool.PLURAL}"
-
-
-def _deployment_path(namespace: str, name: str) -> str:
-    return f"/apis/apps/v1/namespaces/{quote(namespace)}/deployments/{quote(name)}"
-
-
-def _pod_path(namespace: str, name: str) -> str:
-    return f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
-
-
-def _leases_path(namespace: str) -> str:
-    return f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace)}/leases"
 
 
 def _resource_of(path: str) -> str:

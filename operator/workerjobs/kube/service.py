@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from workerjobs.domain.tokens import TOKEN_HEADER
 from workerjobs.errors import ClusterError, ClusterUnavailableError, NotFoundError, PlaceUnavailableError
-from workerjobs.kube.client import KubernetesCluster
+from workerjobs.kube.cluster import KubernetesCluster
 from workerjobs.ports.places import Answer
 
 SELECTOR = "app.kubernetes.io/part-of=workerjobs,app.kubernetes.io/component=server"
