@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import signal
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.support.loop import in_loop, until
 from tests.support.table import count_rows, open_store, read, sql, submit_one
 from tests.support.workers import Told, finished, gone, worker, worker_process
 from workerjobs.domain.job import Job, JobState, NewJob
-from workerjobs.ports.jobs import Lease
+from workerjobs.ports.jobs import JobStore, Lease
 from workerjobs.ports.notices import DueNotice
 from workerjobs.worker.pickup import POLL_SECONDS, Pickup
 
@@ -232,22 +233,27 @@ class OneTaker:
         return 1
 
 
+def pickup_of_one(store: JobStore, leases: list[Lease], run: Callable[[Sequence[Job]], None]) -> Pickup:
+    """What claims for a worker that always has one child free, for jobs of one type."""
+    return Pickup(
+        store,
+        owner="a worker",
+        pool="default",
+        lease=timedelta(seconds=15),
+        takers=OneTaker(),
+        types=lambda: ["report"],
+        asked=lambda: None,
+        leases=lambda: leases,
+        run=run,
+    )
+
+
 @in_loop
 async def test_pickup_sleeps_exactly_until_the_next_job_is_due(database_url: str) -> None:
     claimed: list[Job] = []
     leases: list[Lease] = []
     async with open_store(database_url) as store:
-        pickup = Pickup(
-            store,
-            owner="a worker",
-            pool="default",
-            lease=timedelta(seconds=15),
-            takers=OneTaker(),
-            types=lambda: ["report"],
-            asked=lambda: None,
-            leases=lambda: leases,
-            run=claimed.extend,
-        )
+        pickup = pickup_of_one(store, leases, claimed.extend)
         # Nothing to come: only the slow poll, also of jobs under limits, which was set a moment earlier.
         sleep = await pickup.step()
         assert sleep is not None
@@ -266,17 +272,7 @@ async def test_pickup_sleeps_exactly_until_the_next_job_is_due(database_url: str
 async def test_announcement_of_a_job_to_come_sets_a_timer_for_that_very_moment(database_url: str) -> None:
     loop = asyncio.get_running_loop()
     async with open_store(database_url) as store:
-        pickup = Pickup(
-            store,
-            owner="a worker",
-            pool="default",
-            lease=timedelta(seconds=15),
-            takers=OneTaker(),
-            types=lambda: ["report"],
-            asked=lambda: None,
-            leases=list,
-            run=lambda jobs: None,
-        )
+        pickup = pickup_of_one(store, [], lambda jobs: None)
         begin = loop.time()
         pickup.notice(DueNotice("default", 0.25, "report"))
         pickup.notice(DueNotice("default", 0.05, "another type"))

@@ -490,21 +490,31 @@ CHANGES = [
 ]
 
 
+def near_change(
+    case: tuple[str, Model], change: tuple[str, str], part: float
+) -> tuple[CronSchedule, datetime, datetime, datetime] | None:
+    """A drawn schedule with begin, end and a moment of the hours around a clock change; None where it is refused."""
+    text, model = case
+    middle = moment(change[1])
+    schedule = parse(text, change[0], model)
+    if schedule is None:
+        return None
+    around = timedelta(hours=3) if model.seconds is None else timedelta(minutes=75)
+    begin, end = middle - around, middle + around
+    return schedule, begin, end, begin + part * (end - begin)
+
+
 @pytest.mark.timeout(600)
 @settings(CHECKED, max_examples=300 * TIMES)
 @given(schedules(day_star=0.8), st.sampled_from(CHANGES), st.floats(0, 1))
 def test_any_schedule_passes_a_clock_change_as_a_clock_shows(
     case: tuple[str, Model], change: tuple[str, str], part: float
 ) -> None:
-    text, model = case
-    zone, middle = change[0], moment(change[1])
-    schedule = parse(text, zone, model)
-    if schedule is None:
+    drawn = near_change(case, change, part)
+    if drawn is None:
         return
-    around = timedelta(hours=3) if model.seconds is None else timedelta(minutes=75)
-    begin, end = middle - around, middle + around
-    start = begin + part * (end - begin)
-    expected = [tick for tick in model.ticks(zone, begin, end) if tick > start][:20]
+    schedule, begin, end, start = drawn
+    expected = [tick for tick in case[1].ticks(change[0], begin, end) if tick > start][:20]
     found: list[datetime] = []
     tick = start
     while len(found) < 20 and (tick := schedule.next_after(tick)) <= end:
@@ -519,15 +529,11 @@ def test_any_schedule_passes_a_clock_change_as_a_clock_shows(
 def test_latest_ticks_of_any_schedule_are_those_that_the_calendar_has(
     case: tuple[str, Model], change: tuple[str, str], part: float, limit: int
 ) -> None:
-    text, model = case
-    zone, middle = change[0], moment(change[1])
-    schedule = parse(text, zone, model)
-    if schedule is None:
+    drawn = near_change(case, change, part)
+    if drawn is None:
         return
-    around = timedelta(hours=3) if model.seconds is None else timedelta(minutes=75)
-    begin, end = middle - around, middle + around
-    start = begin + part * (end - begin)
-    expected = [tick for tick in model.ticks(zone, begin, end) if start < tick <= end]
+    schedule, begin, end, start = drawn
+    expected = [tick for tick in case[1].ticks(change[0], begin, end) if start < tick <= end]
     assert schedule.latest(start, end, limit) == expected[-limit:]
     assert schedule.latest(end, start, limit) == []
 
