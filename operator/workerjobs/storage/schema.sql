@@ -42,6 +42,85 @@ CREATE TYPE workerjobs.new_job AS (
 	resource_generation bigint
 );
 
+CREATE TABLE public."workerJobs" (
+    id bigint NOT NULL,
+    type text NOT NULL,
+    "userId" integer DEFAULT 0 NOT NULL,
+    data json DEFAULT '{}'::json NOT NULL,
+    due timestamp with time zone DEFAULT now() NOT NULL,
+    started timestamp with time zone,
+    finished timestamp with time zone,
+    success boolean,
+    result jsonb,
+    "cronSchedule" text,
+    persistent boolean DEFAULT false NOT NULL,
+    tag text,
+    "removeAt" timestamp with time zone,
+    "removeDelay" integer DEFAULT 0 NOT NULL,
+    "autoRescheduleOnFailure" boolean DEFAULT false NOT NULL,
+    "autoRescheduleOnFailureDelay" integer DEFAULT 0 NOT NULL,
+    "rescheduledFromJob" bigint,
+    "createdAt" timestamp with time zone DEFAULT now() NOT NULL,
+    "updatedAt" timestamp with time zone DEFAULT now() NOT NULL,
+    priority smallint DEFAULT 0 NOT NULL,
+    attempt integer DEFAULT 1 NOT NULL,
+    rescues integer DEFAULT 0 NOT NULL,
+    "cronKey" text,
+    tick timestamp with time zone,
+    "timeZone" text,
+    "catchUp" text,
+    "concurrencyPolicy" text,
+    "dataFrom" jsonb,
+    "retryLimit" integer,
+    "retryInitialDelay" integer,
+    "retryFactor" double precision,
+    "retryMaxDelay" integer,
+    "timeoutMs" integer,
+    pool text DEFAULT 'default'::text NOT NULL,
+    "concurrencyKey" text,
+    "concurrencyLimit" integer,
+    "leaseOwner" text,
+    "leaseDeadline" timestamp with time zone,
+    "fencingToken" bigint,
+    "cancelRequested" boolean DEFAULT false NOT NULL,
+    progress jsonb,
+    "clusterId" text,
+    namespace text,
+    "resourceName" text,
+    "resourceUid" text,
+    "resourceGeneration" bigint,
+    traceparent text,
+    "rateLimit" integer,
+    "ratePeriod" integer,
+    "retryJitter" double precision,
+    "isFollowed" boolean DEFAULT false NOT NULL,
+    "lostReason" text,
+    "heldDue" timestamp with time zone,
+    CONSTRAINT "workerJobs_deadline_has_owner" CHECK ((("leaseDeadline" IS NULL) OR (("leaseOwner" IS NOT NULL) AND ("fencingToken" IS NOT NULL)))),
+    CONSTRAINT "workerJobs_success_when_finished" CHECK (((success IS NULL) = (finished IS NULL)))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_limit='2000', autovacuum_analyze_scale_factor='0.02', autovacuum_analyze_threshold='1000', vacuum_index_cleanup='on', vacuum_truncate=off);
+
+CREATE FUNCTION workerjobs.again(j public."workerJobs", rescheduled_from_job bigint, traceparent text DEFAULT NULL::text, is_superseded boolean DEFAULT NULL::boolean) RETURNS json
+    LANGUAGE sql STABLE
+    AS $$
+    select row_to_json(line)
+    from (
+        select
+            j.type, j.data, j."userId" as user_id, j.tag, j.persistent, j.priority, j.pool,
+            j."timeoutMs" as timeout_ms, j."removeDelay" as remove_delay_ms,
+            j."autoRescheduleOnFailure" as auto_reschedule_on_failure,
+            j."autoRescheduleOnFailureDelay" as auto_reschedule_on_failure_delay_ms,
+            j."retryLimit" as retry_limit, j."retryInitialDelay" as retry_initial_delay_ms,
+            j."retryFactor" as retry_factor, j."retryMaxDelay" as retry_max_delay_ms,
+            j."retryJitter" as retry_jitter, j."concurrencyKey" as concurrency_key,
+            j."concurrencyLimit" as concurrency_limit, j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms,
+            j."dataFrom" as data_from, j."clusterId" as cluster_id, j.namespace, j."resourceName" as resource_name,
+            j."resourceUid" as resource_uid, j."resourceGeneration" as resource_generation,
+            again.rescheduled_from_job, again.traceparent, again.is_superseded
+    ) as line
+$$;
+
 CREATE FUNCTION workerjobs.announce_cancel() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -268,65 +347,6 @@ begin
         )
     );
 end $$;
-
-CREATE TABLE public."workerJobs" (
-    id bigint NOT NULL,
-    type text NOT NULL,
-    "userId" integer DEFAULT 0 NOT NULL,
-    data json DEFAULT '{}'::json NOT NULL,
-    due timestamp with time zone DEFAULT now() NOT NULL,
-    started timestamp with time zone,
-    finished timestamp with time zone,
-    success boolean,
-    result jsonb,
-    "cronSchedule" text,
-    persistent boolean DEFAULT false NOT NULL,
-    tag text,
-    "removeAt" timestamp with time zone,
-    "removeDelay" integer DEFAULT 0 NOT NULL,
-    "autoRescheduleOnFailure" boolean DEFAULT false NOT NULL,
-    "autoRescheduleOnFailureDelay" integer DEFAULT 0 NOT NULL,
-    "rescheduledFromJob" bigint,
-    "createdAt" timestamp with time zone DEFAULT now() NOT NULL,
-    "updatedAt" timestamp with time zone DEFAULT now() NOT NULL,
-    priority smallint DEFAULT 0 NOT NULL,
-    attempt integer DEFAULT 1 NOT NULL,
-    rescues integer DEFAULT 0 NOT NULL,
-    "cronKey" text,
-    tick timestamp with time zone,
-    "timeZone" text,
-    "catchUp" text,
-    "concurrencyPolicy" text,
-    "dataFrom" jsonb,
-    "retryLimit" integer,
-    "retryInitialDelay" integer,
-    "retryFactor" double precision,
-    "retryMaxDelay" integer,
-    "timeoutMs" integer,
-    pool text DEFAULT 'default'::text NOT NULL,
-    "concurrencyKey" text,
-    "concurrencyLimit" integer,
-    "leaseOwner" text,
-    "leaseDeadline" timestamp with time zone,
-    "fencingToken" bigint,
-    "cancelRequested" boolean DEFAULT false NOT NULL,
-    progress jsonb,
-    "clusterId" text,
-    namespace text,
-    "resourceName" text,
-    "resourceUid" text,
-    "resourceGeneration" bigint,
-    traceparent text,
-    "rateLimit" integer,
-    "ratePeriod" integer,
-    "retryJitter" double precision,
-    "isFollowed" boolean DEFAULT false NOT NULL,
-    "lostReason" text,
-    "heldDue" timestamp with time zone,
-    CONSTRAINT "workerJobs_deadline_has_owner" CHECK ((("leaseDeadline" IS NULL) OR (("leaseOwner" IS NOT NULL) AND ("fencingToken" IS NOT NULL)))),
-    CONSTRAINT "workerJobs_success_when_finished" CHECK (((success IS NULL) = (finished IS NULL)))
-)
-WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_limit='2000', autovacuum_analyze_scale_factor='0.02', autovacuum_analyze_threshold='1000', vacuum_index_cleanup='on', vacuum_truncate=off);
 
 CREATE FUNCTION workerjobs.cancel_jobs(ids bigint[], reason text) RETURNS SETOF public."workerJobs"
     LANGUAGE sql
@@ -728,26 +748,15 @@ begin
     select stored.*
     from workerjobs.store_jobs(
         (
-            select json_agg(again order by again.rescheduled_from_job)
+            select json_agg(line.again order by line.id)
             from (
-                select
-                    j.type, j.data, j."userId" as user_id, j.tag, j.persistent, j.priority, j.pool,
-                    j."timeoutMs" as timeout_ms, j."removeDelay" as remove_delay_ms,
-                    j."autoRescheduleOnFailure" as auto_reschedule_on_failure,
-                    j."autoRescheduleOnFailureDelay" as auto_reschedule_on_failure_delay_ms,
-                    j."retryLimit" as retry_limit, j."retryInitialDelay" as retry_initial_delay_ms,
-                    j."retryFactor" as retry_factor, j."retryMaxDelay" as retry_max_delay_ms,
-                    j."retryJitter" as retry_jitter,
-                    j."concurrencyKey" as concurrency_key, j."concurrencyLimit" as concurrency_limit,
-                    j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms, j.traceparent,
-                    j."dataFrom" as data_from, j.id as rescheduled_from_job,
+                select j.id, workerjobs.again(
+                    j, j.id, j.traceparent,
                     j.tag is not null and lead(j.id) over (partition by j.tag order by j.id) is not null
-                        as is_superseded,
-                    j."clusterId" as cluster_id, j.namespace, j."resourceName" as resource_name,
-                    j."resourceUid" as resource_uid, j."resourceGeneration" as resource_generation
+                ) as again
                 from "workerJobs" as j
                 where j.id = any(ids)
-            ) as again
+            ) as line
         ),
         array(select distinct j.tag from "workerJobs" as j where j.id = any(ids) and j.tag is not null)
     ) as stored;
