@@ -26,6 +26,8 @@ APART_SECONDS = 0.02
 """From one settlement of a busy worker to the next."""
 ENOUGH = 200
 """So many outcomes do not wait for others."""
+AGAIN_SECONDS = 0.05
+"""To the next try, where a transaction that is open decides about a retry."""
 
 
 class Settling(Duty):
@@ -95,7 +97,9 @@ class Settling(Duty):
             del self._waiting[: len(batch)]
             for running in batch:
                 job_id = running.job.id
-                if job_id in settled.stored:
+                if job_id in settled.postponed:
+                    self._waiting.append(running)
+                elif job_id in settled.stored:
                     is_cancelled = running.stop_reason is StopReason.CANCELLED or running.job.cancel_requested
                     self._metrics.settled(running.job, _outcome_of(running), is_cancelled=is_cancelled)
                     self._running.remove(running)
@@ -106,6 +110,8 @@ class Settling(Duty):
                     log.error(
                         "The row that should follow this job was refused: %s", reason, extra=job_facts(running.job)
                     )
+            if len(settled.postponed) == len(self._waiting):
+                return AGAIN_SECONDS if self._waiting else None
         return None
 
     def _next_batch(self) -> list[RunningJob]:
