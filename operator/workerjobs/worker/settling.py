@@ -146,7 +146,7 @@ class Settling(Duty):
 
 
 class Reporting(Duty):
-    """Writes the progress of running jobs to their rows, twice a second, only where it changed."""
+    """Writes the progress of running jobs to their rows, at most twice a second, only where it changed."""
 
     EVERY_SECONDS = 0.5
 
@@ -154,10 +154,16 @@ class Reporting(Duty):
         super().__init__()
         self._store = store
         self._running = running
+        self._last = -math.inf
 
     async def step(self) -> float | None:
-        """Save what changed; sleeps until woken when nothing did."""
-        return self.EVERY_SECONDS if await _save_progress(self._store, self._running) else None
+        """Save what changed; sleeps until woken when nothing did, and not less than its time whoever wakes it."""
+        if (seconds := self._last + self.EVERY_SECONDS - time.monotonic()) > 0:
+            return seconds
+        if not await _save_progress(self._store, self._running):
+            return None
+        self._last = time.monotonic()
+        return self.EVERY_SECONDS
 
 
 async def _save_progress(store: JobStore, runs: Iterable[RunningJob]) -> bool:
