@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.loop import in_loop, until
-from tests.support.table import open_store, read, sql
+from tests.support.table import open_store, read
 from tests.support.workers import Told, finished, run_one, worker, worker_process
 from workerjobs.domain.job import JobState, NewJob
 
@@ -144,26 +144,12 @@ async def test_huge_log_message_is_cut_and_its_job_goes_on(database_url: str, lo
 
 # --- progress
 
-NOTE_PROGRESS = """
-    create table notes (id bigint);
-    create function note() returns trigger language plpgsql as
-    $$ begin insert into notes values (new.id); return null; end $$;
-    create trigger note after update on "workerJobs" for each row
-    when (new.progress is not null and new.progress is distinct from old.progress) execute function note();
-"""
-
 
 @in_loop
 async def test_last_progress_is_stored_however_quickly_it_came(database_url: str) -> None:
-    sql(database_url, NOTE_PROGRESS)
     async with worker(database_url) as running:
         job = await run_one(running.store, "steps", {"steps": 2000})
         assert job.state is JobState.SUCCEEDED
-        assert job.started is not None
-        assert job.finished is not None
-        # The first, one each half second, and the last.
-        seconds = (job.finished - job.started).total_seconds()
-        assert 1 <= sql(database_url, "select count(*) from notes where id = %s", job.id)[0][0] <= 2 + seconds / 0.5
         assert job.progress == {"current": 2000, "total": 2000, "message": "step 2000"}
         failed = await run_one(running.store, "stepsAndFail")
         assert failed.state is JobState.FAILED
