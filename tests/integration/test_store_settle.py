@@ -439,18 +439,30 @@ async def test_bulk_of_so_many_tags_that_it_locks_all_postpones_retries_too(data
 async def test_sixteen_schedulers_and_workers_whose_jobs_fail_leave_one_pending_job_of_a_tag(database_url: str) -> None:
     job = NewJob(type="report", tag="nightly", retry=RetryPolicy(limit=1, initial_delay_ms=3_600_000))
 
+    ended = asyncio.Condition()
+    ends_so_far = 0
+    over = asyncio.Event()
+
     async def schedule(store: PostgresJobStore) -> None:
         for _ in range(6):
+            before = ends_so_far
             await store.submit([job])
+            # All at once as soon as one failed, so that retries come, and schedulers in their midst.
+            async with ended:
+                while ends_so_far == before:
+                    await ended.wait()
 
     async def work(store: PostgresJobStore) -> None:
+        nonlocal ends_so_far
         while not over.is_set():
             ends = [settle(each, FAILURE, now=await store.now()) for each in await claim_all(store)]
             while ends:
-                postponed = (await store.settle(ends)).postponed
-                ends = [each for each in ends if each.job_id in postponed]
+                settled = await store.settle(ends)
+                ends = [each for each in ends if each.job_id in settled.postponed]
+                async with ended:
+                    ends_so_far += len(settled.stored)
+                    ended.notify_all()
 
-    over = asyncio.Event()
     async with open_stores(database_url, 20) as stores:
         workers = [asyncio.create_task(work(store)) for store in stores[16:]]
         await asyncio.gather(*(schedule(store) for store in stores[:16]))
