@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import psycopg
 import pytest
 
 from tests.support.loop import in_loop
@@ -15,7 +16,7 @@ from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.metrics import WorkerMetrics
 from workerjobs.worker.running import RunningJob, RunningJobs
-from workerjobs.worker.settling import Settling
+from workerjobs.worker.settling import AGAIN_SECONDS, Reporting, Settling
 
 
 async def claimed(store: PostgresJobStore, count: int) -> tuple[list[Job], Settling, RunningJobs]:
@@ -146,3 +147,42 @@ async def test_end_that_lets_others_start_is_settled_at_once(database_url: str) 
         settling.add(of(running, jobs[1]), Outcome(True, "1"))
         assert await settling.step() is None
         assert count_rows(database_url, "success") == 2
+
+
+@in_loop
+async def test_end_that_an_open_transaction_decides_about_waits_for_it_and_holds_up_nobody(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        await store.submit([NewJob(type="report", tag="nightly", auto_reschedule_on_failure=True)])
+        jobs, settling, running = await claimed(store, 2)
+        async with await psycopg.AsyncConnection.connect(database_url) as scheduler:
+            await scheduler.execute("select workerjobs.submit('report', tag => 'nightly')")
+            for job in jobs:
+                settling.add(of(running, job), Outcome.failure("no paper"))
+            assert await settling.step() == AGAIN_SECONDS
+            assert [each.job.id for each in running] == [jobs[0].id]
+            assert await settling.step() == AGAIN_SECONDS
+            await scheduler.commit()
+        assert await settling.step() is None
+        assert (len(running), settling.waiting) == (0, 0)
+    assert count_rows(database_url, "success = false") == 3
+    assert count_rows(database_url, "finished is null") == 1
+
+
+@in_loop
+async def test_progress_is_written_at_most_twice_a_second_however_often_it_is_told(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        (job,), _, running = await claimed(store, 1)
+        reporting = Reporting(store, running)
+        of(running, job).unsaved_progress = '{"current": 1}'
+        assert await reporting.step() == 0.5
+        assert (await read(store, job)).progress == {"current": 1}
+        # However slow this machine is, that was just now.
+        reporting._last = math.inf
+        of(running, job).unsaved_progress = '{"current": 2}'
+        assert await reporting.step() == math.inf
+        assert (await read(store, job)).progress == {"current": 1}
+        reporting._last = -math.inf
+        assert await reporting.step() == 0.5
+        assert (await read(store, job)).progress == {"current": 2}
+        reporting._last = -math.inf
+        assert await reporting.step() is None

@@ -95,6 +95,8 @@ class FollowUp:
     """Only the next run of a cron line belongs to the line; a retry does not, so one line stays one line."""
     traceparent: str | None = None
     """Of a retry: the span of the run that it follows. None: what the row carries, as the next run of a cron line."""
+    tag: str | None = None
+    """Of a retry: its tag. Whether it is still wanted is not known while somebody stores another job of that tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,11 @@ class Settlement(msgspec.Struct, frozen=True):
     follow_ups: tuple[FollowUp, ...] = ()
     problem: str | None = None
     """Why no next cron run could be made; for the log."""
+
+    @property
+    def retried_tag(self) -> str | None:
+        """The tag of the retry that follows, where it has one."""
+        return next((each.tag for each in self.follow_ups if each.tag is not None), None)
 
 
 def begin(job: Job, *, now: datetime) -> Beginning | None:
@@ -163,7 +170,7 @@ def settle(job: Job, outcome: Outcome, *, now: datetime) -> Settlement:
         except (InvalidScheduleError, ValueError) as error:
             problem = f"The cron job ends here, as its schedule has no next tick: {error}"
     if not outcome.success and not job.cancel_requested and (delay := retry_delay(job)) is not None:
-        follow_ups.append(FollowUp(FollowUpKind.RETRY, now + delay, job.attempt + 1, None, job.traceparent))
+        follow_ups.append(FollowUp(FollowUpKind.RETRY, now + delay, job.attempt + 1, None, job.traceparent, job.tag))
     return Settlement(job.id, job.fencing_token, outcome, tuple(follow_ups), problem)
 
 

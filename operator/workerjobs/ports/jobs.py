@@ -118,6 +118,8 @@ class Settled:
     """Ids whose lease belongs to someone else now; nothing was changed."""
     without_follow_up: dict[int, str]
     """Ids settled without the row that should follow, as the database refused that; with its reason."""
+    postponed: frozenset[int] = frozenset()
+    """Ids not settled yet: an open transaction stores a job of their tag, and its end decides about their retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +273,10 @@ class JobStore(Protocol):
         ...
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
-        """Store how runs ended, with the rows that follow; one refused result fails only its own job."""
+        """Store how runs ended, with the rows that follow; one refused result fails only its own job.
+
+        Never waits for others that store jobs of the same tags; what depends on them is postponed.
+        """
         ...
 
     async def release(self, leases: Sequence[Lease]) -> list[int]:

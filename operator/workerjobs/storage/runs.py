@@ -15,7 +15,10 @@ from workerjobs.ports.jobs import Lease, LogLine, Progress, Renewal, Rescue, Set
 from workerjobs.storage.arrays import flag_array, moment_array, number_array, text_array
 from workerjobs.storage.connection import is_refusal
 from workerjobs.storage.rows import struct_row
-from workerjobs.storage.statements import Statements
+from workerjobs.storage.statements import Statements, fetch
+
+MOST_TAGS = 500
+"""Retries under tags that one transaction settles: Postgres has room for some thousands of locks in all."""
 
 
 class PostgresRunStore(Statements):
@@ -89,15 +92,23 @@ class PostgresRunStore(Statements):
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
         """See `JobStore.settle`.
 
-        A batch that the database refuses is halved until the refused settlement stands alone.
+        A batch that the database refuses is halved until the refused settlement stands alone. Those with retries under
+        tags are batches of their own, and locked first.
         """
         stored: set[int] = set()
+        postponed: set[int] = set()
         refused: dict[int, str] = {}
         without_follow_up: dict[int, str] = {}
-        batches = [list(settlements)] if settlements else []
+        under_tags = [each for each in settlements if each.retried_tag is not None]
+        others = [each for each in settlements if each.retried_tag is None]
+        batches = [under_tags[n : n + MOST_TAGS] for n in range(0, len(under_tags), MOST_TAGS)]
+        batches += [others] if others else []
         while batches:
             batch = batches.pop()
-            reason = await self._settle_batch(batch, stored)
+            if batch[0].retried_tag is None:
+                reason = await self._settle_batch(batch, stored)
+            else:
+                reason = await self._settle_under_tags(batch, stored, postponed)
             if reason is None:
                 continue
             if len(batch) > 1:
@@ -110,39 +121,38 @@ class PostgresRunStore(Statements):
                 without_follow_up[single.job_id] = reason
             else:
                 refused[single.job_id] = reason
-        stale = {each.job_id for each in settlements} - stored - refused.keys()
-        return Settled(frozenset(stored), refused, frozenset(stale), without_follow_up)
+        stale = {each.job_id for each in settlements} - stored - postponed - refused.keys()
+        return Settled(frozenset(stored), refused, frozenset(stale), without_follow_up, frozenset(postponed))
+
+    async def _settle_under_tags(
+        self, batch: Sequence[Settlement], stored: set[int], postponed: set[int]
+    ) -> str | None:
+        """Settle a batch whose retries have tags, but for those of which others store jobs right now.
+
+        Neither side sees what the other has not committed: without the lock a retry and the job that is to replace it
+        would both stay pending. It is tried and not waited for, as callers may leave their transactions open for long.
+        """
+        tags = text_array(each.retried_tag for each in batch)
+        try:
+            async with self._transaction() as connection:
+                # The lock is its own statement: the next one then sees what the last holder committed.
+                free = await fetch(connection, "try_lock_tags", {"tags": tags}, scalar_row)
+                if ready := [each for each in batch if each.retried_tag in free]:
+                    settled = await fetch(connection, *_settling(ready), scalar_row)
+                else:
+                    settled = []
+        except (psycopg.Error, UnicodeError) as error:
+            return _refusal(error)
+        stored.update(settled)
+        postponed.update(each.job_id for each in batch if each.retried_tag not in free)
+        return None
 
     async def _settle_batch(self, batch: Sequence[Settlement], stored: set[int]) -> str | None:
         """Settle a batch in one statement; returns the database's reason where it refuses."""
-        follow_ups = [(each, follow_up) for each in batch for follow_up in each.follow_ups]
-        values: dict[str, Any] = {
-            "ids": number_array(each.job_id for each in batch),
-            "tokens": number_array(each.fencing_token for each in batch),
-            "successes": flag_array(each.outcome.success for each in batch),
-            "results": text_array(each.outcome.result_json for each in batch),
-            "starteds": moment_array(each.outcome.started for each in batch),
-            "finisheds": moment_array(each.outcome.finished for each in batch),
-        }
-        statement = "settle"
-        if follow_ups:
-            statement = "settle_following"
-            values |= {
-                "follow_ids": [each.job_id for each, _ in follow_ups],
-                "follow_tokens": [each.fencing_token for each, _ in follow_ups],
-                "follow_kinds": [str(follow_up.kind) for _, follow_up in follow_ups],
-                "follow_dues": [follow_up.due for _, follow_up in follow_ups],
-                "follow_attempts": [follow_up.attempt for _, follow_up in follow_ups],
-                "follow_cron_keys": [follow_up.cron_key for _, follow_up in follow_ups],
-                "follow_traceparents": [follow_up.traceparent for _, follow_up in follow_ups],
-            }
         try:
-            stored.update(await self._rows(statement, values, scalar_row))
+            stored.update(await self._rows(*_settling(batch), scalar_row))
         except (psycopg.Error, UnicodeError) as error:
-            if isinstance(error, psycopg.Error) and not is_refusal(error):
-                # Nothing is wrong with these results: a missing table or privilege must not fail the jobs.
-                raise
-            return (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return _refusal(error)
         return None
 
 
@@ -151,6 +161,39 @@ def _leases(leases: Sequence[Lease]) -> dict[str, Any]:
         "ids": number_array(lease.job_id for lease in leases),
         "tokens": number_array(lease.fencing_token for lease in leases),
     }
+
+
+def _settling(batch: Sequence[Settlement]) -> tuple[str, dict[str, Any]]:
+    """The statement that settles a batch, and its values."""
+    values: dict[str, Any] = {
+        "ids": number_array(each.job_id for each in batch),
+        "tokens": number_array(each.fencing_token for each in batch),
+        "successes": flag_array(each.outcome.success for each in batch),
+        "results": text_array(each.outcome.result_json for each in batch),
+        "starteds": moment_array(each.outcome.started for each in batch),
+        "finisheds": moment_array(each.outcome.finished for each in batch),
+    }
+    follow_ups = [(each, follow_up) for each in batch for follow_up in each.follow_ups]
+    if not follow_ups:
+        return "settle", values
+    values |= {
+        "follow_ids": [each.job_id for each, _ in follow_ups],
+        "follow_tokens": [each.fencing_token for each, _ in follow_ups],
+        "follow_kinds": [str(follow_up.kind) for _, follow_up in follow_ups],
+        "follow_dues": [follow_up.due for _, follow_up in follow_ups],
+        "follow_attempts": [follow_up.attempt for _, follow_up in follow_ups],
+        "follow_cron_keys": [follow_up.cron_key for _, follow_up in follow_ups],
+        "follow_traceparents": [follow_up.traceparent for _, follow_up in follow_ups],
+    }
+    return "settle_following", values
+
+
+def _refusal(error: psycopg.Error | UnicodeError) -> str:
+    """Why the database, or the driver, refuses what it was to store; what says nothing about that is raised again."""
+    if isinstance(error, psycopg.Error) and not is_refusal(error):
+        # Nothing is wrong with these results: a missing table or privilege must not fail the jobs.
+        raise error
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _begin_values(beginnings: Sequence[Beginning]) -> dict[str, Any]:

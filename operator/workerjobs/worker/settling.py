@@ -26,6 +26,8 @@ APART_SECONDS = 0.02
 """From one settlement of a busy worker to the next."""
 ENOUGH = 200
 """So many outcomes do not wait for others."""
+AGAIN_SECONDS = 0.05
+"""To the next try, where a transaction that is open decides about a retry."""
 
 
 class Settling(Duty):
@@ -95,7 +97,9 @@ class Settling(Duty):
             del self._waiting[: len(batch)]
             for running in batch:
                 job_id = running.job.id
-                if job_id in settled.stored:
+                if job_id in settled.postponed:
+                    self._waiting.append(running)
+                elif job_id in settled.stored:
                     is_cancelled = running.stop_reason is StopReason.CANCELLED or running.job.cancel_requested
                     self._metrics.settled(running.job, _outcome_of(running), is_cancelled=is_cancelled)
                     self._running.remove(running)
@@ -106,6 +110,8 @@ class Settling(Duty):
                     log.error(
                         "The row that should follow this job was refused: %s", reason, extra=job_facts(running.job)
                     )
+            if len(settled.postponed) == len(self._waiting):
+                return AGAIN_SECONDS if self._waiting else None
         return None
 
     def _next_batch(self) -> list[RunningJob]:
@@ -140,7 +146,7 @@ class Settling(Duty):
 
 
 class Reporting(Duty):
-    """Writes the progress of running jobs to their rows, twice a second, only where it changed."""
+    """Writes the progress of running jobs to their rows, at most twice a second, only where it changed."""
 
     EVERY_SECONDS = 0.5
 
@@ -148,10 +154,16 @@ class Reporting(Duty):
         super().__init__()
         self._store = store
         self._running = running
+        self._last = -math.inf
 
     async def step(self) -> float | None:
-        """Save what changed; sleeps until woken when nothing did."""
-        return self.EVERY_SECONDS if await _save_progress(self._store, self._running) else None
+        """Save what changed; sleeps until woken when nothing did, and not less than its time whoever wakes it."""
+        if (seconds := self._last + self.EVERY_SECONDS - time.monotonic()) > 0:
+            return seconds
+        if not await _save_progress(self._store, self._running):
+            return None
+        self._last = time.monotonic()
+        return self.EVERY_SECONDS
 
 
 async def _save_progress(store: JobStore, runs: Iterable[RunningJob]) -> bool:
