@@ -26,6 +26,7 @@ from tests.support.contracts import Token, TokenFactory
 from tests.support.loop import in_loop, until
 from tests.support.rpc_proxy import Call, Hang, Reply, Reset, RpcProxy, error, rpc_proxy, span_of
 from tests.support.table import sql
+from workerjobs.app.chains import rewind_chain
 from workerjobs.chain import endpoint
 from workerjobs.chain.decoding import topic_of
 from workerjobs.chain.refusals import SAYINGS, Kind
@@ -302,7 +303,11 @@ async def test_an_endpoint_that_contradicts_itself_is_left_for_another(lie: Any,
 
 @pytest.mark.parametrize("lie", [without_bloom, with_full_bloom])
 @in_loop
-async def test_a_bloom_filter_that_says_nothing_true_loses_no_log(lie: Any, proxy: RpcProxy) -> None:
+async def test_a_bloom_filter_that_says_nothing_true_loses_no_log(
+    lie: Any, proxy: RpcProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where a filter says that an empty block has logs, that it has none is believed after a while.
+    monkeypatch.setattr(endpoint, "LACKING_SECONDS", 0.0)
     proxy.on_answer = lie
     assert await read_all(proxy) == ALL
 
@@ -424,6 +429,11 @@ async def test_a_reorganisation_beyond_finality_stops_everything_and_loses_nothi
             assert condition == "ReorgBeyondFinality"
             assert "workerjobs chain rewind anvil BLOCK" in message
             assert len(notifications(database_url)) == 9
+            # What the message says, and nothing is missing, nor there twice.
+            assert await rewind_chain(database_url, watch.chain, chain.block_number - 6) == 6
+            await catch_up(watch)
+            assert sql(database_url, 'select condition from "workerChains"') == [(None,)]
+        assert active_effects(database_url, "sendToken") == events_of(chain, SENT)
 
 
 @in_loop

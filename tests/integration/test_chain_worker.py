@@ -39,7 +39,8 @@ async def test_a_worker_follows_a_chain_and_shows_how_far_it_is(database_url: st
         token = TokenFactory.deploy(chain).create()
         variables = {
             "WEB3_SUPPORTED_CHAINS": "anvil",
-            "WEB3_ANVIL_RPC": chain.url,
+            # Nothing listens at the first one.
+            "WEB3_ANVIL_RPC": f"http://127.0.0.1:9,{chain.url}",
             "WATCH_FROM_BLOCK": "0",
             # The jobs of chains are made where the worker is that makes them.
             "WORKER_POOL": "chains",
@@ -65,6 +66,10 @@ async def test_a_worker_follows_a_chain_and_shows_how_far_it_is(database_url: st
             await until(lambda: sql(database_url, ended), seconds=60)
             assert sql(database_url, ended)[0][0]["chain"] == "anvil"
             assert sql(database_url, """select count(*) from "workerJobs" where type = 'echo'""") == [(2,)]
+            retried = """select 1 from "workerJobs" where type = 'chainWebhook' and "rescheduledFromJob" is not null"""
+            await until(lambda: sql(database_url, retried), seconds=60)
+            chain.reorg(1)
+            await until(lambda: len(notifications(database_url, revoked=True)) == 1, seconds=60)
             (said,) = worker.said("Probes and metrics at")
             address = said["message"].rpartition(" ")[2]
 
@@ -74,14 +79,22 @@ async def test_a_worker_follows_a_chain_and_shows_how_far_it_is(database_url: st
 
             height = chain.block_number
             await until(lambda: f'workerjobs_chain_cursor_block{{chain="anvil"}} {height}.0' in metrics(), seconds=60)
+            await until(lambda: 'workerjobs_chain_reorgs_total{chain="anvil"} 1.0' in metrics(), seconds=60)
+            refused = 'workerjobs_chain_rpc_errors_total{chain="anvil",class="connection",endpoint="1:127.0.0.1:9"}'
+            await until(lambda: refused in metrics(), seconds=60)
             shown = metrics()
+            assert f'workerjobs_chain_head_block{{chain="anvil"}} {height}.0' in shown
+            assert 'workerjobs_chain_effects_revoked_total{chain="anvil"}' in shown
+            assert 'workerjobs_chain_lag_seconds{chain="anvil"}' in shown
+            assert 'workerjobs_chain_logs_total{chain="anvil"}' in shown
             assert 'workerjobs_chain_lag_blocks{chain="anvil"} 0.0' in shown
             assert 'workerjobs_chain_filter_lag_blocks{chain="anvil",filter="late"} 0.0' in shown
-            assert 'workerjobs_chain_rpc_requests_total{chain="anvil",endpoint="1:127.0.0.1' in shown
+            assert 'workerjobs_chain_rpc_requests_total{chain="anvil",endpoint="2:127.0.0.1' in shown
         status = workerjobs("chain", "status", "-o", "json", database_url=database_url)
         (state,) = json.loads(status.stdout)
         assert (state["chain"], state["number"], state["condition"]) == ("anvil", height, None)
-        assert state["endpoints"][0]["requests"] > 0
+        assert state["endpoints"][0]["errors"]["connection"] > 0
+        assert state["endpoints"][1]["requests"] > 0
         assert [(each["filter"], each["behind"]) for each in state["filters"]] == [("late", 0)]
         # Where the chain is watched, and not where other jobs run.
         hooks = """select distinct pool from "workerJobs" where type = 'chainWebhook'"""

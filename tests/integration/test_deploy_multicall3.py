@@ -61,9 +61,12 @@ def production() -> Iterator[Anvil]:
         yield running
 
 
-def coins(chain: Anvil) -> tuple[int, int]:
-    """What the wallet and Multicall3's sender have."""
-    return chain.balance(ACCOUNTS[0]), chain.balance(DEPLOYER)
+def coins(chain: Anvil) -> list[tuple[int, str]]:
+    """What the wallet and Multicall3's sender have, and how many transactions they have sent."""
+    return [
+        (chain.balance(account), str(chain.call("eth_getTransactionCount", account, "latest")))
+        for account in (ACCOUNTS[0], DEPLOYER)
+    ]
 
 
 def refuses(deploy: Deploy, chain: Anvil, reason: str, **arguments: Any) -> str:
@@ -110,7 +113,7 @@ def test_sender_that_has_enough_is_paid_nothing_and_no_wallet_is_needed(deploy: 
 
 
 def test_production_chain_is_paid_within_the_limit_that_was_given(deploy: Deploy, production: Anvil) -> None:
-    wallet, _ = coins(production)
+    wallet = production.balance(ACCOUNTS[0])
     assert deploy(production, name="mainnet", **PAYS).result["transactionHash"] == TRANSACTION_HASH
     assert COST <= wallet - production.balance(ACCOUNTS[0]) <= 11 * ETHER // 100
 

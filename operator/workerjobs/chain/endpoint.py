@@ -35,6 +35,9 @@ RANGE_LOGS = 5_000
 """Logs that a range should hold."""
 REQUESTS_AT_ONCE = 4
 """Requests to one endpoint that are on their way at once."""
+LACKING_SECONDS, BELIEVING_SECONDS = 30.0, 600.0
+"""How long a block's bloom filter is believed more than an endpoint that has no logs of it, and for how long it is the
+endpoint that is believed after that: a chain may fill its filters in anyhow."""
 GROWTH_ANSWERS = 3
 """So many ranges have to be answered before a wider one is tried."""
 
@@ -106,6 +109,9 @@ class EndpointState:
         """The narrowest range that it refused for its width."""
         self.batch = FIRST_BATCH
         """Calls in one request."""
+        self._lacking = ("", 0.0)
+        """A block of which it had no logs, and since when, on the monotonic clock."""
+        self._believed_until = 0.0
         self._answers_in_a_row = 0
         self._rate = requests_per_second
         self._tokens = requests_per_second or 0.0
@@ -142,12 +148,27 @@ class EndpointState:
         """Whether it did not know a block a moment ago; later it deserves to be asked again."""
         return self.head is not None and self.head < number and time.monotonic() - self.head_seen < BEHIND_SECONDS
 
+    def is_believed(self, block_hash: str) -> bool:
+        """Note that it has no logs at all of a block whose bloom filter says that there are some.
+
+        Returns:
+            Whether there are none all the same: it has said so for long enough.
+        """
+        now = time.monotonic()
+        if self._lacking[0] != block_hash:
+            self._lacking = (block_hash, now)
+        if now - self._lacking[1] >= LACKING_SECONDS:
+            self._believed_until = now + BELIEVING_SECONDS
+        return now < self._believed_until
+
     def succeeded(self, seconds: float, calls: int) -> None:
         """Note an answer."""
         self._requests += calls
         self.latency = seconds if self.latency is None else 0.8 * self.latency + 0.2 * seconds
-        self.failures = 0
-        self.trouble = None
+        # One of several requests that were on their way at once says nothing of what another one found.
+        if self.blocked_until <= time.monotonic():
+            self.failures = 0
+            self.trouble = None
 
     def failed(self, kind: str, message: str, pause: float | None = None) -> None:
         """Note an error, and leave the endpoint alone for a while."""
@@ -256,7 +277,10 @@ class Endpoint:
         answers = self._parse(status, body, is_batch)
         if is_batch and len(answers) == 1 and answers[0].error is not None:
             # The whole batch was refused with one error.
-            refusal = _refusal_of(answers[0].error, "")
+            has_logs = any(method == "eth_getLogs" for method, _ in calls)
+            refusal = _refusal_of(answers[0].error, "eth_getLogs" if has_logs else "")
+            if has_logs and refusal.kind in (Kind.RANGE, Kind.RESULTS):
+                return [answers[0]] * len(calls)
             if refusal.kind is not Kind.RATE:
                 raise RefusedError(refusal)
         by_id = {answer.id: answer for answer in answers}
@@ -296,7 +320,10 @@ class Endpoint:
 
     def _fail(self, kind: str, message: str, pause: float | None = None) -> None:
         self.state.is_verified = False
-        if kind == "rate" and pause is None:
+        if pause == 0.0:
+            # A Retry-After that is over already: it would be asked without end.
+            pause = None
+        elif kind == "rate" and pause is None:
             pause = min(MAX_PAUSE_SECONDS, RATE_PAUSE_SECONDS * 2 ** min(self.state.failures, 6))
         self.state.failed(kind, message, pause)
         raise EndpointError(kind, message)

@@ -95,6 +95,11 @@ class Matcher:
             for addresses, topics in self.groups
         ]
 
+    def wants(self, log: WireLog) -> bool:
+        """Whether a log is one of those that the requests ask for."""
+        topic, address = log.topics[0] if log.topics else "", log.address.lower()
+        return any(topic in topics and (not addresses or address in addresses) for addresses, topics in self.groups)
+
     def new_addresses(self, logs: Iterable[WireLog]) -> dict[str, dict[str, int]]:
         """Find contracts that factories made and that are not known yet: block numbers by query and address."""
         found: dict[str, dict[str, int]] = {}

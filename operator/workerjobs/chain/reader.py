@@ -40,8 +40,12 @@ BEHIND_PAUSE_SECONDS = 1.0
 """How long an endpoint is left alone that does not know blocks that others know."""
 CONTRADICTION_PAUSE_SECONDS = 1.0
 """The same for one that contradicts itself."""
+RECENT_BLOCKS = 32
+"""So many of the newest blocks, where they come without logs, are looked at more closely."""
 TAGS_SECONDS = 2.0
 """How often it is asked which blocks are safe and final."""
+LAST_TIMESTAMP = 253_370_764_800
+"""9999-01-01, which is as far as dates go here; development chains may be told any time."""
 MAX_READS = 40
 """So often one range is asked for anew, with fewer blocks or elsewhere, before the pass is given up."""
 
@@ -80,6 +84,8 @@ class RpcChainReader:
         self._endpoints = [Endpoint(state, self._session, chain.timeout_seconds) for state in states]
         self._matcher: tuple[object, Matcher] | None = None
         self._latest: Header | None = None
+        self._head = 0
+        """The newest block that an endpoint has shown."""
         self._distrusts_bloom = False
         self._tags: tuple[float, int | None, int | None] | None = None
         self._listener = HeadListener(self._session, chain.head_urls, chain.chain_id) if chain.head_urls else None
@@ -181,6 +187,7 @@ class RpcChainReader:
         if best is None:
             raise ChainUnavailableError(f"No endpoint of {self._chain.name} knows a latest block")
         self._latest = best.latest
+        self._head = best.latest.number
         return best
 
     async def headers(self, numbers: Sequence[int]) -> list[Header | None]:
@@ -205,9 +212,9 @@ class RpcChainReader:
             return None
         try:
             block = _block.decode(answer.result)
-        except msgspec.DecodeError:
+            return None if block is None else int(block.number, 16)
+        except (msgspec.DecodeError, ValueError):
             return None
-        return None if block is None else int(block.number, 16)
 
     async def read(
         self, parent: BlockRef | None, last: int, queries: Sequence[LogQuery], addresses: Mapping[str, Iterable[str]]
@@ -300,6 +307,7 @@ class RpcChainReader:
     ) -> tuple[list[Header], list[WireLog]]:
         """Read blocks that the endpoint knows, and their logs; see that they fit and that none is missing."""
         reading = asyncio.create_task(self._read_headers(endpoint, parent, first, span))
+        witness: Header | None = None
         if span == 1 or not matcher.groups:
             headers = await reading
             logs = await self._logs_of_block(endpoint, matcher, headers[0]) if matcher.groups else []
@@ -307,7 +315,7 @@ class RpcChainReader:
             asking = asyncio.create_task(self._logs_of_range(endpoint, matcher, first, span))
             try:
                 headers = await reading
-                logs = await asking
+                logs, witness = await asking
             finally:
                 for task in (reading, asking):
                     task.cancel()
@@ -316,6 +324,8 @@ class RpcChainReader:
         if last < first + span - 1:
             logs = [each for each in logs if int(each.blockNumber, 16) <= last]
         by_number = {header.number: header for header in headers}
+        if witness is not None and (shown := by_number.get(witness.number)) and shown.hash != witness.hash:
+            await self._see_change(endpoint, witness.number, shown)
         counts: dict[int, int] = {}
         for (text, block_hash), count in Counter((each.blockNumber, each.blockHash) for each in logs).items():
             number = int(text, 16)
@@ -323,10 +333,13 @@ class RpcChainReader:
             if header is None or header.hash != block_hash:
                 await self._see_change(endpoint, number, header)
             counts[number] = count
-        if any(each.removed for each in logs):
-            raise ChainChangedError(f"blocks of {self._chain.name} were dropped while their logs were read")
+        removed = next((int(each.blockNumber, 16) for each in logs if each.removed), None)
+        if removed is not None:
+            await self._see_change(endpoint, removed, by_number[removed])
         if span > 1:
             await self._check_missing(endpoint, matcher, by_number, counts)
+        elif not logs and self._is_suspect(matcher, headers[0]):
+            await self._check_empty(endpoint, matcher, headers[0])
         return headers, logs
 
     async def _see_change(self, endpoint: Endpoint, number: int, header: Header | None) -> NoReturn:
@@ -335,7 +348,7 @@ class RpcChainReader:
             self._contradicts(endpoint, f"it answers logs of block {number}, which were not asked for")
         (answer,) = await endpoint.call([_get_block(number)])
         if self._header(endpoint, answer) == header:
-            self._contradicts(endpoint, f"its logs of block {number} are of another block than it shows")
+            self._contradicts(endpoint, f"its logs of block {number} are of another block than it shows, or removed")
         raise ChainChangedError(f"block {number} of {self._chain.name} changed while its logs were read")
 
     async def _check_missing(
@@ -351,15 +364,9 @@ class RpcChainReader:
             headers: Of the range, by number.
             counts: Logs that came, by number of block; those without are missing.
         """
-        suspects = (
-            []
-            if self._distrusts_bloom
-            else [
-                header
-                for number, header in headers.items()
-                if number not in counts and may_contain(int(header.logs_bloom, 16), matcher.bloom)
-            ]
-        )
+        suspects = [
+            header for number, header in headers.items() if number not in counts and self._is_suspect(matcher, header)
+        ]
         if any(not may_contain(int(headers[number].logs_bloom, 16), matcher.bloom) for number in counts):
             # Some chains leave the filter empty.
             self._distrusts_bloom, suspects = True, []
@@ -371,11 +378,48 @@ class RpcChainReader:
                 message = f"its logs of blocks {min(headers)} to {max(headers)} lack some of block {header.number}"
                 endpoint.state.failed("truncated", message, 0.0)
                 raise _TruncatedError("truncated", message)
+            if not some and header.number > self._head - RECENT_BLOCKS:
+                await self._check_empty(endpoint, matcher, header)
 
-    async def _logs_of_range(self, endpoint: Endpoint, matcher: Matcher, first: int, span: int) -> list[WireLog]:
-        place = {"fromBlock": hex(first), "toBlock": hex(first + span - 1)}
-        answers = await endpoint.call([("eth_getLogs", [each]) for each in matcher.parameters(place)])
-        return self._in_order(endpoint, answers, span)
+    def _is_suspect(self, matcher: Matcher, header: Header) -> bool:
+        """Whether a block without logs may have some all the same."""
+        return not self._distrusts_bloom and may_contain(int(header.logs_bloom, 16), matcher.bloom)
+
+    async def _check_empty(self, endpoint: Endpoint, matcher: Matcher, header: Header) -> None:
+        """See that a new block, whose bloom filter does not exclude logs, has none that are wanted.
+
+        Behind an endpoint may be many nodes, and each call may go to another one: that the block is known says nothing
+        of the node that answered without logs. But a block with a bloom filter has some logs, so that a node that has
+        none of it at all does not know the block.
+
+        Source:
+            ponder-sh/ponder, packages/core, validateLogsAndBlock: endpoints are known to do so near a chain's head.
+        """
+        (answer,) = await endpoint.call([("eth_getLogs", [{"blockHash": header.hash}])])
+        if answer.error is not None:
+            # Some endpoints refuse to answer all logs of a block.
+            return
+        logs = self._in_order(endpoint, [answer], 1)
+        if any(map(matcher.wants, logs)) or (not logs and not endpoint.state.is_believed(header.hash)):
+            self._behind(endpoint, f"it does not know the logs of block {header.number} yet")
+
+    async def _logs_of_range(
+        self, endpoint: Endpoint, matcher: Matcher, first: int, span: int
+    ) -> tuple[list[WireLog], Header]:
+        """Ask for the logs of a range, and for its last block beside.
+
+        Behind an endpoint may be many nodes, of which one answers the whole request: one that does not know the last
+        blocks yet answers without their logs, and is found out by that.
+        """
+        last = first + span - 1
+        place = {"fromBlock": hex(first), "toBlock": hex(last)}
+        calls: list[Call] = [("eth_getLogs", [each]) for each in matcher.parameters(place)]
+        answers = await endpoint.call([*calls, _get_block(last)])
+        logs = self._in_order(endpoint, answers[:-1], span)
+        witness = self._header(endpoint, answers[-1])
+        if witness is None:
+            self._behind(endpoint, f"it does not know block {last} yet")
+        return logs, witness
 
     async def _logs_of_block(self, endpoint: Endpoint, matcher: Matcher, header: Header) -> list[WireLog]:
         """Ask by a block's hash: another block in its place can't answer for it.
@@ -394,7 +438,13 @@ class RpcChainReader:
         calls: list[Call] = [
             ("eth_getLogs", [each]) for header in headers for each in matcher.parameters({"blockHash": header.hash})
         ]
-        answers = await endpoint.call(calls) if calls else []
+        if not calls:
+            return []
+        # A node may answer without logs where it does not know a block; one that knows the newest knows all of them.
+        newest = max(headers, key=lambda header: header.number)
+        answers = await endpoint.call([*calls, ("eth_getBlockByHash", [newest.hash, False])])
+        if self._header(endpoint, answers[-1]) is None:
+            self._behind(endpoint, f"it does not know block {newest.number} yet")
         size = len(matcher.groups)
         return [
             self._in_order(endpoint, answers[index * size : (index + 1) * size], 1) for index in range(len(headers))
@@ -414,11 +464,16 @@ class RpcChainReader:
                 found += _logs.decode(answer.result)
             except msgspec.DecodeError:
                 self._fail(endpoint, "invalid", "it answers something else than logs")
-        keys = [(int(each.blockNumber, 16), int(each.logIndex, 16), each.blockHash) for each in found]
+        try:
+            keys = [(int(each.blockNumber, 16), int(each.logIndex, 16), each.blockHash) for each in found]
+        except ValueError:
+            self._fail(endpoint, "invalid", "it answers logs with places that are no numbers")
         if all(map(lt, keys, keys[1:])):
             return found
         # Two requests never overlap, but an endpoint may answer the same log twice.
         unique = dict(zip(keys, found, strict=True))
+        if any(unique[key] != each for key, each in zip(keys, found, strict=True)):
+            self._contradicts(endpoint, "it answers two logs with one index in one block")
         return [unique[key] for key in sorted(unique)]
 
     def _contradicts(self, endpoint: Endpoint, message: str) -> NoReturn:
@@ -442,7 +497,8 @@ def _get_block(number: int) -> Call:
 
 
 def _as_header(block: _WireBlock) -> Header:
-    return Header(int(block.number, 16), block.hash, block.parentHash, int(block.timestamp, 16), block.logsBloom)
+    seconds = min(int(block.timestamp, 16), LAST_TIMESTAMP)
+    return Header(int(block.number, 16), block.hash, block.parentHash, seconds, block.logsBloom)
 
 
 def name_endpoints(urls: Sequence[str]) -> list[str]:

@@ -3,8 +3,8 @@
 Sources of the texts: ponder-sh/ponder packages/utils/src/getLogsRetryHelper.ts (P), joshstevens19/rindexer
 core/src/indexer/fetch_logs.rs (R), paradigmxyz/reth crates/rpc/rpc/src/eth/filter.rs (reth), ethereum/go-ethereum
 eth/filters/api.go (geth), hyperledger/besu EthGetLogs.java (besu), NethermindEth/nethermind EthRpcModuleTests.cs
-(nethermind), matter-labs/zksync-era core/node/eth_watch/src/client.rs (Z), EIP-1474 (codes); others as found in public
-issue threads of the provider named.
+(nethermind), matter-labs/zksync-era core/node/eth_watch/src/client.rs (Z), wighawag/etherfold docs/spikes, answers of
+30 public endpoints in September 2026 (E), EIP-1474 (codes); others as found in public issue threads of the provider.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ SAYINGS = (
     ),
     Saying(
         Kind.RATE,
-        r"capacity exceeded|over capacity|backend is currently healthy",
-        "no backend is currently healthy to serve traffic",
-        "Base (P)",
+        r"capacity exceeded|over capacity",
+        "Your request was refused: capacity exceeded",
+        "public nodes",
     ),
     Saying(Kind.RATE, r"daily (request|credit)|quota", "daily request count exceeded", "Infura"),
     Saying(
@@ -151,6 +151,18 @@ SAYINGS = (
         "block range greater than 10000 max",
         "Swell (P)",
     ),
+    Saying(
+        Kind.RANGE,
+        r"range [\d,]+ exceeds (the )?limit of (?P<blocks>[\d,]+)",
+        "range 47440 exceeds limit of 10000",
+        "Linea, MEV Blocker, Ronin (E)",
+    ),
+    Saying(
+        Kind.RANGE,
+        r"too wide blocks? range,? the limit is (?P<blocks>[\d,]+)",
+        "too wide blocks range, the limit is 100",
+        "Sonic (E), go-opera; smartcontractkit/chainlink",
+    ),
     Saying(Kind.RANGE, r"block range exceeds (?P<blocks>[\d,]+)", "block range exceeds 1000", "Somnia (P)"),
     Saying(
         Kind.RANGE,
@@ -198,8 +210,21 @@ SAYINGS = (
         "Requested range exceeds maximum RPC range limit",
         "besu",
     ),
+    Saying(Kind.RANGE, r"block range too high", "block range too high", "polygon-edge jsonrpc"),
     Saying(Kind.RANGE, r"range (is )?too (large|big|wide)", "eth_getLogs block range is too large", "many"),
     Saying(Kind.RESULTS, r"returned more than [\d,]+ results", "query returned more than 10000 results", "Infura; Z"),
+    Saying(
+        Kind.RESULTS,
+        r"more than (the )?allowed number of logs",
+        "query returned more than allowed number of logs, try with smaller block range",
+        "PulseChain (E)",
+    ),
+    Saying(
+        Kind.RESULTS,
+        r"no backend is currently healthy",
+        "no backend is currently healthy to serve traffic",
+        "Base (P), for ranges that are too wide",
+    ),
     Saying(Kind.RESULTS, r"exceeds max results", "query exceeds max results 20000", "reth (P)"),
     Saying(
         Kind.RESULTS,

@@ -31,7 +31,7 @@ class Header(Struct, frozen=True, gc=False):
     hash: str
     parent_hash: str
     timestamp: int
-    """Seconds since 1970, as the block says."""
+    """Seconds since 1970, as the block says; not beyond the year 9999."""
     logs_bloom: str
     """Hexadecimal, with 0x; 256 bytes."""
 
