@@ -252,7 +252,7 @@ def run(command: list[str], database_url: str | None) -> subprocess.CompletedPro
 
 
 def test_pages_link_to_files_that_exist() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in [ROOT / "README.md", ROOT / "manifests" / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
