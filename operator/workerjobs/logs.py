@@ -53,3 +53,10 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(max(LEVELS[level], logging.WARNING) if level not in ("trace", "debug") else LEVELS[level])
     logging.getLogger("workerjobs").setLevel(LEVELS[level])
+
+
+def write_to(stream: TextIO) -> None:
+    """Send the records from now on to another stream, looking as `configure` has decided."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(stream)

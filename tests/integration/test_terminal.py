@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -110,10 +111,16 @@ def test_dev_stays_up_beside_other_commands_until_it_is_interrupted(empty_databa
     assert migrate_url(empty_database_url) == []
 
 
-def test_dev_until_done_ends_with_the_table_of_all_jobs(empty_database_url: str) -> None:
-    arguments = ("dev", "--filename", str(SAMPLES / "count-primes.yaml"), "--jobs", "workerjobs.jobs.samples")
-    with on_terminal(*arguments, "--until-done", database_url=empty_database_url, WORKER_COUNT="1") as terminal:
+def test_dev_until_done_shows_errors_above_its_table_and_ends_with_that_of_all_jobs(empty_database_url: str) -> None:
+    manifests = [f"--filename={SAMPLES / name}" for name in ("count-primes.yaml", "failing.yaml")]
+    arguments = ("dev", *manifests, "--jobs", "workerjobs.jobs.samples", "--until-done")
+    with on_terminal(*arguments, database_url=empty_database_url, WORKER_COUNT="1") as terminal:
         assert terminal.read_to_the_end() == 0
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.shown))
+    errors = [line for line in lines if "Failed: RuntimeError: attempt" in line]
+    assert len(errors) == 2
+    # Not at the end of the table's last line.
+    assert all(re.match(r"\d\d:\d\d:\d\d", line) for line in errors), errors
     table = terminal.shown.partition("All jobs")[2]
     (line,) = [line for line in table.splitlines() if "count-primes" in line]
     assert "succeeded" in line

@@ -74,6 +74,22 @@ def test_mistyped_commands_are_told_the_nearest_one(arguments: list[str], hint: 
     assert hint in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["show", "first"], "Invalid value for 'ID': 'first' is no whole number."),
+        (["cancel", "1", "1.5"], "Invalid value for 'ID…': '1.5' is no whole number."),
+        (["submit", "x", "--delay", "soon"], "Invalid value for '--delay': 'soon' is no number."),
+        (["list", "--output", "yaml"], "Invalid value for '-o' / '--output': 'yaml' is not one of 'table', 'json'."),
+        (["dev", "--time-limit", "0"], "Invalid value for '--time-limit': 0 is less than 1."),
+    ],
+)
+def test_value_of_the_wrong_kind_is_named(arguments: list[str], sentence: str) -> None:
+    ended = workerjobs(*arguments, database_url=None)
+    assert ended.returncode == 2
+    assert ended.stderr.endswith(f"\nError: {sentence}\n")
+
+
 def test_help_of_all_commands_lists_each_once() -> None:
     shown = workerjobs("--help", database_url=None).stdout
     assert [name for name in HOMES if len(re.findall(rf"^  {name} ", shown, re.MULTILINE)) != 1] == []

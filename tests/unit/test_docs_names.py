@@ -16,7 +16,13 @@ from tests.support.docs import ROOT, all_blocks
 from workerjobs.cli.commands import commands
 
 PAGES = sorted(
-    str(file.relative_to(ROOT)) for file in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    str(file.relative_to(ROOT))
+    for file in [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "manifests" / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+    ]
 )
 READ = ("operator", "tests/support", "charts", "docs/examples")
 """Where variables are read."""

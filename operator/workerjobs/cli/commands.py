@@ -77,6 +77,16 @@ class Commands(TyperGroup):
             ctx.fail(f"There is no command {args[0]!r}.{did_you_mean(args[0], HOMES)}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a value of the wrong kind is named."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            from workerjobs.cli.bad_values import reword
+
+            reword(error)
+            raise
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the help's lists of commands."""
         for title, section in SECTIONS.items():

@@ -68,7 +68,7 @@ def dev(
         if problems:
             raise InvalidInputError(problems)
     on_terminal = sys.stdout.isatty() and not quiet
-    # A live table and a log on one terminal write over each other: there the log is for what goes wrong.
+    # Beside a live table the log is for what goes wrong.
     logs.configure("error" if on_terminal and settings.log_level == "info" else settings.log_level)
     with app.throwaway_database() if ephemeral else app.database(settings.database_url) as url:
         if settings.database_url is not None:
@@ -157,10 +157,15 @@ class _View:
         from rich.live import Live
 
         self._console = console()
-        self._live = Live(console=self._console, auto_refresh=False, transient=True) if sys.stdout.isatty() else None
+        self._live = None
         self._seen: dict[int, str] = {}
-        if self._live is not None:
+        if sys.stdout.isatty():
+            # While it is shown, what goes to a terminal's standard error is written above it, the log as well.
+            self._live = Live(
+                console=self._console, auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty()
+            )
             self._live.start()
+            logs.write_to(sys.stderr)
 
     def show(self, jobs: Sequence[Job]) -> None:
         if self._live is not None:
@@ -176,6 +181,7 @@ class _View:
         if self._live is not None:
             self._live.stop()
             self._live = None
+            logs.write_to(sys.stderr)
 
     @staticmethod
     def _line(job: Job) -> str:
