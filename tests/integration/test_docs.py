@@ -105,9 +105,8 @@ def test_a_newcomer_gets_through_the_page_and_sees_the_jobs_in_the_dashboard(
         assert "http://127.0.0.1:8095>" in (ROOT / page).read_text()
         # Its number is 3 where the hour ends meanwhile, and with it removeOldWorkerJobs has its next row.
         with psycopg.connect(database_url) as connection:
-            ids: dict[str, int] = dict(
-                connection.execute('select "type", "id" from "workerJobs" order by "id" desc').fetchall()
-            )
+            rows = connection.execute('select "type", "id" from "workerJobs" order by "id" desc').fetchall()
+        ids: dict[str, int] = dict(rows)
         for path, words in shown.items():
             path = path.format_map(ids)
             with urllib.request.urlopen(f"{address}{path}", timeout=20) as answer:

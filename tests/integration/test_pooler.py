@@ -15,7 +15,7 @@ from tests.support.cli import workerjobs, workerjobs_json
 from tests.support.loop import in_loop, until
 from tests.support.pgbouncer import Pgbouncer, pgbouncer
 from tests.support.postgres import PostgresServer
-from tests.support.table import LEASE, claim_all, count_rows, open_store, open_stores, settlement, sql, submit_one
+from tests.support.table import LEASE, claim_all, count_rows, open_store, open_stores, read, settlement, sql, submit_one
 from tests.support.workers import JOBS, Told, finished, run_jobs, run_one, worker_process
 from workerjobs import WorkerManager
 from workerjobs.domain.job import JobState, NewJob
@@ -169,13 +169,12 @@ async def test_worker_runs_jobs_cron_tags_and_cancels_through_a_pooler(
         worker_process(pooled_url, tmp_path, count=3, **variables) as running,
         open_store(pooled_url) as store,
     ):
-        # Heard, not polled: three sessions and two ways to the database, and each job starts at once.
+        # Heard, not polled: three sessions and two ways to the database, and jobs start at once.
         done = await run_jobs(store, *(NewJob(type="echo", data={"n": n}) for n in range(60)))
         assert [job.result for job in done] == [{"n": n} for n in range(60)]
-        for _ in range(5):
-            job = await run_one(store, "echo")
-            assert job.started is not None
-            assert job.started - job.due < timedelta(seconds=20)
+        singly = [await run_one(store, "echo") for _ in range(5)]
+        # One of them may have met a busy moment of this machine; with polls, every 2 s, most would be later.
+        assert sorted(job.started - job.due for job in singly if job.started)[2] < timedelta(seconds=1)
         # A tag cancels what is pending.
         first, second = [await submit_one(store, NewJob(type="echo", tag="t", due=None)) for _ in range(2)]
         assert (await finished(store, second)).state is JobState.SUCCEEDED
@@ -209,17 +208,16 @@ async def test_worker_without_a_direct_url_finds_jobs_and_cancellations_within_t
         await until(lambda: running.said("looking for news every 2 s"))
         (held,) = await store.submit([NewJob(type="hold", data=told.data())])
         await told.run(held)
-        started = await finished_start(pooled_url, held.id)
-        # Two seconds are meant, and not the half minute of who hears of news.
-        assert started <= timedelta(seconds=20)
+        found = await read(store, held)
+        assert found.started is not None
+        # Two seconds, and some for what is done then.
+        assert found.started - found.due <= timedelta(seconds=4)
+        asked = await store.now()
         await store.cancel([held.id])
-        assert (await finished(store, held)).state is JobState.CANCELLED
-
-
-async def finished_start(url: str, job_id: int) -> timedelta:
-    """How long a job waited to be started."""
-    waited: timedelta = sql(url, 'select started - due from "workerJobs" where id = %s', job_id)[0][0]
-    return waited
+        done = await finished(store, held)
+        assert done.state is JobState.CANCELLED
+        assert done.finished is not None
+        assert done.finished - asked <= timedelta(seconds=10)
 
 
 def test_commands_and_the_manager_work_through_a_pooler(

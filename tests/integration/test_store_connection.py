@@ -53,9 +53,11 @@ def failure(url: str) -> WorkerJobsError:
 
 
 def test_no_server_is_unavailable() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as closed_soon:
-        port = closed_soon.getsockname()[1]
-    error = failure(f"postgresql://ada:{SECRET}@127.0.0.1:{port}/jobs")
+    # Bound without listening, so that nobody else can be there.
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        error = failure(f"postgresql://ada:{SECRET}@127.0.0.1:{port}/jobs")
     assert isinstance(error, DatabaseUnavailableError)
     assert f"The database ada@127.0.0.1:{port}/jobs can't be reached" in str(error)
     assert "Connection refused" in str(error)

@@ -248,7 +248,7 @@ async def test_tags_are_replaced_also_where_the_databases_default_isolation_hide
     name = database_url.rpartition("/")[2]
     sql(database_url, f'alter database "{name}" set default_transaction_isolation = serializable')
     assert sql(database_url, "show transaction_isolation") == [("serializable",)]
-    line = NewJob(type="tidy", cron_schedule="@hourly", cron_key="builtin:tidy", tag="tidy")
+    line = NewJob(type="tidy", cron_schedule="@yearly", cron_key="builtin:tidy", tag="tidy")
     async with open_stores(database_url, 4) as stores:
         await asyncio.gather(*(submit_one(store, NewJob(type="report", tag="nightly")) for store in stores))
         await asyncio.gather(*(store.submit_bulk([NewJob(type="report", tag="nightly")]) for store in stores))
@@ -262,7 +262,7 @@ async def test_tags_are_replaced_also_where_the_databases_default_isolation_hide
 
 @in_loop
 async def test_sixteen_workers_make_one_row_of_a_cron_line(database_url: str) -> None:
-    line = NewJob(type="tidy", cron_schedule="@hourly", cron_key="builtin:tidy", tag="tidy")
+    line = NewJob(type="tidy", cron_schedule="@yearly", cron_key="builtin:tidy", tag="tidy")
     async with open_stores(database_url, 16) as stores:
         made = await asyncio.gather(*(store.ensure_cron([line]) for store in stores))
     assert sorted(len(jobs) for jobs in made) == [0] * 15 + [1]
@@ -271,8 +271,8 @@ async def test_sixteen_workers_make_one_row_of_a_cron_line(database_url: str) ->
 
 @in_loop
 async def test_rows_of_a_cron_line_that_wait_in_another_pool_are_moved(database_url: str) -> None:
-    line = NewJob(type="tidy", cron_schedule="@hourly", cron_key="tidy", pool="chains")
-    other = NewJob(type="tidy", cron_schedule="@hourly", cron_key="other")
+    line = NewJob(type="tidy", cron_schedule="@yearly", cron_key="tidy", pool="chains")
+    other = NewJob(type="tidy", cron_schedule="@yearly", cron_key="other")
     async with open_store(database_url) as store:
         await store.ensure_cron([replace(line, pool="default"), other])
         assert [await store.place([line]) for _ in range(2)] == [1, 0]
@@ -286,15 +286,15 @@ async def test_rows_of_a_cron_line_that_wait_in_another_pool_are_moved(database_
 @in_loop
 async def test_cron_line_is_made_again_only_when_it_has_no_unfinished_row(database_url: str) -> None:
     every_second = NewJob(type="tidy", cron_schedule="* * * * * *", cron_key="tidy")
-    hourly = NewJob(type="tidy", cron_schedule="@hourly", cron_key="hourly")
+    yearly = NewJob(type="tidy", cron_schedule="@yearly", cron_key="yearly")
     async with open_store(database_url) as store:
-        assert len(await store.ensure_cron([every_second, hourly])) == 2
-        assert await store.ensure_cron([every_second, hourly]) == []
+        assert len(await store.ensure_cron([every_second, yearly])) == 2
+        assert await store.ensure_cron([every_second, yearly]) == []
         (running,) = await until(lambda: claim_all(store))
         assert running.cron_key == "tidy"
-        assert await store.ensure_cron([every_second, hourly]) == []
+        assert await store.ensure_cron([every_second, yearly]) == []
         await store.settle([settlement(running)])
-        (again,) = await store.ensure_cron([every_second, hourly])
+        (again,) = await store.ensure_cron([every_second, yearly])
         assert again.cron_key == "tidy"
         assert again.tick != running.tick
         assert await store.ensure_cron([]) == []

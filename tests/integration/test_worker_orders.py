@@ -175,10 +175,13 @@ async def test_jobs_of_lost_workers_run_again_at_once_and_say_how_the_worker_was
         owner = (await only_worker(store)).owner
         first.popen.kill()
         async with worker(database_url) as second:
+            seen = await store.now()
             released = await store.release_lost([LostWorker(owner, "Worker pod worker-a was OOM-killed")])
             assert [each.id for each in released] == [job.id]
             await told.run(job, number=2)
             again = await read(store, job)
+            assert again.started is not None
+            assert again.started - seen <= timedelta(seconds=3)
             assert (again.lease_owner, again.rescues, again.attempt) == (second.supervisor.owner, 1, 1)
             assert again.lost_reason == "Worker pod worker-a was OOM-killed"
             told.go()
