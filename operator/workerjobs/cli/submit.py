@@ -12,7 +12,6 @@ import typer
 
 from workerjobs.cli import names
 from workerjobs.cli.examples import with_examples
-from workerjobs.cli.hints import did_you_mean
 from workerjobs.cli.limits import read_rate
 from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, print_json, result_line
@@ -28,6 +27,7 @@ from workerjobs.domain.job import (
     check_job,
 )
 from workerjobs.domain.parsing import parse_moment
+from workerjobs.domain.words import did_you_mean
 from workerjobs.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from workerjobs.domain.scaling import Backlog, Demand
 from workerjobs.errors import InvalidInputError
 from workerjobs.ports.jobs import (
     FIRST_PLACE,
-    JobFilter,
+    JobQuery,
     Lease,
     LimitedClaim,
     LimitedPlace,
@@ -43,6 +43,7 @@ from workerjobs.ports.workers import DrainReason, LostWorker, PodWorker, WorkerO
 from workerjobs.storage import cron
 from workerjobs.storage.arrays import flag_array, moment_array, number_array, text_array
 from workerjobs.storage.connection import OneConnection, is_refusal
+from workerjobs.storage.filters import filter_values
 from workerjobs.storage.limited import claim_limited
 from workerjobs.storage.migrate import check_version
 from workerjobs.storage.queries import query
@@ -557,11 +558,9 @@ class PostgresJobStore(OneConnection):
         """See `JobStore.get`."""
         return next(iter(await self._rows("get", {"id": job_id}, struct_row(Job))), None)
 
-    async def list(self, which: JobFilter) -> builtins.list[Job]:
+    async def list(self, which: JobQuery) -> builtins.list[Job]:
         """See `JobStore.list`."""
-        state = None if which.state is None else str(which.state)
-        values = {"state": state, "type": which.type, "tag": which.tag, "limit": which.limit}
-        return await self._rows("list", values, struct_row(Job))
+        return await self._rows("list", filter_values(which), struct_row(Job))
 
     async def now(self) -> datetime:
         """See `JobStore.now`."""
