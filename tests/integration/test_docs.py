@@ -86,11 +86,7 @@ def test_the_typed_example_runs(database_url: str) -> None:
     [
         (
             "README.md",
-            {
-                "/": ["sendReport"],
-                "/jobs?type=sendReport": ["sendReport", "Succeeded"],
-                "/jobs/{sendReport}": ["grace"],
-            },
+            {"/": ["sendReport"], "/jobs?type=sendReport": ["sendReport", "Succeeded"], "/jobs/{sendReport}": ["grace"]},
         ),
         (
             "docs/quickstart.md",
