@@ -90,7 +90,8 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "to cancel": ("matching_to_cancel", {"most": 1_000, "type": "rare"}, 2_000),
     "to retry": ("matching_to_retry", {"most": 1_000}, 50),
     "cancel": ("cancel_matching", {"type": "rare", "reason": "x"}, 2_000),
-    "retry": ("retry_matching", {}, 50),
+    # All but one of these are of the catalogue, as the function is called for the first time.
+    "retry": ("retry_matching", {}, 1_000),
     "seen": ("api/seen", {"known": [1, 2, 3], "last": ROWS, "most": 1_000}, 100),
 }
 
