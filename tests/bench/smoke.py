@@ -23,7 +23,7 @@ from pathlib import Path
 
 from workerjobs import app
 from workerjobs.domain.job import NewJob
-from workerjobs.ports.jobs import JobFilter
+from workerjobs.ports.jobs import JobQuery
 
 JOBS_FILE = Path(__file__).parent / "bench_jobs.py"
 
@@ -78,10 +78,10 @@ async def measure_drain(url: str, count: int) -> float:
         last = stored[-1].id
         while not (done := await store.get(last)) or not done.state.is_final:
             await asyncio.sleep(0.02)
-        jobs = await store.list(JobFilter(type="noop", limit=count))
+        jobs = await store.list(JobQuery(type="noop", limit=count))
         while not all(job.state.is_final for job in jobs):
             await asyncio.sleep(0.02)
-            jobs = await store.list(JobFilter(type="noop", limit=count))
+            jobs = await store.list(JobQuery(type="noop", limit=count))
     started = min(job.started for job in jobs if job.started)
     finished = max(job.finished for job in jobs if job.finished)
     return count / (finished - started).total_seconds()
@@ -91,10 +91,10 @@ async def measure_run(url: str, job_type: str, count: int) -> float:
     """Run no-op jobs in one child; returns milliseconds a job, from one job's start to the next one's, the median."""
     async with app.open_store(url) as store:
         stored = await store.submit([NewJob(type=job_type, data={"n": number}) for number in range(count)])
-        jobs = await store.list(JobFilter(type=job_type, limit=count))
+        jobs = await store.list(JobQuery(type=job_type, limit=count))
         while len(jobs) < len(stored) or not all(job.state.is_final for job in jobs):
             await asyncio.sleep(0.02)
-            jobs = await store.list(JobFilter(type=job_type, limit=count))
+            jobs = await store.list(JobQuery(type=job_type, limit=count))
     starts = sorted(job.started for job in jobs if job.started)
     return statistics.median((b - a).total_seconds() * 1000 for a, b in itertools.pairwise(starts))
 

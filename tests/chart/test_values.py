@@ -177,7 +177,14 @@ def pool(manifests: list[Manifest], name: str = "workerjobs-pool") -> dict[str, 
 
 def test_all_pods_keep_the_pod_security_standard_restricted() -> None:
     found = containers(render({}))
-    assert [container["name"] for _, container in found] == ["operator", "postgres", "server", "test", "worker"]
+    assert [container["name"] for _, container in found] == [
+        "operator",
+        "postgres",
+        "server",
+        "test",
+        "test-server",
+        "worker",
+    ]
     for pod, container in found:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -189,7 +196,14 @@ def test_all_pods_keep_the_pod_security_standard_restricted() -> None:
 
 def test_only_the_operator_has_a_token() -> None:
     tokens = {container["name"]: pod["automountServiceAccountToken"] for pod, container in containers(render({}))}
-    assert tokens == {"operator": True, "postgres": False, "server": False, "test": False, "worker": False}
+    assert tokens == {
+        "operator": True,
+        "postgres": False,
+        "server": False,
+        "test": False,
+        "test-server": False,
+        "worker": False,
+    }
 
 
 def test_rights_name_what_they_are_for() -> None:

@@ -111,6 +111,65 @@ async def test_jobs_are_cancelled_by_id_and_by_tag(database_url: str, tmp_path: 
 
 
 @in_loop
+async def test_bulk_cancel_and_retry_take_what_a_filter_finds_up_to_a_limit(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        jobs = [{"type": "report", "due": TOMORROW, "pool": "eu"}] * 4 + [{"type": "mail", "due": TOMORROW}]
+        ids = (await client.post("/jobs/bulk", {"jobs": jobs}))["ids"]
+        which = {"where": {"type": "report", "state": ["pending", "running"]}, "limit": 3}
+        assert await client.post("/jobs/cancel", which | {"dryRun": True}, status=200) == {
+            "count": 4,
+            "types": {"report": 4},
+            "cronJobs": 0,
+            "ids": ids[:3],
+            "before": ids[3] + 1,
+        }
+        assert len((await client.get("/audit"))["entries"]) == 1
+        keyed = [
+            await client.ask("POST", "/jobs/cancel", which | {"reason": "storm"}, **{"Idempotency-Key": "one"})
+            for _ in range(2)
+        ]
+        assert [each.body for each in keyed] == [{"cancelled": ids[:3], "stopping": []}] * 2
+        assert [each.headers.get("Idempotent-Replayed") for each in keyed] == [None, "true"]
+        assert (await client.get(f"/jobs/{ids[0]}"))["result"] == {"error": "storm"}
+        assert (await client.post("/jobs/cancel", which, status=200))["cancelled"] == ids[3:4]
+        entry = (await client.get("/audit"))["entries"][1]
+        assert (entry["action"], entry["details"]["where"], entry["details"]["ids"]) == (
+            "jobs.cancel",
+            {"type": "report", "state": ["pending", "running"]},
+            ids[:3],
+        )
+
+        # Each runs again once; failed ones unless others are named.
+        assert (await client.post("/jobs/retry", {"where": {"type": "report"}}))["ids"] == []
+        again = {"where": {"state": ["cancelled"], "pool": "eu", "before": ids[2]}}
+        new = (await client.post("/jobs/retry", again))["ids"]
+        assert [(await client.get(f"/jobs/{each}"))["rescheduledFromJob"] for each in new] == ids[:2]
+        assert (await client.post("/jobs/retry", again))["ids"] == []
+        assert (await client.post("/jobs/retry", again | {"dryRun": True}, status=200))["count"] == 0
+
+        listed = await client.get("/jobs?state=cancelled&state=pending&type=report")
+        assert [each["id"] for each in listed["jobs"]] == [*reversed(new), *reversed(ids[:4])]
+        assert await client.get("/jobs?state=pending,cancelled&type=report") == listed
+        refusals = {
+            "where: say which jobs, by at least one of state, type": {"where": {}},
+            "where.state: cancel does nothing to failed jobs: give some of pending, running": {
+                "where": {"state": ["failed"]}
+            },
+            "where.state: there is no state 'faild'. Did you mean failed?": {"where": {"state": "faild"}},
+            "ids, tag or where: give one of them": {"where": {"type": "mail"}, "ids": [1]},
+            "dryRun needs where": {"ids": [1], "dryRun": True},
+            "where.since: give a moment such as": {"where": {"since": 5}},
+            "where: unknown field 'typ': did you mean type?": {"where": {"typ": "mail"}},
+        }
+        for words, body in refusals.items():
+            status, detail = await client.refused("POST", "/jobs/cancel", body)
+            assert (status, detail[: len(words)]) == (422, words)
+        assert (await client.refused("GET", "/jobs?state=lost"))[1] == (
+            "state: there is no state 'lost'. There are pending, running, succeeded, failed, cancelled"
+        )
+
+
+@in_loop
 async def test_bulk_is_stored_whole_or_not_at_all(database_url: str, tmp_path: Path) -> None:
     async with api(database_url, tmp_path) as client:
         jobs = [{"type": "echo", "data": {"n": number}, "pool": "bulk"} for number in range(1000)]

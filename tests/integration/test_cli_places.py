@@ -161,6 +161,59 @@ def test_retry_of_failed_jobs_takes_the_last_of_each_chain_once(database_url: st
         assert workerjobs(*arguments, database_url=database_url).returncode == 2
 
 
+@in_loop
+async def test_bulk_changes_by_filter_are_the_same_at_a_server_and_at_a_database(
+    database_url: str, tmp_path: Path
+) -> None:
+    failed(database_url, 3)
+    failed(database_url, 1, "mail")
+    sql(
+        database_url,
+        """insert into "workerJobs" (type, pool, due, "cronSchedule", "cronKey")
+        values ('report', 'eu', now() + interval '1 day', null, null), ('report', 'us', now(), null, null),
+            ('mail', 'eu', now() + interval '1 day', '@daily', 'daily-mail')""",
+    )
+    async with api(database_url, tmp_path) as client:
+        there = {"WORKERJOBS_SERVER": client.server.url, "WORKERJOBS_TOKEN": TOKEN}
+        at_places: list[dict[str, Any]] = [
+            {"database_url": database_url, "variables": {}},
+            {"database_url": None, "variables": there},
+        ]
+
+        for place in at_places:
+            told = workerjobs(
+                "list", "--state", "failed,running", "-s", "pending", "--type", "mail", "-o", "json", **place
+            )
+            assert [(each["id"], each["state"]) for each in json.loads(told.stdout)] == [(7, "pending"), (4, "failed")]
+            wrong = workerjobs("list", "--state", "faild", **place)
+            assert (wrong.returncode, wrong.stderr) == (
+                2,
+                "Error: --state: there is no state 'faild'. Did you mean failed? "
+                "There are pending, running, succeeded, failed, cancelled\n",
+            )
+            told = workerjobs("retry", "--failed", "--type", "report", "--dry-run", **place)
+            assert told.stdout == "Would run 3 failed jobs (3 report) again: 1, 2, 3\n", told.stderr
+            told = workerjobs("cancel", "--pool", "eu", "--dry-run", **place)
+            assert told.stdout == (
+                "Would cancel 2 unfinished jobs (1 mail, 1 report, 1 of cron jobs, which end with them): 5, 7\n"
+            )
+            unasked = workerjobs("cancel", "--pool", "eu", **place)
+            assert (unasked.returncode, "would be cancelled: give --yes, or --dry-run" in unasked.stderr) == (2, True)
+            refused = workerjobs("cancel", "--state", "failed", "--yes", **place)
+            assert (refused.returncode, "give some of pending, running" in refused.stderr) == (2, True)
+            near = workerjobs("cancel", "--pool", "ue", "--type", "repotr", "--yes", **place)
+            assert near.stderr == "No such job is unfinished. Did you mean report?\n"
+        for limit, place in enumerate(at_places, 1):
+            done = workerjobs("retry", "--failed", "--type", "report", "--limit", str(limit), "--yes", **place)
+            assert done.stdout == f"{limit} jobs run again: {'8' if limit == 1 else '9, 10'}\n", done.stderr
+            done = workerjobs(
+                "cancel", "--type", "report", "--until", "2099-01-01", "--state", "pending", "--yes", **place
+            )
+            assert done.stdout == f"{3 if limit == 1 else 2} jobs cancelled, 0 running ones will be stopped\n"
+    ((left,),) = sql(database_url, 'select array_agg(id) from "workerJobs" where finished is null')
+    assert left == [7]
+
+
 def test_export_writes_pages_in_the_order_of_ids_and_a_file_as_a_whole(database_url: str, tmp_path: Path) -> None:
     failed(database_url, 1_201)
     lines = workerjobs("export", "--limit", "1100", database_url=database_url).stdout.splitlines()

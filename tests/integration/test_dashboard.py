@@ -218,7 +218,7 @@ async def test_pages_tell_what_the_tables_hold_and_run_nothing_of_it(database_ur
         # What can't be shown is said in words.
         for path, status, words in (
             ("/jobs/999999999", 404, "There is no job 999999999"),
-            ("/jobs?state=odd", 422, "state: input should be"),
+            ("/jobs?state=odd", 422, "state: there is no state"),
             ("/nothing", 404, "Not Found"),
             ("/jobs/selected?action=cancel", 422, "ids"),
             ("/jobs/matching?type=syncStock", 422, "state: give one of"),

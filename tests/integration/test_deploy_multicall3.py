@@ -22,7 +22,7 @@ from workerjobs.domain.multicall3 import ADDRESS, CODE_HASH, COST, DEPLOYER, ETH
 from workerjobs.domain.multicall3 import DeploymentRefusedError as Refused
 from workerjobs.errors import ChainRefusedError, ChainUnavailableError, InvalidInputError, InvalidSettingsError
 from workerjobs.jobs import deploy_multicall3 as job
-from workerjobs.ports.jobs import JobFilter
+from workerjobs.ports.jobs import JobQuery
 from workerjobs.testing import JobRun, run_job
 
 SIGNED = json.loads(resources.files("workerjobs.chain").joinpath("multicall3.json").read_text())["signedTransaction"]
@@ -159,7 +159,7 @@ async def test_workers_deploy_it_at_their_start_once_per_database(
 
     async def one_succeeded() -> list[Job]:
         async with open_store(database_url) as store:
-            return await store.list(JobFilter(type="deployMulticall3", state=JobState.SUCCEEDED))
+            return await store.list(JobQuery(type="deployMulticall3", states=(JobState.SUCCEEDED,)))
 
     for name in ("first", "second"):
         async with worker_process(database_url, tmp_path, name=name, **variables):

@@ -23,7 +23,7 @@ from tests.support.workers import finished, worker
 from workerjobs.domain.job import JobState
 from workerjobs.errors import DatabaseUnavailableError, SchemaError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
-from workerjobs.ports.jobs import JobFilter
+from workerjobs.ports.jobs import JobQuery
 from workerjobs.storage import quickdapp as storage
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.quickdapp import OTHER_TABLES, WORKER_JOBS, adopt, install_quickdapp
@@ -201,7 +201,7 @@ def test_adopt_takes_every_row_over_with_its_id(url: str) -> None:
 async def test_adopted_rows_go_on_where_they_were(url: str) -> None:
     adopt(url)
     async with open_store(url) as store:
-        states = {job.tag: job.state for job in await store.list(JobFilter(limit=100)) if job.id != 12}
+        states = {job.tag: job.state for job in await store.list(JobQuery(limit=100)) if job.id != 12}
         assert states == {
             "pending": JobState.PENDING,
             "due": JobState.PENDING,
@@ -290,7 +290,7 @@ async def test_job_that_runs_under_an_id_of_the_table_is_not_renumbered(url: str
             SchemaError, match="job 3 is running under an id of worker_jobs; stop the workers and adopt"
         ):
             adopt(url)
-        (job,) = await store.list(JobFilter(limit=10))
+        (job,) = await store.list(JobQuery(limit=10))
         assert (job.id, job.state) == (3, JobState.RUNNING)
     assert count_rows(url) == 1
     assert sql(url, "select count(*) from worker_jobs") == [(len(ROWS),)]

@@ -17,7 +17,7 @@ from tests.support.workers import Told, finished, worker, worker_process
 from workerjobs.domain.job import Job, JobState
 from workerjobs.domain.lifecycle import Outcome, settle
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
-from workerjobs.ports.jobs import JobFilter
+from workerjobs.ports.jobs import JobQuery
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.quickdapp import install_quickdapp
 
@@ -293,7 +293,7 @@ async def test_client_may_replace_a_tick_twice_in_one_transaction_and_again(url:
             await server.schedule_all(hourly(hour(1)), hourly(hour(1)))
         assert sql(url, LINE) == [(hour(1), None, None)]
         assert count_rows(url, f"due = '{hour(1).isoformat()}'") == 5
-        states = [job.state for job in await store.list(JobFilter(limit=5))]
+        states = [job.state for job in await store.list(JobQuery(limit=5))]
         assert states == [JobState.PENDING, *[JobState.CANCELLED] * 4]
 
 

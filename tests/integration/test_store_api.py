@@ -11,9 +11,10 @@ import pytest
 from tests.support.loop import in_loop
 from tests.support.table import sql
 from workerjobs.domain.job import JobState
-from workerjobs.ports.api import JobQuery
+from workerjobs.ports.jobs import JobQuery
 from workerjobs.storage import api as storage
-from workerjobs.storage.api import BEYOND, PostgresApiStore
+from workerjobs.storage.api import PostgresApiStore
+from workerjobs.storage.filters import BEYOND
 from workerjobs.storage.queries import query
 
 ROWS = 100_000
@@ -51,18 +52,26 @@ async def test_pages_together_are_what_a_filter_finds(database_url: str, monkeyp
                 expected.setdefault(state, []).insert(0, job_id)
     store = await PostgresApiStore.open(database_url, "test")
     try:
-        for state in states:
+        groups: list[tuple[JobState, ...]] = [(state,) for state in states]
+        groups += [
+            (),
+            (JobState.PENDING, JobState.RUNNING),
+            (JobState.CANCELLED, JobState.FAILED),
+            (JobState.FAILED, JobState.RUNNING),
+        ]
+        for group in groups:
+            wanted = sorted((each for state in group or states for each in expected[state]), reverse=True)
             for limit in (1, 3, 50):
                 found: list[int] = []
                 before: int | None = None
                 while True:
-                    page = await store.page(JobQuery(state=state, limit=limit, before=before))
-                    assert {job.state for job in page.jobs} <= {state}
+                    page = await store.page(JobQuery(states=group, limit=limit, before=before))
+                    assert {job.state for job in page.jobs} <= set(group or states)
                     found += [job.id for job in page.jobs]
                     before = page.before
                     if before is None:
                         break
-                assert found == expected[state], (state, limit)
+                assert found == wanted, (group, limit)
     finally:
         await store.close()
 
@@ -70,7 +79,7 @@ async def test_pages_together_are_what_a_filter_finds(database_url: str, monkeyp
 CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "floor": ("api/floor", {"window": 20_000}, 1_500),
     "page": ("api/page", {"floor": ROWS - 20_000, "type": "rare"}, 3_000),
-    "failed of none": ("api/page_unsuccessful", {"floor": -BEYOND, "state": "failed"}, 50),
+    "failed of none": ("api/page_unsuccessful", {"floor": -BEYOND, "states": ["failed"]}, 50),
     "floor of failed": ("api/floor_unsuccessful", {"window": 20_000}, 50),
     "history": ("api/history", {"id": 50_000, "most": 50}, 50),
     "cron": ("api/cron_lines", {"after": 0}, 50),
@@ -78,6 +87,11 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "queues": ("api/queues", {"most": 1_000}, 2_000),
     "pending": ("api/few_pending", {"most": 1_000}, 2_000),
     "running": ("api/few_running", {"most": 1_000}, 50),
+    "to cancel": ("matching_to_cancel", {"most": 1_000, "type": "rare"}, 2_000),
+    "to retry": ("matching_to_retry", {"most": 1_000}, 50),
+    "cancel": ("cancel_matching", {"type": "rare", "reason": "x"}, 2_000),
+    # All but one of these are of the catalogue, as the function is called for the first time.
+    "retry": ("retry_matching", {}, 1_000),
     "seen": ("api/seen", {"known": [1, 2, 3], "last": ROWS, "most": 1_000}, 100),
 }
 
@@ -89,7 +103,7 @@ def test_reads_look_at_few_pages_of_a_large_table(database_url: str, rows: str) 
     else:
         fill(database_url, ROWS, "due", "now() + make_interval(secs => n)")
     base = {
-        **dict.fromkeys(("state", "type", "tag", "pool", "user_id", "namespace", "cron_key", "since", "until")),
+        **dict.fromkeys(("states", "type", "tag", "pool", "user_id", "namespace", "cron_key", "since", "until")),
         "is_last": False,
         "before": BEYOND,
         "limit": 50,

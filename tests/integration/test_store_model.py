@@ -35,7 +35,7 @@ from tests.support.queue_model import HOURLY, QueueModel, Row, Run
 from workerjobs.domain.job import Job, NewJob, RetryPolicy
 from workerjobs.domain.json_text import encode_json
 from workerjobs.domain.lifecycle import Outcome, Settlement, settle
-from workerjobs.ports.jobs import JobFilter, Lease, Progress
+from workerjobs.ports.jobs import JobQuery, Lease, Progress
 from workerjobs.storage.postgres import PostgresJobStore
 
 START = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -427,7 +427,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def compare(self) -> None:
-        found = {job.id: job for job in self.wait(self.store.list(JobFilter(limit=100_000)))}
+        found = {job.id: job for job in self.wait(self.store.list(JobQuery(limit=100_000)))}
         for job_id in sorted(found.keys() - self.model.rows.keys()):
             # The database chose the ids; rows of one call come in its order, but for follow-ups, which have no order.
             job = found[job_id]

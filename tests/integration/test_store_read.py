@@ -9,7 +9,7 @@ from tests.support.loop import in_loop
 from tests.support.table import claim_all, ids, open_store, read, settlement, sql, submit_one
 from workerjobs.domain.job import JobState, NewJob
 from workerjobs.domain.lifecycle import Outcome
-from workerjobs.ports.jobs import JobFilter
+from workerjobs.ports.jobs import JobQuery
 
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 
@@ -26,8 +26,8 @@ async def test_list_is_newest_first_and_filtered(database_url: str) -> None:
         replaced = await submit_one(store, NewJob(type="waiting", tag="nightly", due=LATER))
         pending = await submit_one(store, NewJob(type="waiting", tag="nightly", due=LATER))
 
-        assert ids(await store.list(JobFilter())) == [6, 5, 4, 3, 2, 1]
-        assert ids(await store.list(JobFilter(limit=2))) == [6, 5]
+        assert ids(await store.list(JobQuery())) == [6, 5, 4, 3, 2, 1]
+        assert ids(await store.list(JobQuery(limit=2))) == [6, 5]
         expected = {
             JobState.PENDING: [pending],
             JobState.RUNNING: [running],
@@ -36,12 +36,12 @@ async def test_list_is_newest_first_and_filtered(database_url: str) -> None:
             JobState.CANCELLED: [replaced, stopped],
         }
         for state, jobs in expected.items():
-            listed = await store.list(JobFilter(state=state))
+            listed = await store.list(JobQuery(states=(state,)))
             assert ids(listed) == ids(jobs)
             assert {job.state for job in listed} == {state}
-        assert ids(await store.list(JobFilter(type="waiting"))) == [6, 5]
-        assert ids(await store.list(JobFilter(tag="nightly", state=JobState.PENDING))) == [6]
-        assert await store.list(JobFilter(type="good", tag="nightly")) == []
+        assert ids(await store.list(JobQuery(type="waiting"))) == [6, 5]
+        assert ids(await store.list(JobQuery(tag="nightly", states=(JobState.PENDING,)))) == [6]
+        assert await store.list(JobQuery(type="good", tag="nightly")) == []
 
 
 @in_loop

@@ -23,7 +23,7 @@ from tests.support.table import open_store
 from tests.support.workers import finished, worker_process
 from workerjobs import tracing
 from workerjobs.domain.job import Job, NewJob
-from workerjobs.ports.jobs import JobFilter
+from workerjobs.ports.jobs import JobQuery
 from workerjobs.storage.postgres import PostgresJobStore
 
 JOBS = str(Path(__file__).parents[1] / "support" / "observed_jobs.py")
@@ -44,7 +44,7 @@ def submit_traced(url: str, collected: Collector, **given: list[dict[str, Any]])
 
 
 async def first_of(store: PostgresJobStore, job_type: str) -> Job:
-    job = min(await store.list(JobFilter(type=job_type)), key=lambda each: each.id)
+    job = min(await store.list(JobQuery(type=job_type)), key=lambda each: each.id)
     return await finished(store, job)
 
 
@@ -77,9 +77,9 @@ async def test_trace_goes_from_the_submit_through_the_job_to_what_it_calls(datab
             jobs = {kind: await first_of(store, kind) for kind in kinds}
             failed = await first_of(store, "failOnce")
             tried_again = await follow_up_of(store, failed)
-            given = next(job for job in await store.list(JobFilter()) if job.traceparent == GIVEN)
+            given = next(job for job in await store.list(JobQuery()) if job.traceparent == GIVEN)
             tick = await finished_tick(store)
-            bulk = await store.list(JobFilter(type="echoMany"))
+            bulk = await store.list(JobQuery(type="echoMany"))
             assert [is_context_of(each.traceparent, request) for each in bulk] == [True, True]
             for job in (tried_again, given):
                 await finished(store, job)
@@ -126,7 +126,7 @@ def is_context_of(traceparent: str | None, span: Span) -> bool:
 
 async def find(store: PostgresJobStore, is_it: Callable[[Job], bool]) -> Job:
     async def look() -> Job | None:
-        return next((each for each in await store.list(JobFilter()) if is_it(each)), None)
+        return next((each for each in await store.list(JobQuery()) if is_it(each)), None)
 
     found = await until(look)
     assert found is not None

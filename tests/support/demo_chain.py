@@ -24,7 +24,7 @@ from workerjobs.chain.multicall import Call, read_many
 from workerjobs.chain.node import Web3Node
 from workerjobs.domain.declared_filters import read_filter
 from workerjobs.domain.job import Job
-from workerjobs.ports.jobs import JobFilter
+from workerjobs.ports.jobs import JobQuery
 
 USER_WALLET, FRIEND = ACCOUNTS[1], ACCOUNTS[2]
 
@@ -126,7 +126,7 @@ async def show(stream: Stream, began: float) -> None:
 async def finished(url: str, job_type: str) -> Job | None:
     """The first finished job of a type."""
     async with open_store(url) as store:
-        jobs = await store.list(JobFilter(type=job_type))
+        jobs = await store.list(JobQuery(type=job_type))
     return next((job for job in jobs if job.state.is_final), None)
 
 

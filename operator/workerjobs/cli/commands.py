@@ -18,7 +18,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "show": "jobs:show",
         "watch": "watch:watch",
         "logs": "logs:show_logs",
-        "cancel": "jobs:cancel",
+        "cancel": "cancel:cancel",
         "retry": "retry:retry",
         "export": "export:export",
         "cron": "cron:cron",
@@ -72,7 +72,7 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command of some arguments, or name the nearest one."""
         if args[0] not in HOMES and not args[0].startswith("-") and not ctx.resilient_parsing:
-            from workerjobs.cli.hints import did_you_mean
+            from workerjobs.domain.words import did_you_mean
 
             ctx.fail(f"There is no command {args[0]!r}.{did_you_mean(args[0], HOMES)}")
         return super().resolve_command(ctx, args)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from workerjobs.cli.hints import did_you_mean
 from workerjobs.domain.cron import cron_key_of
+from workerjobs.domain.words import did_you_mean
 from workerjobs.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:

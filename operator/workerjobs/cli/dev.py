@@ -91,7 +91,7 @@ async def _run(
     if worker.done():
         await worker
         return True
-    from workerjobs.ports.jobs import JobFilter
+    from workerjobs.ports.jobs import JobQuery
 
     supervisor = started.result()
     stop_on_signals(supervisor.stop)
@@ -113,7 +113,7 @@ async def _run(
             if view is not None and until_done:
                 view.close()
                 screen = console()
-                screen.print(jobs_table(await store.list(JobFilter(limit=100)), screen.width, title="\nAll jobs"))
+                screen.print(jobs_table(await store.list(JobQuery(limit=100)), screen.width, title="\nAll jobs"))
     finally:
         supervisor.stop()
         if watching is not None:
@@ -125,13 +125,13 @@ async def _run(
 
 async def _watch(store: JobStore, view: _View | None, uids: set[str] | None, time_limit: float) -> bool:
     """Show the jobs, and wait for those of some resources to be done; for ever without any."""
-    from workerjobs.ports.jobs import JobFilter
+    from workerjobs.ports.jobs import JobQuery
 
     deadline = time.monotonic() + time_limit
     try:
         while uids is None or time.monotonic() < deadline:
             with contextlib.suppress(DatabaseUnavailableError):
-                jobs = await store.list(JobFilter(limit=1000))
+                jobs = await store.list(JobQuery(limit=1000))
                 if view is not None:
                     view.show(jobs)
                 if uids is not None and _are_done([job for job in jobs if job.resource_uid in uids]):

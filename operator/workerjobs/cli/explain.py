@@ -12,12 +12,12 @@ import typer
 from workerjobs import app
 from workerjobs.cli import names
 from workerjobs.cli.examples import with_examples
-from workerjobs.cli.hints import did_you_mean
 from workerjobs.cli.output import Format, FormatOption, print_json, print_table
 from workerjobs.cli.places import at_place, chosen
 from workerjobs.domain.explain import PoolFacts, WaitingJobs
 from workerjobs.domain.explain import explain as explained
 from workerjobs.domain.limits import PauseKind
+from workerjobs.domain.words import did_you_mean
 from workerjobs.errors import ClusterError, NotFoundError, PlaceRefusedError, PlaceUnavailableError
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from workerjobs.cli.examples import with_examples
-from workerjobs.cli.hints import did_you_mean
 from workerjobs.cli.jobs import (
     PoolOption,
     SinceOption,
@@ -22,11 +21,13 @@ from workerjobs.cli.jobs import (
     TagOption,
     TypeOption,
     UntilOption,
+    given_states,
     pages,
     query_of,
 )
 from workerjobs.cli.places import at_place
 from workerjobs.domain.job import Job, column_name
+from workerjobs.domain.words import did_you_mean
 from workerjobs.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def export(
     JSON within CSV is JSON text, and moments are ISO 8601 in UTC.
     """
     chosen = _read_fields(fields)
-    query = query_of(state=state, job_type=job_type, tag=tag, pool=pool, since=since, until=until)
+    query = query_of(states=given_states(state), job_type=job_type, tag=tag, pool=pool, since=since, until=until)
 
     async def ask(place: Place) -> int:
         count = 0

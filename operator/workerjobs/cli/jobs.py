@@ -1,4 +1,4 @@
-"""Looking at jobs and cancelling them."""
+"""Looking at jobs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,31 @@ import typer
 
 from workerjobs.cli import names
 from workerjobs.cli.examples import with_examples
-from workerjobs.cli.hints import did_you_mean
 from workerjobs.cli.moments import read_since
 from workerjobs.cli.output import Format, FormatOption, coloured_state, console, jobs_table, print_json, progress_bar
 from workerjobs.cli.places import at_place
 from workerjobs.domain.job import Job, JobState
+from workerjobs.domain.parsing import read_states
+from workerjobs.domain.words import did_you_mean
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports.api import JobQuery
+from workerjobs.ports.jobs import JobQuery
 
 if TYPE_CHECKING:
-    from workerjobs.ports.places import Cancelled, Place
+    from workerjobs.ports.places import Place
 
 MAX_LIST = 10_000
 PAGE = 500
 
 StateOption = Annotated[
-    JobState | None, typer.Option("--state", "-s", help="Only jobs in this state.", show_default=False)
+    list[str] | None,
+    typer.Option(
+        "--state",
+        "-s",
+        metavar="STATE,…",
+        help=f"Only jobs in these states: {', '.join(JobState)}. Several with commas, or one each.",
+        show_default=False,
+        autocompletion=names.states,
+    ),
 ]
 TypeOption = Annotated[
     str | None,
@@ -56,7 +65,7 @@ IdArgument = Annotated[
 
 
 @with_examples(
-    "workerjobs list --state failed --since 1h",
+    "workerjobs list --state failed,cancelled --since 1h",
     "workerjobs list --type sendReport -n 500 -o json",
 )
 def list_jobs(
@@ -70,14 +79,13 @@ def list_jobs(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """List jobs, newest first."""
-    query = query_of(state=state, job_type=job_type, tag=tag, pool=pool, since=since, until=until)
+    query = query_of(states=given_states(state), job_type=job_type, tag=tag, pool=pool, since=since, until=until)
 
     async def ask(place: Place) -> tuple[list[Job], str]:
         jobs = [job async for page in pages(place, query, limit) for job in page]
         if jobs:
             return jobs, ""
-        hint = did_you_mean(job_type, await names.types_at(place)) if job_type is not None else ""
-        return jobs, hint or (did_you_mean(pool, await names.pools_at(place)) if pool is not None else "")
+        return jobs, await near_names(place, query)
 
     jobs, hint = at_place(ask)
     if output is Format.JSON:
@@ -89,9 +97,17 @@ def list_jobs(
         typer.echo(f"No jobs.{hint}", err=True)
 
 
+def given_states(texts: Sequence[str] | None) -> Sequence[JobState]:
+    """Read --state."""
+    try:
+        return read_states(texts or [])
+    except InvalidInputError as error:
+        raise InvalidInputError(f"--state: {error}") from None
+
+
 def query_of(
     *,
-    state: JobState | None = None,
+    states: Sequence[JobState] = (),
     job_type: str | None = None,
     tag: str | None = None,
     pool: str | None = None,
@@ -101,13 +117,19 @@ def query_of(
     """Read the options that say which jobs."""
     now = datetime.now(UTC)
     return JobQuery(
-        state=state,
+        states=states,
         type=job_type,
         tag=tag,
         pool=pool,
         since=read_since("--since", since, now=now),
         until=read_since("--until", until, now=now),
     )
+
+
+async def near_names(place: Place, query: JobQuery) -> str:
+    """Suggest the names that may have been meant where a query finds nothing."""
+    hint = did_you_mean(query.type, await names.types_at(place)) if query.type is not None else ""
+    return hint or (did_you_mean(query.pool, await names.pools_at(place)) if query.pool is not None else "")
 
 
 async def pages(place: Place, query: JobQuery, limit: int | None = None) -> AsyncIterator[Sequence[Job]]:
@@ -149,59 +171,6 @@ def show(job_id: IdArgument, output: FormatOption = Format.TABLE) -> None:
         if name != "state" and value not in (None, "", False):
             table.add_row(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2))
     console().print(table, markup=False)
-
-
-@with_examples(
-    "workerjobs cancel 4711 4712",
-    "workerjobs cancel --tag nightly",
-)
-def cancel(
-    job_ids: Annotated[
-        list[int] | None,
-        typer.Argument(metavar="ID…", help="Jobs to cancel.", autocompletion=names.newest_jobs, show_default=False),
-    ] = None,
-    tag: Annotated[
-        str | None, typer.Option("--tag", help="Cancel all unfinished jobs with this tag.", show_default=False)
-    ] = None,
-    output: FormatOption = Format.TABLE,
-) -> None:
-    """Cancel jobs: pending ones at once, running ones are stopped by their worker.
-
-    Cancelling the pending run of a cron job ends the cron job. Exit code 1 if some could not be cancelled; the others
-    are all the same.
-    """
-    if not job_ids and tag is None:
-        raise InvalidInputError("Name the jobs to cancel by their ids, or by --tag")
-
-    async def ask(place: Place) -> tuple[list[int], list[int], list[Job], list[str]]:
-        done: list[Cancelled] = []
-        if job_ids:
-            done.append(await place.cancel(job_ids))
-        if tag is not None:
-            done.append(await place.cancel_tag(tag))
-        cancelled = [job_id for each in done for job_id in each.cancelled]
-        stopping = [job_id for each in done for job_id in each.stopping]
-        problems = []
-        for job_id in sorted(set(job_ids or []) - {*cancelled, *stopping}):
-            job = await place.get(job_id)
-            problems.append(f"There is no job {job_id}" if job is None else f"Job {job_id} has {job.state} already")
-        wanted = [*cancelled, *stopping] if output is Format.JSON else []
-        return cancelled, stopping, await existing(place, wanted), problems
-
-    cancelled, stopping, jobs, problems = at_place(ask)
-    if output is Format.JSON:
-        print_json([job.to_dict() for job in jobs])
-    else:
-        for job_id in cancelled:
-            typer.echo(f"Job {job_id} cancelled")
-        for job_id in stopping:
-            typer.echo(f"Job {job_id} is running and will be stopped")
-        if not cancelled and not stopping and not problems:
-            typer.echo(f"No unfinished job has the tag {tag}.", err=True)
-    for problem in problems:
-        typer.echo(f"Error: {problem}", err=True)
-    if problems:
-        raise typer.Exit(1)
 
 
 async def existing(place: Place, job_ids: Sequence[int]) -> list[Job]:

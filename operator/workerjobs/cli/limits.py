@@ -10,12 +10,12 @@ import typer
 from workerjobs.cli import names
 from workerjobs.cli.cron_names import find_line
 from workerjobs.cli.examples import examples, with_examples
-from workerjobs.cli.hints import did_you_mean
 from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
 from workerjobs.cli.places import at_place
 from workerjobs.domain.cron import cron_key_of
 from workerjobs.domain.limits import LimitKind, PauseKind, parse_rate, rate_text
+from workerjobs.domain.words import did_you_mean
 from workerjobs.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from workerjobs.domain.job import JobState
 from workerjobs.errors import WorkerJobsError
 
 if TYPE_CHECKING:
@@ -37,9 +38,15 @@ def cron_jobs(ctx: typer.Context, incomplete: str) -> list[str]:
     return _suggest(ctx, incomplete, ask)
 
 
+def states(incomplete: str) -> list[str]:
+    """States of jobs; after a comma one more."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{state}" for state in JobState if state.startswith(last)]
+
+
 def newest_jobs(ctx: typer.Context, incomplete: str) -> list[str]:
     """Ids of the newest jobs."""
-    from workerjobs.ports.api import JobQuery
+    from workerjobs.ports.jobs import JobQuery
 
     async def ask(place: Place) -> Iterable[str]:
         return [str(job.id) for job in (await place.jobs(JobQuery(limit=50))).jobs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, TypeVar
 
 from workerjobs import app
@@ -11,29 +12,34 @@ from workerjobs.cli.places import needs_database
 from workerjobs.settings.reading import database_url
 
 if TYPE_CHECKING:
+    from workerjobs.ports.api import TokenStore
     from workerjobs.ports.chains import ChainStore
     from workerjobs.ports.jobs import JobStore
 
 Answer = TypeVar("Answer")
+Store = TypeVar("Store")
 
 
 def on_store(ask: Callable[[JobStore], Awaitable[Answer]]) -> Answer:
     """Ask the table of jobs, for what no server can be asked."""
-
-    async def run(url: str) -> Answer:
-        async with app.open_store(url) as store:
-            return await ask(store)
-
-    needs_database()
-    with app.database(database_url()) as url:
-        return asyncio.run(run(url))
+    return _on(app.open_store, ask)
 
 
 def on_chains(ask: Callable[[ChainStore], Awaitable[Answer]]) -> Answer:
     """Ask the tables of watched chains."""
+    return _on(app.open_chain_store, ask)
 
+
+def on_tokens(ask: Callable[[TokenStore], Awaitable[Answer]]) -> Answer:
+    """Ask the table of the API's tokens."""
+    return _on(app.open_token_store, ask)
+
+
+def _on(
+    opened: Callable[[str], AbstractAsyncContextManager[Store]], ask: Callable[[Store], Awaitable[Answer]]
+) -> Answer:
     async def run(url: str) -> Answer:
-        async with app.open_chain_store(url) as store:
+        async with opened(url) as store:
             return await ask(store)
 
     needs_database()

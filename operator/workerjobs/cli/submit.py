@@ -12,7 +12,6 @@ import typer
 
 from workerjobs.cli import names
 from workerjobs.cli.examples import with_examples
-from workerjobs.cli.hints import did_you_mean
 from workerjobs.cli.limits import read_rate
 from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, print_json, result_line
@@ -21,6 +20,7 @@ from workerjobs.cli.watch import Watched, exit_code, wait_for
 from workerjobs.domain.job import CatchUp, ConcurrencyPolicy, Job, NewJob, RetryPolicy
 from workerjobs.domain.job_checks import MAX_MILLISECONDS, check_job
 from workerjobs.domain.parsing import parse_moment
+from workerjobs.domain.words import did_you_mean
 from workerjobs.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workerjobs import app
 from workerjobs.cli.moments import iso
 from workerjobs.cli.output import Format, FormatOption, moment, print_json, print_table
-from workerjobs.cli.places import needs_database
+from workerjobs.cli.stores import on_tokens
 from workerjobs.domain.tokens import MAX_TOKEN_NAME, PERSON, Scope, hash_token, make_token
 from workerjobs.errors import InvalidInputError
-from workerjobs.settings.reading import database_url
 
 if TYPE_CHECKING:
-    from workerjobs.ports.api import ApiToken, TokenStore
-
-Answer = TypeVar("Answer")
+    from workerjobs.ports.api import ApiToken
 
 token = typer.Typer(
     help="Tokens with which programs and people use the HTTP API.", no_args_is_help=True, rich_markup_mode=None
@@ -45,7 +39,7 @@ def create(
         raise InvalidInputError(f"The name {name} means something else in the audit: give another one")
     made = make_token()
     lasts = None if days is None else timedelta(days=days)
-    stored = _on_tokens(lambda store: store.create_token(name, scope, hash_token(made), lasts))
+    stored = on_tokens(lambda store: store.create_token(name, scope, hash_token(made), lasts))
     if output is Format.JSON:
         print_json({**_as_json(stored), "token": made})
         return
@@ -61,7 +55,7 @@ RESERVED = ("server", "loopback")
 @token.command("list")
 def list_tokens(output: FormatOption = Format.TABLE) -> None:
     """List tokens, also those that are over; never what they are."""
-    found = _on_tokens(lambda store: store.tokens())
+    found = on_tokens(lambda store: store.tokens())
     if output is Format.JSON:
         print_json([_as_json(each) for each in found])
     elif found:
@@ -87,7 +81,7 @@ def list_tokens(output: FormatOption = Format.TABLE) -> None:
 @token.command("revoke")
 def revoke(name: NameArgument) -> None:
     """End a token at once."""
-    _on_tokens(lambda store: store.revoke_token(name))
+    on_tokens(lambda store: store.revoke_token(name))
     typer.echo(f"The token {name} is revoked")
 
 
@@ -107,13 +101,3 @@ def _as_json(stored: ApiToken) -> dict[str, Any]:
         "lastUsedAt": iso(stored.last_used_at),
         "revokedAt": iso(stored.revoked_at),
     }
-
-
-def _on_tokens(ask: Callable[[TokenStore], Awaitable[Answer]]) -> Answer:
-    async def run(url: str) -> Answer:
-        async with app.open_token_store(url) as store:
-            return await ask(store)
-
-    needs_database()
-    with app.database(database_url()) as url:
-        return asyncio.run(run(url))

@@ -8,7 +8,8 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from workerjobs.domain.job import NewJob, RetryPolicy
+from workerjobs.domain.job import JobState, NewJob, RetryPolicy
+from workerjobs.domain.words import did_you_mean
 from workerjobs.errors import InvalidInputError
 
 _FIELDS = {
@@ -98,6 +99,23 @@ def parse_moment(text: str) -> datetime:
     except ValueError:
         raise ValueError("give a moment such as 2030-01-31T08:00:00Z") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def read_states(texts: Iterable[str]) -> tuple[JobState, ...]:
+    """Read states of jobs, each text one or several with commas between them.
+
+    >>> read_states(["failed,running", "failed"])
+    (<JobState.FAILED: 'failed'>, <JobState.RUNNING: 'running'>)
+
+    Raises:
+        InvalidInputError: With a sentence that says what is accepted.
+    """
+    names = [name.strip() for text in texts for name in text.split(",")]
+    for name in names:
+        if name not in set(JobState):
+            hint = did_you_mean(name, JobState)
+            raise InvalidInputError(f"there is no state {name[:50]!r}.{hint} There are {', '.join(JobState)}")
+    return tuple(JobState(name) for name in dict.fromkeys(names))
 
 
 def unknown_name(name: object, known: Iterable[str]) -> str:

@@ -1,8 +1,10 @@
-"""Amounts in words, for sentences."""
+"""Amounts and names in words, for sentences."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
+from difflib import get_close_matches
 
 
 def span(length: timedelta) -> str:
@@ -16,3 +18,24 @@ def span(length: timedelta) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggest names that are like one, as the end of a sentence; empty where none is, or where it is known.
+
+    >>> did_you_mean("reprot", ["report", "thumbnail"]), did_you_mean("report", ["report"])
+    (' Did you mean report?', '')
+    """
+    names = sorted(set(known))
+    near = [] if name in names else get_close_matches(name, names, 3)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def missing(sentence: str, name: str, known: Iterable[str]) -> str:
+    """Say that there is no such thing, and which one may have been meant.
+
+    >>> missing("There is no type reprot", "reprot", ["report"])
+    'There is no type reprot. Did you mean report?'
+    """
+    hint = did_you_mean(name, known)
+    return f"{sentence}.{hint}" if hint else sentence

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Protocol
 
 from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, JobState
-from workerjobs.ports.jobs import JobStore, LogLine, Pause
+from workerjobs.ports.jobs import JobQuery, JobStore, LogLine, Pause
 from workerjobs.ports.pools import ShownPool
 
 
@@ -53,28 +54,6 @@ class CronLine(JobSummary):
     is_suspended: bool
     last_states: list[str]
     """How its last runs ended, newest first, at most ten."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobQuery:
-    """Which jobs to show; None means any."""
-
-    state: JobState | None = None
-    type: str | None = None
-    tag: str | None = None
-    pool: str | None = None
-    user_id: int | None = None
-    namespace: str | None = None
-    cron_key: str | None = None
-    since: datetime | None = None
-    """Only those that ended then or later; of unfinished ones, that were made then or later."""
-    until: datetime | None = None
-    """Only those that ended, or were made, before."""
-    is_last: bool = False
-    """Only those that no retry and no run by hand followed."""
-    before: int | None = None
-    """Only those with a smaller id."""
-    limit: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +183,69 @@ class AuditEntry:
     details: Mapping[str, Any]
 
 
+class BulkChange(StrEnum):
+    """What can be done to all jobs that a filter finds."""
+
+    CANCEL = "cancel"
+    """Pending and running ones, but for those that are being stopped already."""
+    RETRY = "retry"
+    """Failed and cancelled ones that no retry and no run by hand followed, and whose WorkerJob was not deleted."""
+
+
+STATES_OF_CHANGE: Mapping[BulkChange, Sequence[JobState]] = {
+    BulkChange.CANCEL: (JobState.PENDING, JobState.RUNNING),
+    BulkChange.RETRY: (JobState.FAILED, JobState.CANCELLED),
+}
+"""The states of jobs that can be changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Jobs that a change by filter would reach."""
+
+    count: int
+    """Counted up to 100,000, as are the following."""
+    types: Mapping[str, int]
+    """How many of each type."""
+    cron_jobs: int
+    """How many are the pending or running run of a cron job."""
+    ids: Sequence[int]
+    """The first that would be changed, as many as the query's limit."""
+    before: int | None
+    """As the query's: what was submitted since is not among those counted; None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What became of jobs that were to be cancelled; those that were finished are in neither."""
+
+    cancelled: Sequence[int]
+    """Were pending."""
+    stopping: Sequence[int]
+    """Are running, and will be stopped by their worker."""
+
+
+def cancelled_of(jobs: Sequence[Job]) -> Cancelled:
+    """Say what became of jobs, by how they are now."""
+    return Cancelled([job.id for job in jobs if job.state.is_final], [job.id for job in jobs if not job.state.is_final])
+
+
+class BulkStore(Protocol):
+    """What can be done with the jobs that a filter finds, the oldest first, up to its limit."""
+
+    async def matching(self, change: BulkChange, which: JobQuery) -> Matching:
+        """Count the jobs that a change would reach; nothing is done."""
+        ...
+
+    async def cancel_matching(self, which: JobQuery, reason: str = "Job cancelled") -> Cancelled:
+        """Cancel jobs, as `JobStore.cancel` does."""
+        ...
+
+    async def retry_matching(self, which: JobQuery) -> dict[int, int]:
+        """Run jobs again, as `JobStore.retry` does; returns the new ids by the old ones."""
+        ...
+
+
 class CronStore(Protocol):
     """What can be done with cron lines, each named by its key (`workerjobs.domain.cron.cron_key_of`).
 
@@ -232,7 +274,7 @@ class KeptAnswer:
     """None: nothing yet, the key is new."""
 
 
-class RecordingStore(JobStore, CronStore, Protocol):
+class RecordingStore(JobStore, CronStore, BulkStore, Protocol):
     """The table inside of one transaction."""
 
     async def change_pending(
@@ -269,7 +311,7 @@ class RecordingStore(JobStore, CronStore, Protocol):
         ...
 
 
-class ApiStore(JobStore, CronStore, Protocol):
+class ApiStore(JobStore, CronStore, BulkStore, Protocol):
     """What the HTTP API reads and writes; errors as in `JobStore`."""
 
     def transaction(self) -> AbstractAsyncContextManager[RecordingStore]:

@@ -123,13 +123,25 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs to list; None means any."""
+class JobQuery:
+    """Which jobs; what is None or empty means any."""
 
-    state: JobState | None = None
+    states: Sequence[JobState] = ()
     type: str | None = None
     tag: str | None = None
-    limit: int = 100
+    pool: str | None = None
+    user_id: int | None = None
+    namespace: str | None = None
+    cron_key: str | None = None
+    since: datetime | None = None
+    """Only those that ended then or later; of unfinished ones, that were made then or later."""
+    until: datetime | None = None
+    """Only those that ended, or were made, before."""
+    is_last: bool = False
+    """Only those that no retry and no run by hand followed."""
+    before: int | None = None
+    """Only those with a smaller id."""
+    limit: int = 50
 
 
 class JobStore(Protocol):
@@ -399,7 +411,7 @@ class JobStore(Protocol):
         """Read one job."""
         ...
 
-    async def list(self, which: JobFilter) -> list[Job]:
+    async def list(self, which: JobQuery) -> list[Job]:
         """Read jobs, newest first."""
         ...
 

@@ -8,19 +8,19 @@ from typing import Any, Protocol
 
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.domain.limits import LimitKind, PauseKind
-from workerjobs.ports.api import CronLine, FullPage, JobQuery, JobSummary, KnownType, QueueCount, RecentRuns
-from workerjobs.ports.jobs import LogLine, Pause, StoredLimit
+from workerjobs.ports.api import (
+    BulkChange,
+    Cancelled,
+    CronLine,
+    FullPage,
+    JobSummary,
+    KnownType,
+    Matching,
+    QueueCount,
+    RecentRuns,
+)
+from workerjobs.ports.jobs import JobQuery, LogLine, Pause, StoredLimit
 from workerjobs.ports.workers import WorkerStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """What became of jobs that were to be cancelled; those that were finished are in neither."""
-
-    cancelled: Sequence[int]
-    """Were pending."""
-    stopping: Sequence[int]
-    """Are running, and will be stopped by their worker."""
 
 
 class Place(Protocol):
@@ -60,6 +60,18 @@ class Place(Protocol):
 
     async def retry(self, job_ids: Sequence[int]) -> list[int]:
         """Run finished jobs again, all of them or none; returns the new ids in the order given."""
+        ...
+
+    async def matching(self, change: BulkChange, which: JobQuery) -> Matching:
+        """See `BulkStore.matching`."""
+        ...
+
+    async def cancel_matching(self, which: JobQuery) -> Cancelled:
+        """See `BulkStore.cancel_matching`."""
+        ...
+
+    async def retry_matching(self, which: JobQuery) -> list[int]:
+        """See `BulkStore.retry_matching`; returns the new ids, in the order of the old ones."""
         ...
 
     async def cron(self) -> list[CronLine]:

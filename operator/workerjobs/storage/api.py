@@ -16,27 +16,32 @@ from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.ports.api import (
     ApiToken,
     AuditEntry,
+    BulkChange,
     Caller,
+    Cancelled,
     CronLine,
     FullPage,
     JobPage,
-    JobQuery,
     JobSummary,
     KeptAnswer,
     KnownType,
+    Matching,
     QueueCount,
     RecentRuns,
     Throughput,
     ThroughputSlot,
 )
-from workerjobs.ports.jobs import LogLine
+from workerjobs.ports.jobs import JobQuery, LogLine
 from workerjobs.ports.pools import ShownPool
 from workerjobs.storage.connection import connection_errors
+from workerjobs.storage.filters import BEYOND, cancelling_matching, filter_values, matching, retrying_matching
 from workerjobs.storage.postgres import PostgresJobStore
 from workerjobs.storage.queries import query
 from workerjobs.storage.rows import struct_row
+from workerjobs.storage.steps import perform
 
-BEYOND = 2**63 - 1
+UNFINISHED = frozenset((JobState.PENDING, JobState.RUNNING))
+UNSUCCESSFUL = frozenset((JobState.FAILED, JobState.CANCELLED))
 WINDOW = 20_000
 """Rows that one look for a page goes through."""
 WINDOWS = 5
@@ -51,7 +56,26 @@ RUNS_COUNTED = 20_000
 MOST_SEEN = 1_000
 
 
-class PostgresApiStore(PostgresJobStore):
+class _BulkStore(PostgresJobStore):
+    """The table of jobs, changed by filters."""
+
+    async def matching(self, change: BulkChange, which: JobQuery) -> Matching:
+        """See `BulkStore.matching`."""
+        async with self._connected() as connection:
+            return await perform(connection, matching(change, which))
+
+    async def cancel_matching(self, which: JobQuery, reason: str = "Job cancelled") -> Cancelled:
+        """See `BulkStore.cancel_matching`."""
+        async with self._connected() as connection:
+            return await perform(connection, cancelling_matching(which, reason))
+
+    async def retry_matching(self, which: JobQuery) -> dict[int, int]:
+        """See `BulkStore.retry_matching`."""
+        async with self._connected() as connection:
+            return await perform(connection, retrying_matching(which), atomically=True)
+
+
+class PostgresApiStore(_BulkStore):
     """The table of jobs with what the HTTP API needs beside it."""
 
     @asynccontextmanager
@@ -62,27 +86,13 @@ class PostgresApiStore(PostgresJobStore):
 
     async def page(self, which: JobQuery) -> JobPage:
         """See `ApiStore.page`."""
-        values: dict[str, Any] = {
-            "state": None if which.state is None else str(which.state),
-            "type": which.type,
-            "tag": which.tag,
-            "pool": which.pool,
-            "user_id": which.user_id,
-            "namespace": which.namespace,
-            "cron_key": which.cron_key,
-            "since": which.since,
-            "until": which.until,
-            "is_last": which.is_last,
-            "before": which.before or BEYOND,
-            "limit": which.limit,
-            "window": WINDOW,
-            "most": FEW + 1,
-        }
-        if which.state in (JobState.PENDING, JobState.RUNNING):
-            ids = await self._rows(f"api/few_{which.state}", values, scalar_row)
+        values = filter_values(which) | {"window": WINDOW, "most": FEW + 1}
+        asked = frozenset(which.states)
+        if asked and asked <= UNFINISHED:
+            ids = [each for state in asked for each in await self._rows(f"api/few_{state}", values, scalar_row)]
             if len(ids) <= FEW:
                 return _page(await self._rows("api/page_of", values | {"ids": ids}, class_row(JobSummary)), which, None)
-        kind = "_unsuccessful" if which.state in (JobState.FAILED, JobState.CANCELLED) else ""
+        kind = "_unsuccessful" if asked and asked <= UNSUCCESSFUL else ""
         for _ in range(WINDOWS):
             floor: int | None = next(iter(await self._rows(f"api/floor{kind}", values, scalar_row)), None)
             values["floor"] = -BEYOND if floor is None else floor
@@ -185,7 +195,7 @@ class PostgresApiStore(PostgresJobStore):
         return revoked[0]
 
 
-class TransactionStore(PostgresJobStore):
+class TransactionStore(_BulkStore):
     """The table of jobs on a connection whose transaction was begun; each of its own is a savepoint in that."""
 
     def __init__(self, url: str, application_name: str, connection: psycopg.AsyncConnection[Any]) -> None:

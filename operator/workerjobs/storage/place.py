@@ -8,9 +8,19 @@ from datetime import timedelta
 from workerjobs.domain.data_schema import check_data
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.domain.limits import LimitKind, PauseKind
-from workerjobs.ports.api import CronLine, FullPage, JobQuery, JobSummary, KnownType, QueueCount, RecentRuns
-from workerjobs.ports.jobs import LogLine, Pause, StoredLimit
-from workerjobs.ports.places import Cancelled
+from workerjobs.ports.api import (
+    BulkChange,
+    Cancelled,
+    CronLine,
+    FullPage,
+    JobSummary,
+    KnownType,
+    Matching,
+    QueueCount,
+    RecentRuns,
+    cancelled_of,
+)
+from workerjobs.ports.jobs import JobQuery, LogLine, Pause, StoredLimit
 from workerjobs.ports.workers import WorkerStatus
 from workerjobs.storage.api import PostgresApiStore
 
@@ -54,16 +64,28 @@ class DatabasePlace:
 
     async def cancel(self, job_ids: Sequence[int]) -> Cancelled:
         """See `Place.cancel`."""
-        return _cancelled(await self._store.cancel(job_ids))
+        return cancelled_of(await self._store.cancel(job_ids))
 
     async def cancel_tag(self, tag: str) -> Cancelled:
         """See `Place.cancel_tag`."""
-        return _cancelled(await self._store.cancel_tag(tag))
+        return cancelled_of(await self._store.cancel_tag(tag))
 
     async def retry(self, job_ids: Sequence[int]) -> list[int]:
         """See `Place.retry`."""
         new = {job.rescheduled_from_job: job.id for job in await self._store.retry(job_ids)}
         return [new[each] for each in dict.fromkeys(job_ids)]
+
+    async def matching(self, change: BulkChange, which: JobQuery) -> Matching:
+        """See `Place.matching`."""
+        return await self._store.matching(change, which)
+
+    async def cancel_matching(self, which: JobQuery) -> Cancelled:
+        """See `Place.cancel_matching`."""
+        return await self._store.cancel_matching(which)
+
+    async def retry_matching(self, which: JobQuery) -> list[int]:
+        """See `Place.retry_matching`."""
+        return list((await self._store.retry_matching(which)).values())
 
     async def cron(self) -> list[CronLine]:
         """See `Place.cron`."""
@@ -129,7 +151,3 @@ class DatabasePlace:
     async def close(self) -> None:
         """See `Place.close`."""
         await self._store.close()
-
-
-def _cancelled(jobs: Sequence[Job]) -> Cancelled:
-    return Cancelled([job.id for job in jobs if job.state.is_final], [job.id for job in jobs if not job.state.is_final])

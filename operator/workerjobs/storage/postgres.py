@@ -12,9 +12,10 @@ from psycopg.rows import dict_row
 
 from workerjobs.domain.job import Job, NewJob
 from workerjobs.domain.job_checks import check_job
-from workerjobs.ports.jobs import JobFilter
+from workerjobs.ports.jobs import JobQuery
 from workerjobs.storage.claims import PostgresClaimStore
 from workerjobs.storage.cron import PostgresCronStore
+from workerjobs.storage.filters import filter_values
 from workerjobs.storage.limits import PostgresLimitStore
 from workerjobs.storage.migrate import check_version
 from workerjobs.storage.pools import PostgresPoolStore
@@ -122,11 +123,9 @@ class PostgresJobStore(
         """See `JobStore.get`."""
         return next(iter(await self._rows("get", {"id": job_id}, struct_row(Job))), None)
 
-    async def list(self, which: JobFilter) -> builtins.list[Job]:
+    async def list(self, which: JobQuery) -> builtins.list[Job]:
         """See `JobStore.list`."""
-        state = None if which.state is None else str(which.state)
-        values = {"state": state, "type": which.type, "tag": which.tag, "limit": which.limit}
-        return await self._rows("list", values, struct_row(Job))
+        return await self._rows("list", filter_values(which), struct_row(Job))
 
     async def now(self) -> datetime:
         """See `JobStore.now`."""

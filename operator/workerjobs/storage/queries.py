@@ -14,8 +14,9 @@ def query(name: str) -> bytes:
     Returns:
         The statement as bytes, which psycopg takes without asking for a literal string.
     """
-    return re.sub(r"{(\w+)}", lambda fragment: _file(fragment[1]).strip(), _file(name)).encode()
+    return _filled(name).encode()
 
 
-def _file(name: str) -> str:
-    return resources.files("workerjobs.storage").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+def _filled(name: str) -> str:
+    text = resources.files("workerjobs.storage").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return re.sub(r"{(\w+)}", lambda fragment: _filled(fragment[1]).strip(), text)

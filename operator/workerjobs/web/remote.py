@@ -15,9 +15,19 @@ import msgspec
 from workerjobs.domain.job import Job, NewJob, column_name
 from workerjobs.domain.limits import LimitKind, PauseKind
 from workerjobs.errors import InvalidInputError, NotFoundError, PlaceRefusedError, PlaceUnavailableError
-from workerjobs.ports.api import CronLine, FullPage, JobQuery, JobSummary, KnownType, QueueCount, RecentRuns
-from workerjobs.ports.jobs import LogLine, Pause, StoredLimit
-from workerjobs.ports.places import Answer, Cancelled, Exchange
+from workerjobs.ports.api import (
+    BulkChange,
+    Cancelled,
+    CronLine,
+    FullPage,
+    JobSummary,
+    KnownType,
+    Matching,
+    QueueCount,
+    RecentRuns,
+)
+from workerjobs.ports.jobs import JobQuery, LogLine, Pause, StoredLimit
+from workerjobs.ports.places import Answer, Exchange
 from workerjobs.ports.workers import WorkerStatus
 
 T = TypeVar("T")
@@ -44,11 +54,7 @@ class ServerPlace:
 
     async def jobs(self, which: JobQuery) -> FullPage:
         """See `Place.jobs`."""
-        query = {
-            column_name(each.name): _text(value)
-            for each in fields(which)
-            if (value := getattr(which, each.name)) not in (None, False)
-        }
+        query = {name: _text(value) for name, value in _write_query(which).items()}
         query["limit"] = str(min(which.limit, PAGE))
         body = await self._read("/jobs/full", **query)
         return FullPage([read_job(each) for each in body["jobs"]], body["next"])
@@ -86,6 +92,19 @@ class ServerPlace:
         if len(job_ids) > BULK:
             raise InvalidInputError(f"{len(job_ids)} jobs are too many: a server takes up to {BULK} at once")
         new: list[int] = (await self._change("POST", "/jobs/retry", {"ids": [*job_ids]}))["ids"]
+        return new
+
+    async def matching(self, change: BulkChange, which: JobQuery) -> Matching:
+        """See `Place.matching`."""
+        return _read(Matching, await self._change("POST", f"/jobs/{change}", _write_change(which) | {"dryRun": True}))
+
+    async def cancel_matching(self, which: JobQuery) -> Cancelled:
+        """See `Place.cancel_matching`."""
+        return Cancelled(**await self._change("POST", "/jobs/cancel", _write_change(which)))
+
+    async def retry_matching(self, which: JobQuery) -> list[int]:
+        """See `Place.retry_matching`."""
+        new: list[int] = (await self._change("POST", "/jobs/retry", _write_change(which)))["ids"]
         return new
 
     async def cron(self) -> list[CronLine]:
@@ -216,9 +235,24 @@ def _path(kind: PauseKind | LimitKind, name: str, what: str) -> str:
     return f"/{kind}s/{quote(name, safe='')}/{what}"
 
 
+def _write_query(which: JobQuery) -> dict[str, Any]:
+    """Write what a query says, but for its limit; JSON can hold it."""
+    given = {each.name: value for each in fields(which) if (value := getattr(which, each.name)) not in (None, False)}
+    del given["limit"]
+    states = given.pop("states")
+    written: dict[str, Any] = {"state": [str(state) for state in states]} if states else {}
+    for name, value in given.items():
+        written[column_name(name)] = value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+    return written
+
+
+def _write_change(which: JobQuery) -> dict[str, Any]:
+    return {"where": _write_query(which), "limit": min(which.limit, BULK)}
+
+
 def _text(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
+    if isinstance(value, list):
+        return ",".join(value)
     return "true" if value is True else str(value)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Path
 
 from workerjobs.domain.limits import LimitKind
+from workerjobs.domain.words import missing
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.ports.jobs import JobStore, StoredLimit
 from workerjobs.web.api import schemas
@@ -67,10 +69,10 @@ async def unlimit_key(key: KeyName, change: ChangeOfRequest) -> None:
 
 
 async def _limit(store: JobStore, kind: LimitKind, name: str) -> schemas.TypeOrKeyLimit:
-    for each in await store.limits(LEASE):
-        if (each.kind, each.name) == (kind, name):
-            return _shown(each)
-    raise NotFoundError(_none(kind, name))
+    limits = {each.name: each for each in await store.limits(LEASE) if each.kind == kind}
+    if name not in limits:
+        raise _no_limit(kind, name, limits)
+    return _shown(limits[name])
 
 
 async def _set(
@@ -87,7 +89,7 @@ async def _set(
 async def _remove(kind: LimitKind, name: str, change: ChangeOfRequest) -> None:
     async with change.transaction(f"{kind}s.unlimit", {"name": name}) as inside:
         if not await inside.remove_limit(kind, name):
-            raise NotFoundError(_none(kind, name))
+            raise _no_limit(kind, name, [each.name for each in await inside.limits(LEASE) if each.kind == kind])
 
 
 def _shown(stored: StoredLimit) -> schemas.TypeOrKeyLimit:
@@ -101,5 +103,5 @@ def _shown(stored: StoredLimit) -> schemas.TypeOrKeyLimit:
     )
 
 
-def _none(kind: LimitKind, name: str) -> str:
-    return f"No limit is set for the {kind} {name}"
+def _no_limit(kind: LimitKind, name: str, limited: Iterable[str]) -> NotFoundError:
+    return NotFoundError(missing(f"No limit is set for the {kind} {name}", name, limited))

@@ -13,8 +13,8 @@ from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.job_checks import check_job
 from workerjobs.domain.parsing import parse_job
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports.api import JobQuery
-from workerjobs.ports.jobs import JobStore
+from workerjobs.ports.api import STATES_OF_CHANGE, BulkChange, cancelled_of
+from workerjobs.ports.jobs import JobQuery, JobStore
 from workerjobs.settings import LEASE_SECONDS
 from workerjobs.web.api import schemas
 from workerjobs.web.api.once import EVERY_TIME, REPLAYED, AnsweredError, Once, OnceOfRequest
@@ -91,44 +91,92 @@ async def submit_jobs(jobs: schemas.NewJobs, change: ChangeOfRequest, once: Once
     return schemas.JobIds(ids=ids)
 
 
-@router.post("/cancel", summary="Cancel some jobs")
-async def cancel_jobs(which: schemas.CancelJobs, change: ChangeOfRequest) -> schemas.Cancelled:
-    """Cancel jobs by their ids or by a tag: pending ones at once, running ones are stopped by their worker.
+@router.post("/cancel", summary="Cancel some jobs", responses={200: REPLAY[201]})
+async def cancel_jobs(
+    which: schemas.CancelJobs, change: ChangeOfRequest, once: OnceOfRequest = EVERY_TIME
+) -> schemas.Cancelled | schemas.MatchingJobs:
+    """Cancel jobs: pending ones at once, running ones are stopped by their worker.
 
-    Cancelling the pending run of a cron job ends the cron job.
+    They are named by their ids, by a tag, or by a filter (`where`), which takes up to `limit` at once: while an answer
+    has as many, there may be more, and the same request takes these. Cancelling the pending run of a cron job ends the
+    cron job.
     """
-    if (which.ids is None) == (which.tag is None):
-        raise InvalidInputError("ids or tag: give one of them")
-    details: dict[str, object] = {"reason": which.reason, "tag": which.tag}
-    async with change.transaction("jobs.cancel", details) as inside:
-        if which.tag is not None:
-            found = await inside.cancel_tag(which.tag, which.reason)
-        else:
-            found = await inside.cancel(which.ids or [], which.reason)
-        details["ids"] = [job.id for job in found]
-    return schemas.Cancelled(
-        cancelled=[job.id for job in found if job.state.is_final],
-        stopping=[job.id for job in found if not job.state.is_final],
-    )
+    given = [name for name in ("ids", "tag", "where") if getattr(which, name) is not None]
+    if len(given) != 1:
+        raise InvalidInputError("ids, tag or where: give one of them")
+    query = _query_of(which, BulkChange.CANCEL)
+    if query is not None and which.dry_run:
+        return schemas.MatchingJobs.model_validate(await change.store.matching(BulkChange.CANCEL, query))
+    return await cancel_some(which, query, change, once)
+
+
+async def cancel_some(
+    which: schemas.CancelJobs, query: JobQuery | None, change: ChangeOfRequest, once: Once = EVERY_TIME
+) -> schemas.Cancelled:
+    """Cancel jobs by a filter, by their tag or by their ids."""
+    details: dict[str, object] = {"reason": which.reason, "tag": which.tag, **_audited(which)}
+    try:
+        async with change.transaction("jobs.cancel", details) as inside:
+            await once.begin(inside, which)
+            if query is not None:
+                done = await inside.cancel_matching(query, which.reason)
+            elif which.tag is not None:
+                done = cancelled_of(await inside.cancel_tag(which.tag, which.reason))
+            else:
+                done = cancelled_of(await inside.cancel(which.ids or [], which.reason))
+            details["ids"] = sorted([*done.cancelled, *done.stopping])
+            answer = schemas.Cancelled.model_validate(done)
+            await once.keep(inside, answer.model_dump())
+    except AnsweredError as earlier:
+        answer = schemas.Cancelled(**earlier.answer)
+    return answer
 
 
 @router.post(
     "/retry",
     status_code=201,
     summary="Run some jobs again",
-    responses=REPLAY | {404: {"description": "There is no such job."}},
+    responses=REPLAY
+    | {
+        200: {"model": schemas.MatchingJobs, "description": "A dry run: nothing was done."},
+        404: {"description": "There is no such job."},
+    },
 )
 async def retry_jobs(
-    which: schemas.SomeJobs, change: ChangeOfRequest, once: OnceOfRequest = EVERY_TIME
+    which: schemas.RetryJobs, change: ChangeOfRequest, response: Response, once: OnceOfRequest = EVERY_TIME
+) -> schemas.JobIds | schemas.MatchingJobs:
+    """Run finished jobs again, now, each as a new job.
+
+    Those named by `ids` run again all or none. A filter (`where`) finds those that no retry and no run by hand
+    followed, up to `limit` at once: while an answer has as many, there may be more, and the same request takes these.
+    """
+    if (which.ids is None) == (which.where is None):
+        raise InvalidInputError("ids or where: give one of them")
+    query = _query_of(which, BulkChange.RETRY)
+    if query is not None and which.dry_run:
+        response.status_code = 200
+        return schemas.MatchingJobs.model_validate(await change.store.matching(BulkChange.RETRY, query))
+    return await retry_some(which, query, change, once)
+
+
+async def retry_some(
+    which: schemas.RetryJobs, query: JobQuery | None, change: ChangeOfRequest, once: Once = EVERY_TIME
 ) -> schemas.JobIds:
-    """Run finished jobs again, now, each as a new job; all of them or none."""
-    details: dict[str, object] = {"ids": which.ids}
+    """Run jobs again that a filter finds, or all or none of those named by their ids."""
+    details: dict[str, object] = _audited(which)
     try:
         async with change.transaction("jobs.retry", details) as inside:
             await once.begin(inside, which)
-            new = {job.rescheduled_from_job: job.id for job in await inside.retry(which.ids)}
-            details["new"] = list(new.values())
-            ids = [new[each] for each in dict.fromkeys(which.ids)]
+            if query is not None:
+                new = await inside.retry_matching(query)
+                details["ids"] = list(new)
+                ids = list(new.values())
+            else:
+                wanted = list(dict.fromkeys(which.ids or []))
+                of_old = {job.rescheduled_from_job: job.id for job in await inside.retry(wanted)}
+                details["ids"] = wanted
+                ids = [of_old[each] for each in wanted]
+            details["new"] = ids
             await once.keep(inside, {"ids": ids})
     except AnsweredError as earlier:
         ids = earlier.answer["ids"]
@@ -288,6 +336,33 @@ async def _checked(store: JobStore, given: Sequence[schemas.NewJob], *, is_bulk:
     if problems:
         raise InvalidInputError(problems[:MAX_PROBLEMS])
     return jobs
+
+
+def _query_of(which: schemas.SomeJobs, change: BulkChange) -> JobQuery | None:
+    """Read the filter of a change; None where jobs are named otherwise."""
+    if which.where is None:
+        for name, is_given in (("limit", which.limit is not None), ("dryRun", which.dry_run)):
+            if is_given:
+                raise InvalidInputError(f"{name} needs where")
+        return None
+    asked = which.where.model_dump()
+    if all(value in (None, []) for name, value in asked.items() if name != "before"):
+        accepted = [name for name in which.where.model_json_schema()["properties"] if name != "before"]
+        raise InvalidInputError(f"where: say which jobs, by at least one of {', '.join(accepted)}")
+    possible = STATES_OF_CHANGE[change]
+    if wrong := [state for state in which.where.states if state not in possible]:
+        raise InvalidInputError(
+            f"where.state: {change} does nothing to {wrong[0]} jobs: give some of {', '.join(possible)}"
+        )
+    if change is BulkChange.RETRY and not which.where.states:
+        asked["states"] = [JobState.FAILED]
+    return JobQuery(**asked, limit=which.limit or schemas.MAX_BULK)
+
+
+def _audited(which: schemas.SomeJobs) -> dict[str, object]:
+    if which.where is None:
+        return {}
+    return {"where": which.where.model_dump(mode="json", by_alias=True, exclude_unset=True), "limit": which.limit}
 
 
 def _full(job: Job) -> schemas.Job:

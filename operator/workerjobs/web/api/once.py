@@ -99,4 +99,4 @@ EVERY_TIME = _EveryTime()
 def fingerprint_of(path: str, asked: BaseModel | None) -> str:
     """Tell requests apart by where they go and what they ask for, however that is written."""
     given = None if asked is None else asked.model_dump(by_alias=True, exclude_unset=True)
-    return hashlib.sha256(json.dumps([path, given], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([path, given], sort_keys=True, default=str).encode()).hexdigest()

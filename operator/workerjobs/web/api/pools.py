@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path
 
 from workerjobs.domain.limits import PauseKind
+from workerjobs.domain.words import missing
 from workerjobs.errors import NotFoundError
 from workerjobs.ports.api import ApiStore, QueueCount
 from workerjobs.ports.jobs import Pause
@@ -89,10 +90,10 @@ async def resume_type(job_type: TypeName, change: ChangeOfRequest) -> None:
 @last_router.get("/pools/{pool:path}", summary="Show a pool")
 async def show_pool(pool: PoolName, store: StoreOfRequest) -> schemas.Pool:
     """Show a pool; 404 where it has no workers, no unfinished jobs and no pause."""
-    for each in pools(await store.workers(LEASE), await store.queues(), await store.pauses()):
-        if each.name == pool:
-            return each
-    raise NotFoundError(f"The pool {pool} has no workers, no unfinished jobs and no pause")
+    known = {each.name: each for each in pools(await store.workers(LEASE), await store.queues(), await store.pauses())}
+    if pool not in known:
+        raise NotFoundError(missing(f"The pool {pool} has no workers, no unfinished jobs and no pause", pool, known))
+    return known[pool]
 
 
 @last_router.get("/types/{type:path}", summary="Show a job type")
@@ -100,7 +101,8 @@ async def show_type(job_type: TypeName, store: StoreOfRequest) -> schemas.JobTyp
     """Show a job type with the JSON Schema of its data; 404 where no live worker knows it."""
     found = await store.job_types(LEASE, job_type)
     if not found:
-        raise NotFoundError(f"No live worker knows the type {job_type}")
+        known = {each.type for each in await store.job_types(LEASE)}
+        raise NotFoundError(missing(f"No live worker knows the type {job_type}", job_type, known))
     return schemas.JobType.model_validate(found[0])
 
 
@@ -137,10 +139,10 @@ def _pool(
 
 
 async def _shown_pause(store: ApiStore, kind: PauseKind, name: str) -> schemas.Pause:
-    for each in await store.pauses():
-        if (each.kind, each.name) == (kind, name):
-            return schemas.Pause.model_validate(each)
-    raise NotFoundError(f"The {kind} {name} is not paused")
+    paused = {each.name: each for each in await store.pauses() if each.kind == kind}
+    if name not in paused:
+        raise _not_paused(kind, name, paused)
+    return schemas.Pause.model_validate(paused[name])
 
 
 async def _pause(
@@ -154,4 +156,8 @@ async def _pause(
 async def _resume(kind: PauseKind, name: str, change: ChangeOfRequest) -> None:
     async with change.transaction(f"{kind}s.resume", {"name": name}) as inside:
         if not await inside.resume(kind, name):
-            raise NotFoundError(f"The {kind} {name} is not paused")
+            raise _not_paused(kind, name, [each.name for each in await inside.pauses() if each.kind == kind])
+
+
+def _not_paused(kind: PauseKind, name: str, paused: Iterable[str]) -> NotFoundError:
+    return NotFoundError(missing(f"The {kind} {name} is not paused", name, paused))

@@ -161,5 +161,5 @@ def _sentence(error: Mapping[str, Any], app: FastAPI, request: Request) -> str:
             return f"{place} is unknown"
         before = f"{'.'.join(path[:-1])}: " if len(path) > 1 else ""
         return before + unknown_name(path[-1], accepted)
-    message = str(error["msg"])
+    message = str(error["msg"]).removeprefix("Value error, ")
     return f"{place}: {message[0].lower()}{message[1:]}"

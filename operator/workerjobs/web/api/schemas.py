@@ -20,8 +20,9 @@ from workerjobs.domain import job as domain
 from workerjobs.domain.job import JobState
 from workerjobs.domain.job_checks import MAX_LIMIT, MAX_MILLISECONDS, MAX_NAME
 from workerjobs.domain.limits import LimitKind, PauseKind
-from workerjobs.domain.parsing import parse_moment
+from workerjobs.domain.parsing import parse_moment, read_states
 from workerjobs.domain.tokens import Scope
+from workerjobs.errors import InvalidInputError
 
 MAX_ID = 2**63 - 1
 MAX_PAGE = 500
@@ -134,20 +135,6 @@ class JobIds(Output):
     ids: list[int] = Field(description="In the order in which they were given.")
 
 
-class SomeJobs(Input):
-    """Which jobs: by their ids."""
-
-    ids: list[Id] = Field(min_length=1, max_length=MAX_BULK)
-
-
-class CancelJobs(Input):
-    """Which jobs to cancel: by their ids, or by their tag."""
-
-    ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_BULK)
-    tag: Name | None = None
-    reason: Reason = USUAL_REASON
-
-
 class CancelJob(Input):
     """Why a job is cancelled."""
 
@@ -175,13 +162,30 @@ class Cancelled(Output):
     stopping: list[int] = Field(description="Are running, and will be stopped by their worker.")
 
 
-Since = Annotated[datetime, BeforeValidator(parse_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+def _read_states(given: Any) -> Any:
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return given
+    try:
+        return list(read_states(texts))
+    except InvalidInputError as error:
+        raise ValueError(str(error)) from None
 
 
-class JobListQuery(Query):
-    """Which jobs; all conditions hold."""
+def _read_moment(given: Any) -> datetime:
+    if not isinstance(given, str):
+        raise ValueError("give a moment such as 2030-01-31T08:00:00Z")
+    return parse_moment(given)
 
-    state: JobState | None = Field(None, description="How far they are.")
+
+States = Annotated[list[JobState], BeforeValidator(_read_states)]
+Since = Annotated[datetime, BeforeValidator(_read_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+class JobConditions(BaseModel):
+    """What jobs are found by; all conditions hold."""
+
+    states: States = Field([], alias="state", description="How far they are: one of these.")
     type: Name | None = Field(None, description="Of this job type.")
     tag: Name | None = Field(None, description="With this tag.")
     pool: Name | None = Field(None, description="Of this pool.")
@@ -190,9 +194,55 @@ class JobListQuery(Query):
     cron_key: Name | None = Field(None, description="Runs of this cron job.")
     since: Since | None = Field(None, description="Ended then or later; of unfinished ones: made then or later.")
     until: Since | None = Field(None, description="Ended, or made, before.")
+
+
+class JobListQuery(JobConditions, Query):
+    """Which jobs; all conditions hold. `state` may be given several times, or hold several with commas."""
+
     is_last: bool = Field(False, description="Only jobs that no retry and no run by hand followed.")
     before: Id | None = Field(None, description="Only smaller ids: `next` of the page before this one.")
     limit: int = Field(50, ge=1, le=MAX_PAGE, description="At most so many in a page.")
+
+
+class WhichJobs(JobConditions, Input):
+    """Which jobs to change; all conditions hold, and at least one besides `before` is given."""
+
+    before: Id | None = Field(None, description="Only smaller ids: `before` of a dry run, for what that counted.")
+
+
+class SomeJobs(Input):
+    """Which jobs: by their ids, or all that a filter finds."""
+
+    ids: Annotated[list[Id] | None, Field(min_length=1, max_length=MAX_BULK)] = None
+    where: Annotated[WhichJobs | None, Field(description="A filter.")] = None
+    limit: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_BULK, description=f"With `where`: at most so many, the oldest first; {MAX_BULK} if none."),
+    ] = None
+    dry_run: Annotated[bool, Field(description="With `where`: only count what would be changed.")] = False
+
+
+class RetryJobs(SomeJobs):
+    """Which jobs to run again; `where` finds failed ones unless it names cancelled ones in `state`."""
+
+
+class CancelJobs(SomeJobs):
+    """Which jobs to cancel; `tag` alone takes all unfinished ones of it, of whatever number."""
+
+    tag: Name | None = None
+    reason: Reason = USUAL_REASON
+
+
+class MatchingJobs(Output):
+    """What would be changed: the answer to a dry run."""
+
+    count: int = Field(description="Counted up to 100,000.")
+    types: dict[str, int] = Field(description="How many of each job type.")
+    cron_jobs: int = Field(description="How many are the current run of a cron job, which ends when that is cancelled.")
+    ids: list[int] = Field(description="The first of them, as many as `limit`.")
+    before: int | None = Field(
+        description="Give it in `where` so that only what was counted is changed; null: nothing was found."
+    )
 
 
 class JobSummary(Output):

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from workerjobs.domain.job import JobState
 from workerjobs.domain.limits import PauseKind
 from workerjobs.errors import InvalidInputError
-from workerjobs.ports.api import JobQuery
+from workerjobs.ports.jobs import JobQuery
 from workerjobs.web.api import cron, jobs, pools, schemas
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
 from workerjobs.web.dashboard.filters import MOST, find_ids, read_filter
@@ -65,6 +65,12 @@ ACTION_OF_STATE: Mapping[JobState, SomeAction] = {
     JobState.CANCELLED: SomeAction.RETRY,
 }
 """What can be done to all that a filter finds."""
+
+
+def action_of(states: Sequence[JobState]) -> SomeAction | None:
+    """What can be done to all jobs of some states; None: nothing."""
+    actions = {ACTION_OF_STATE.get(state) for state in states}
+    return actions.pop() if len(actions) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +183,7 @@ async def ask_some(request: Request, action: SomeAction, ids: Ids) -> Response:
 async def ask_matching(request: Request, store: StoreOfRequest) -> Response:
     """Ask whether something is to be done to all jobs that a filter finds: to the very ones that it finds now."""
     query = read_filter(request.query_params)
-    action = None if query.state is None else ACTION_OF_STATE.get(query.state)
+    action = action_of(query.states)
     if action is None:
         raise InvalidInputError(f"state: give one of {', '.join(ACTION_OF_STATE)}")
     # What was run again already is not run again once more.
@@ -186,7 +192,8 @@ async def ask_matching(request: Request, store: StoreOfRequest) -> Response:
     ids, is_all = await find_ids(store, wanted)
     if not ids:
         raise InvalidInputError("No job is like that any more" if is_all else "None of the newest jobs is like that")
-    conditions = [f"{name} {value}" for name, value in query.model_dump(exclude_defaults=True, by_alias=True).items()]
+    given = query.model_dump(exclude_defaults=True, by_alias=True)
+    conditions = [f"{name} {' or '.join(value) if name == 'state' else value}" for name, value in given.items()]
     which = f"{'All' if is_all else 'The newest'} with {', '.join(conditions)}"
     if action is SomeAction.RETRY:
         which += ", but for those that were run again already"
@@ -211,14 +218,14 @@ def _some(action: SomeAction, ids: Sequence[int], of_which: str) -> Question:
 async def cancel_some(request: Request, change: ChangeOfRequest, ids: FormIds, reason: GivenReason = "") -> Response:
     """Cancel the selected jobs."""
     which = schemas.CancelJobs(ids=ids, reason=reason.strip() or USUAL_REASON)
-    done = await jobs.cancel_jobs(which, change)
+    done = await jobs.cancel_some(which, None, change)
     return pages_of(request).go("/jobs", did=Did.CANCEL_SOME, count=len(done.cancelled), stopping=len(done.stopping))
 
 
 @router.post("/jobs/retry")
 async def retry_some(request: Request, change: ChangeOfRequest, ids: FormIds) -> Response:
     """Run the selected jobs again."""
-    new = await jobs.retry_jobs(schemas.SomeJobs(ids=ids), change)
+    new = await jobs.retry_some(schemas.RetryJobs(ids=ids), None, change)
     return pages_of(request).go("/jobs", did=Did.AGAIN_SOME, count=len(new.ids))
 
 

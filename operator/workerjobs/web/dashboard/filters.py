@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from starlette.datastructures import QueryParams
 
-from workerjobs.ports.api import ApiStore, JobQuery
+from workerjobs.ports.api import ApiStore
+from workerjobs.ports.jobs import JobQuery
 from workerjobs.web.api import schemas
 from workerjobs.web.dashboard.notices import NAMES
 
@@ -18,13 +19,17 @@ LOOKS = 20
 """Each goes through a hundred thousand rows at most."""
 
 
-def read_filter(parameters: Mapping[str, str]) -> schemas.JobListQuery:
+def read_filter(parameters: QueryParams) -> schemas.JobListQuery:
     """Read which jobs are meant.
 
     Raises:
         RequestValidationError: Something there means nothing.
     """
-    given = {name: value for name, value in parameters.items() if value and name not in NAMES}
+    given: dict[str, object] = {
+        name: value for name, value in parameters.items() if value and name not in {*NAMES, "q", "state"}
+    }
+    if states := [each for each in parameters.getlist("state") if each]:
+        given["state"] = states
     try:
         return schemas.JobListQuery.model_validate(given)
     except ValidationError as error:

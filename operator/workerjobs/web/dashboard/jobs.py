@@ -8,12 +8,12 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from workerjobs.domain.job import JobState
-from workerjobs.ports.api import JobQuery
+from workerjobs.ports.jobs import JobQuery
 from workerjobs.web.api import schemas
 from workerjobs.web.api.jobs import HISTORY, LEASE
 from workerjobs.web.api.jobs import show_job as job_of_api
 from workerjobs.web.api.stores import StoreOfRequest
-from workerjobs.web.dashboard.actions import ACTION_OF_STATE
+from workerjobs.web.dashboard.actions import action_of
 from workerjobs.web.dashboard.filters import read_filter
 from workerjobs.web.dashboard.job_logs import After, read_lines
 from workerjobs.web.dashboard.rendering import pages_of
@@ -48,7 +48,7 @@ async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Q
         return pages.go(f"/jobs/{words.removeprefix('#')}")
     if words:
         return pages.go("/jobs", type=words)
-    query = read_filter({name: value for name, value in request.query_params.items() if name != "q"})
+    query = read_filter(request.query_params)
     found = await store.page(JobQuery(**query.model_dump()))
     queues = await store.queues()
     filters = {name: value for name in FILTERS if (value := request.query_params.get(name))}
@@ -59,7 +59,8 @@ async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Q
         jobs=found.jobs,
         next=found.before,
         query=query,
-        action=None if query.state is None else ACTION_OF_STATE.get(query.state),
+        state=",".join(query.states),
+        action=action_of(query.states),
         filters=filters,
         states=list(JobState),
         counts={

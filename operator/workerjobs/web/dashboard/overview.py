@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from workerjobs.domain.job import JobState
-from workerjobs.ports.api import JobQuery, QueueCount, RecentRuns
+from workerjobs.ports.api import QueueCount, RecentRuns
+from workerjobs.ports.jobs import JobQuery
 from workerjobs.web.api.figures import statistics_of
 from workerjobs.web.api.jobs import LEASE
 from workerjobs.web.api.pools import pools
@@ -61,8 +62,8 @@ async def overview(request: Request, store: StoreOfRequest, window: Window = Win
     workers, pauses = await store.workers(LEASE), await store.pauses()
     shown = await store.throughput(_LENGTHS[window] / SLOTS, SLOTS)
     ended = sum(slot.ended for slot in shown.slots)
-    failures = await store.page(JobQuery(state=JobState.FAILED, limit=FEW))
-    running = await store.page(JobQuery(state=JobState.RUNNING, limit=FEW))
+    failures = await store.page(JobQuery(states=(JobState.FAILED,), limit=FEW))
+    running = await store.page(JobQuery(states=(JobState.RUNNING,), limit=FEW))
     return pages_of(request).show(
         request,
         "overview.html",

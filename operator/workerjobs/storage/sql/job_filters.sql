@@ -8,11 +8,4 @@ and (%(until)s::timestamptz is null or coalesce(j.finished, j."createdAt") < %(u
 and (not %(is_last)s::boolean or not exists (
     select from "workerJobs" as again where again."rescheduledFromJob" = j.id and again."cronKey" is null
 ))
-and case %(state)s::text
-    when 'pending' then j.started is null and j.finished is null
-    when 'running' then j.started is not null and j.finished is null
-    when 'succeeded' then j.success
-    when 'failed' then not j.success and j.started is not null and not j."cancelRequested"
-    when 'cancelled' then not j.success and (j.started is null or j."cancelRequested")
-    else true
-end
+and (%(states)s::text[] is null or {job_state} = any(%(states)s))
