@@ -15,12 +15,23 @@ from workerjobs.web.api.jobs import show_job as job_of_api
 from workerjobs.web.api.stores import StoreOfRequest
 from workerjobs.web.dashboard.actions import ACTION_OF_STATE
 from workerjobs.web.dashboard.filters import read_filter
-from workerjobs.web.dashboard.job_logs import After, read_lines
+from workerjobs.web.dashboard.job_logs import Line, last_lines, lines_after
 from workerjobs.web.dashboard.rendering import pages_of
 
 router = APIRouter()
 
-FILTERS = ("type", "tag", "pool", "userId", "namespace", "cronKey", "since", "until", "isLast")
+FILTERS = {
+    "type": "Type",
+    "tag": "Tag",
+    "pool": "Pool",
+    "userId": "User id",
+    "namespace": "Namespace",
+    "cronKey": "Cron job",
+    "since": "Since",
+    "until": "Until",
+    "isLast": "Not run again",
+}
+"""What a list may be narrowed down by, beside the state, and what each is called."""
 SHOWN_APART = frozenset(
     (
         "id",
@@ -61,6 +72,10 @@ async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Q
         query=query,
         action=None if query.state is None else ACTION_OF_STATE.get(query.state),
         filters=filters,
+        conditions=[
+            (FILTERS[name], value, {other: filters[other] for other in filters if other != name})
+            for name, value in filters.items()
+        ],
         states=list(JobState),
         counts={
             "pending": sum(each.waiting + each.later for each in queues),
@@ -76,10 +91,14 @@ async def show_job(
     job_id: Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)],
     request: Request,
     store: StoreOfRequest,
-    after: After = 0,
+    after: Line | None = None,
 ) -> Response:
     """Show a job with all that is known of it."""
     found = await job_of_api(job_id, store)
+    if after is None:
+        log = await last_lines(store, job_id, found.finished)
+    else:
+        log = await lines_after(store, job_id, after, found.finished)
     worker = next((each for each in await store.workers(LEASE) if each.owner == found.lease_owner), None)
     return pages_of(request).show(
         request,
@@ -91,7 +110,7 @@ async def show_job(
         fields=_fields(found),
         error=_error(found),
         is_full=len(found.history) > HISTORY,
-        log=await read_lines(store, job_id, after, found.finished),
+        log=log,
         after=after,
     )
 
