@@ -97,7 +97,7 @@ def job_of(page: Page) -> int:
 
 
 def check(page: Page, axe_at: tuple[int, str] | None = (1280, "light")) -> None:
-    """Check how a page lies in narrow and wide windows, in both colours; in one of these, also for what axe finds."""
+    """Check how a page lies in narrow and wide windows, in both colours; in one of these, if any, for what axe finds."""
     problems = []
     for width in WIDTHS:
         page.act(f"await page.setViewportSize({{ width: {width}, height: 900 }})")
@@ -175,7 +175,7 @@ def cancel_and_change(page: Page, url: str) -> int:
     new = job_of(page)
 
     ask(page, "Change")
-    check(page)
+    check(page, None)
     page.act("await page.fill('#priority', '7')")
     follow(page, "#priority")
     told(page, "The job is changed")
@@ -268,7 +268,7 @@ def act_on_some(page: Page, url: str) -> None:
     go(page, "/jobs?type=resizeImage&pool=media&state=pending")
     ask(page, "Cancel all pending like these")
     wait(page, "dialog >> text=Cancel 46 jobs?")
-    check(page)
+    check(page, None)
     enter(page)
     told(page, "46 cancelled, 0 asked to stop")
 
@@ -287,13 +287,13 @@ def act_on_some(page: Page, url: str) -> None:
     enter(page)
     told(page, "One job runs again")
     go(page, "/jobs?state=failed&type=syncStock&tag=nothing")
-    check_narrow(page)
+    check(page, None)
     follow(page, ".chips >> text=Remove all")
     assert page.ask("location.search") == "?state=failed"
     ask(page, "Retry all failed")
     press(page, "Escape")
     go(page, "/jobs")
-    check(page)
+    check(page, None)
     follow(page, "text=Older")
     follow(page, "text=Newest")
 
@@ -307,7 +307,7 @@ def hold_back(page: Page) -> None:
     write(page, "stock taking")
     enter(page)
     wait(page, "tr:has-text('sync-stock') >> text=stock taking")
-    check_narrow(page)
+    check(page, None)
     follow(page, "#notice button")
     told(page, "goes on with its next tick")
     follow(page, "#notice button")
@@ -353,7 +353,7 @@ def submit(page: Page) -> None:
     follow(page, "#notice button")
     told(page, "The job is cancelled")
     go(page, "/submit")
-    check(page)
+    check(page, None)
     follow(page, "main >> text=Back")
 
 

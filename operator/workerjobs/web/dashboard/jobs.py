@@ -73,7 +73,11 @@ async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Q
         action=None if query.state is None else ACTION_OF_STATE.get(query.state),
         filters=filters,
         conditions=[
-            (FILTERS[name], value, {other: filters[other] for other in filters if other != name})
+            (
+                FILTERS[name],
+                "yes" if (name, value) == ("isLast", "true") else value,
+                {other: filters[other] for other in filters if other != name},
+            )
             for name, value in filters.items()
         ],
         states=list(JobState),
