@@ -97,7 +97,7 @@ def job_of(page: Page) -> int:
 
 
 def check(page: Page, axe_at: tuple[int, str] | None = (1280, "light")) -> None:
-    """Check how a page lies in narrow and wide windows, in both colours; in one of these, if any, for what axe finds."""
+    """Check how a page lies in narrow and wide windows, in both colours; in one of these also what axe finds."""
     problems = []
     for width in WIDTHS:
         page.act(f"await page.setViewportSize({{ width: {width}, height: 900 }})")
