@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from workerjobs.errors import NotFoundError
 from workerjobs.ports.api import ApiStore
 from workerjobs.ports.jobs import LogLine
 from workerjobs.web.api import schemas
+from workerjobs.web.api.jobs import JobId
 from workerjobs.web.api.stores import StoreOfRequest
 from workerjobs.web.dashboard.rendering import HEADERS, pages_of
 
@@ -68,7 +69,7 @@ def _is_followed(finished: datetime | None) -> bool:
 
 @router.get("/jobs/{jobId:int}/lines")
 async def show_lines(
-    job_id: Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)],
+    job_id: JobId,
     request: Request,
     store: StoreOfRequest,
     after: Line = 0,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from workerjobs.domain.job import JobState
 from workerjobs.ports.api import JobQuery
 from workerjobs.web.api import schemas
-from workerjobs.web.api.jobs import HISTORY, LEASE
+from workerjobs.web.api.jobs import HISTORY, LEASE, JobId
 from workerjobs.web.api.jobs import show_job as job_of_api
 from workerjobs.web.api.stores import StoreOfRequest
 from workerjobs.web.dashboard.actions import ACTION_OF_STATE
@@ -91,12 +91,7 @@ async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Q
 
 
 @router.get("/jobs/{jobId:int}")
-async def show_job(
-    job_id: Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)],
-    request: Request,
-    store: StoreOfRequest,
-    after: Line | None = None,
-) -> Response:
+async def show_job(job_id: JobId, request: Request, store: StoreOfRequest, after: Line | None = None) -> Response:
     """Show a job with all that is known of it."""
     found = await job_of_api(job_id, store)
     if after is None:
