@@ -6,7 +6,7 @@
 const PAUSE_MS = 2000 // between two looks, however much changes
 const POLL_MS = 10000 // durations go on also while nothing changes
 let events
-let lastLook = 0 // what changes first shows at once
+let lastLook = Date.now()
 let planned
 
 function look() {
