@@ -12,8 +12,8 @@ let planned
 function look() {
   planned = undefined
   const live = document.getElementById("live")
-  // Not under somebody's hands: a selection, or an open dialogue.
   if (!live || "over" in live.dataset || document.hidden) return
+  // Not under somebody's hands: a selection, or an open dialogue.
   if (live.querySelector("input:checked") || document.querySelector("dialog[open]")) return
   lastLook = Date.now()
   htmx.trigger(document.body, "news")
