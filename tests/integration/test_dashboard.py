@@ -315,20 +315,31 @@ async def test_actions_change_what_they_say_and_are_noted(database_url: str, tmp
         assert ("stock taking" in page, "goes on with its next tick" in page) == (False, True)
         assert (await ada.post("/cron/trigger", {"name": "nothing"}))[0] == 404
 
-        # Lines of a job come in pages, and follow it while it runs.
+        # The last lines of a job come first, those before them in pages, and new ones while it runs.
         ((running,),) = sql(
             database_url, "select id from \"workerJobs\" where progress ->> 'message' = %s", "Warehouse Hamburg"
         )
-        write_lines(database_url, running, 201)
+        write_lines(database_url, running, 401)
         page = (await ada.get(f"/jobs/{running}"))[1]
-        assert re.findall(r'class="text">(line \d+ &lt;b&gt;)', page)[-1] == "line 200 &lt;b&gt;"
+        shown = re.findall(r'class="text">(line \d+) &lt;b&gt;', page)
         (following,) = re.findall(r'hx-get="(/jobs/\d+/lines\?after=\d+)"', page)
+        while earlier := re.findall(r'hx-get="(/jobs/\d+/lines\?before=\d+)"', page):
+            page = (await ada.get(earlier[0]))[1]
+            lines = re.findall(r'class="text">(line \d+)', page)
+            assert (len(lines), "follow" in page) == (min(200, 401 - len(shown)), False)
+            shown = lines + shown
+        assert shown == [f"line {n}" for n in range(1, 402)]
+        assert (await ada.get(following))[0] == 204
+        write_lines(database_url, running, 201)
+        page = (await ada.get(following))[1]
+        assert re.findall(r'class="text">(line \d+)', page) == [f"line {n}" for n in range(1, 201)]
+        (following,) = re.findall(r'id="follow" hx-get="([^"]+)"', page)
         page = (await ada.get(following))[1]
         assert re.findall(r'class="text">(line \d+)', page) == ["line 201"]
-        (following,) = re.findall(r'id="follow" hx-get="([^"]+)"', page)
-        assert (await ada.get(following))[0] == 204
-        write_lines(database_url, running, 1)
-        assert "line 1 " in (await ada.get(following))[1]
+        # Without scripts, from the first line on.
+        page = (await ada.get(f"/jobs/{running}?after=0"))[1]
+        assert re.findall(r'class="text">(line \d+)', page) == [f"line {n}" for n in range(1, 201)]
+        assert re.search(rf'href="/jobs/{running}\?after=\d+#logs">More lines', page)
 
         _, _, answer = await ada.post("/pause", {"kind": "pool", "name": "media", "reason": "new disks"})
         assert (await ada.get(answer.headers["Location"]))[1].count("new disks") == 1

@@ -338,6 +338,10 @@ class ApiStore(JobStore, CronStore, BulkStore, Protocol):
         """Read the lines that are kept of a job, those after one, in their order."""
         ...
 
+    async def last_job_logs(self, job_id: int, before: int, limit: int) -> list[LogLine]:
+        """Read the last lines that are kept of a job, of those before one, in their order."""
+        ...
+
     async def cron_lines(self, after: int, limit: int) -> list[CronLine]:
         """Read the unfinished rows of cron jobs, by id."""
         ...

@@ -125,6 +125,11 @@ class PostgresApiStore(_BulkStore):
         values = {"id": job_id, "after": after, "limit": limit}
         return [LogLine(job_id=job_id, **row) for row in await self._rows("api/job_logs", values, dict_row)]
 
+    async def last_job_logs(self, job_id: int, before: int, limit: int) -> list[LogLine]:
+        """See `ApiStore.last_job_logs`."""
+        rows = await self._rows("api/last_job_logs", {"id": job_id, "before": before, "limit": limit}, dict_row)
+        return [LogLine(job_id=job_id, **row) for row in reversed(rows)]
+
     async def cron_lines(self, after: int, limit: int) -> list[CronLine]:
         """See `ApiStore.cron_lines`."""
         return await self._rows("api/cron_lines", {"after": after, "limit": limit}, class_row(CronLine))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from pydantic import BeforeValidator
 from starlette.responses import Response
 
@@ -16,6 +16,7 @@ from workerjobs.domain.limits import PauseKind
 from workerjobs.errors import InvalidInputError
 from workerjobs.ports.jobs import JobQuery
 from workerjobs.web.api import cron, jobs, pools, schemas
+from workerjobs.web.api.jobs import JobId
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
 from workerjobs.web.dashboard.filters import MOST, find_ids, read_filter
 from workerjobs.web.dashboard.notices import Did
@@ -28,7 +29,6 @@ MAX_KEY = 1000
 NO_NUL = r"^[^\x00]*$"
 USUAL_REASON = "Job cancelled in the dashboard"
 
-JobId = Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)]
 Ids = Annotated[list[schemas.Id], Query(min_length=1, max_length=MOST_SELECTED)]
 FormIds = Annotated[
     list[schemas.Id],
@@ -255,20 +255,26 @@ _PAUSING: Mapping[PauseKind, Pausing] = {
 }
 
 
-@router.get("/pause")
-async def ask_pause(request: Request, kind: PauseKind, name: PausedName) -> Response:
-    """Ask whether a pool, type or cron job is to be paused."""
+def _ask_of_paused(
+    request: Request, kind: PauseKind, name: str, verb: str, text: str, *, takes_reason: bool = False
+) -> Response:
     words = _PAUSING[kind]
     question = Question(
-        f"Pause the {words.noun} {name}?",
-        words.while_paused,
-        f"Pause {name}",
-        "/pause",
+        f"{verb} the {words.noun} {name}?",
+        text,
+        f"{verb} {name}",
+        f"/{verb.lower()}",
         words.page,
-        takes_reason=True,
+        takes_reason=takes_reason,
         fields={"kind": kind, "name": name},
     )
     return _ask(pages_of(request), request, words.page.removeprefix("/"), question)
+
+
+@router.get("/pause")
+async def ask_pause(request: Request, kind: PauseKind, name: PausedName) -> Response:
+    """Ask whether a pool, type or cron job is to be paused."""
+    return _ask_of_paused(request, kind, name, "Pause", _PAUSING[kind].while_paused, takes_reason=True)
 
 
 @router.post("/pause")
@@ -288,16 +294,7 @@ async def pause(
 @router.get("/resume")
 async def ask_resume(request: Request, kind: PauseKind, name: PausedName) -> Response:
     """Ask whether the pause of a pool, type or cron job is to end."""
-    words = _PAUSING[kind]
-    question = Question(
-        f"Resume the {words.noun} {name}?",
-        words.afterwards,
-        f"Resume {name}",
-        "/resume",
-        words.page,
-        fields={"kind": kind, "name": name},
-    )
-    return _ask(pages_of(request), request, words.page.removeprefix("/"), question)
+    return _ask_of_paused(request, kind, name, "Resume", _PAUSING[kind].afterwards)
 
 
 @router.post("/resume")

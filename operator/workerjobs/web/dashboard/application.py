@@ -26,6 +26,12 @@ from workerjobs.web.dashboard import (
 from workerjobs.web.dashboard.rendering import STATIC, Pages
 from workerjobs.web.sessions import Sessions
 
+ROUTERS = tuple(
+    part.router
+    for part in (login, overview, job_logs, job_changes, actions, jobs, cron, pools, job_types, chains, audit)
+)
+"""In this order: what can be done to a job has a pattern that fits the paths of its lines and its change, too."""
+
 
 def add_dashboard(
     app: FastAPI, settings: ServerSettings, chain_store: ChainStore, tokens: Tokens, sessions: Sessions
@@ -37,9 +43,8 @@ def add_dashboard(
     app.state.chains = chain_store
     app.state.tokens = tokens
     app.state.sessions = sessions
-    # In this order: what can be done to a job has a pattern that fits the paths of its lines and its change, too.
-    for part in (login, overview, job_logs, job_changes, actions, jobs, cron, pools, job_types, chains, audit):
-        app.include_router(part.router, include_in_schema=False)
+    for router in ROUTERS:
+        app.include_router(router, include_in_schema=False)
     app.mount("/static", _Static(directory=STATIC), "static")
     return pages
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -18,6 +17,7 @@ from workerjobs.web.api import schemas
 from workerjobs.web.api.stores import StoreOfRequest
 from workerjobs.web.dashboard.charts import WIDTH
 from workerjobs.web.dashboard.rendering import pages_of
+from workerjobs.web.dashboard.spans import Span
 
 router = APIRouter()
 
@@ -26,22 +26,7 @@ MOST_TICKS = 24
 """Of a cron job, drawn one by one; of more, those alone, and a band."""
 MARKS = 6
 
-
-class Span(StrEnum):
-    """How far ahead the calendar looks."""
-
-    HOUR = "1h"
-    DAY = "24h"
-    WEEK = "7d"
-    MONTH = "30d"
-
-
-_LENGTHS = {
-    Span.HOUR: timedelta(hours=1),
-    Span.DAY: timedelta(days=1),
-    Span.WEEK: timedelta(days=7),
-    Span.MONTH: timedelta(days=30),
-}
+Ahead = Literal[Span.HOUR, Span.DAY, Span.WEEK, Span.MONTH]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +56,12 @@ def lane(line: CronLine, now: datetime, length: timedelta) -> Lane:
 async def show_cron(
     request: Request,
     store: StoreOfRequest,
-    span: Span = Span.DAY,
+    span: Ahead = Span.DAY,
     after: Annotated[int, Query(ge=0, le=schemas.MAX_ID)] = 0,
 ) -> Response:
     """Show cron jobs in a calendar of their coming ticks, and how their last runs ended."""
     lines = await store.cron_lines(after, PAGE)
-    now, length = datetime.now(UTC), _LENGTHS[span]
+    now, length = datetime.now(UTC), span.length
     return pages_of(request).show(
         request,
         "cron.html",
@@ -84,7 +69,7 @@ async def show_cron(
         lanes=[lane(line, now, length) for line in lines],
         pauses={pause.name: pause for pause in await store.pauses() if pause.kind == PauseKind.CRON},
         span=span,
-        spans=list(Span),
+        spans=get_args(Ahead),
         marks=[now + length * index / MARKS for index in range(MARKS + 1)],
         next=lines[-1].id if len(lines) == PAGE else None,
         is_first=after == 0,

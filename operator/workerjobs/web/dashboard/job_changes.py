@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Request
+from fastapi import APIRouter, Form, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
 from workerjobs.errors import InvalidInputError
 from workerjobs.ports.api import ApiStore
 from workerjobs.web.api import jobs, schemas
-from workerjobs.web.api.jobs import LEASE
+from workerjobs.web.api.jobs import LEASE, JobId
 from workerjobs.web.api.stores import ChangeOfRequest, StoreOfRequest
 from workerjobs.web.dashboard.notices import Did
 from workerjobs.web.dashboard.rendering import pages_of
 
 router = APIRouter()
 
-JobId = Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)]
 Text = Annotated[str, Form(max_length=300)]
 
 

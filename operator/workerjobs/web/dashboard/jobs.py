@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from workerjobs.domain.job import JobState
 from workerjobs.ports.jobs import JobQuery
 from workerjobs.web.api import schemas
-from workerjobs.web.api.jobs import HISTORY, LEASE
+from workerjobs.web.api.jobs import HISTORY, LEASE, JobId
 from workerjobs.web.api.jobs import show_job as job_of_api
 from workerjobs.web.api.stores import StoreOfRequest
 from workerjobs.web.dashboard.actions import action_of
 from workerjobs.web.dashboard.filters import read_filter
-from workerjobs.web.dashboard.job_logs import After, read_lines
+from workerjobs.web.dashboard.job_logs import Line, last_lines, lines_after
 from workerjobs.web.dashboard.rendering import pages_of
 
 router = APIRouter()
 
-FILTERS = ("type", "tag", "pool", "userId", "namespace", "cronKey", "since", "until", "isLast")
+FILTERS = {
+    "type": "Type",
+    "tag": "Tag",
+    "pool": "Pool",
+    "userId": "User id",
+    "namespace": "Namespace",
+    "cronKey": "Cron job",
+    "since": "Since",
+    "until": "Until",
+    "isLast": "Not run again",
+}
+"""What a list may be narrowed down by, beside the state, and what each is called."""
 SHOWN_APART = frozenset(
     (
         "id",
@@ -62,6 +73,14 @@ async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Q
         state=",".join(query.states),
         action=action_of(query.states),
         filters=filters,
+        conditions=[
+            (
+                FILTERS[name],
+                "yes" if (name, value) == ("isLast", "true") else value,
+                {other: filters[other] for other in filters if other != name},
+            )
+            for name, value in filters.items()
+        ],
         states=list(JobState),
         counts={
             "pending": sum(each.waiting + each.later for each in queues),
@@ -73,14 +92,13 @@ async def list_jobs(request: Request, store: StoreOfRequest, q: Annotated[str, Q
 
 
 @router.get("/jobs/{jobId:int}")
-async def show_job(
-    job_id: Annotated[int, Path(alias="jobId", ge=1, le=schemas.MAX_ID)],
-    request: Request,
-    store: StoreOfRequest,
-    after: After = 0,
-) -> Response:
+async def show_job(job_id: JobId, request: Request, store: StoreOfRequest, after: Line | None = None) -> Response:
     """Show a job with all that is known of it."""
     found = await job_of_api(job_id, store)
+    if after is None:
+        log = await last_lines(store, job_id, found.finished)
+    else:
+        log = await lines_after(store, job_id, after, found.finished)
     worker = next((each for each in await store.workers(LEASE) if each.owner == found.lease_owner), None)
     return pages_of(request).show(
         request,
@@ -92,7 +110,7 @@ async def show_job(
         fields=_fields(found),
         error=_error(found),
         is_full=len(found.history) > HISTORY,
-        log=await read_lines(store, job_id, after, found.finished),
+        log=log,
         after=after,
     )
 

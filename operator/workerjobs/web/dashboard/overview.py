@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
+from typing import Literal, get_args
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -19,28 +18,14 @@ from workerjobs.web.api.pools import pools
 from workerjobs.web.api.stores import StoreOfRequest
 from workerjobs.web.dashboard.charts import ends_chart, latency_chart
 from workerjobs.web.dashboard.rendering import pages_of
+from workerjobs.web.dashboard.spans import Span
 
 router = APIRouter()
 
 SLOTS = 60
 FEW = 6
 
-
-class Window(StrEnum):
-    """How far back charts go."""
-
-    QUARTER = "15m"
-    HOUR = "1h"
-    SIX_HOURS = "6h"
-    DAY = "24h"
-
-
-_LENGTHS = {
-    Window.QUARTER: timedelta(minutes=15),
-    Window.HOUR: timedelta(hours=1),
-    Window.SIX_HOURS: timedelta(hours=6),
-    Window.DAY: timedelta(days=1),
-}
+Back = Literal[Span.QUARTER, Span.HOUR, Span.SIX_HOURS, Span.DAY]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +41,11 @@ class TypeLine:
 
 
 @router.get("/")
-async def overview(request: Request, store: StoreOfRequest, window: Window = Window.HOUR) -> Response:
+async def overview(request: Request, store: StoreOfRequest, window: Back = Span.HOUR) -> Response:
     """Show how the queue does."""
     queues, recent = await store.queues(), await store.recent_runs()
     workers, pauses = await store.workers(LEASE), await store.pauses()
-    shown = await store.throughput(_LENGTHS[window] / SLOTS, SLOTS)
+    shown = await store.throughput(window.length / SLOTS, SLOTS)
     ended = sum(slot.ended for slot in shown.slots)
     failures = await store.page(JobQuery(states=(JobState.FAILED,), limit=FEW))
     running = await store.page(JobQuery(states=(JobState.RUNNING,), limit=FEW))
@@ -78,7 +63,7 @@ async def overview(request: Request, store: StoreOfRequest, window: Window = Win
         ends=ends_chart(shown),
         latency=latency_chart(shown),
         window=window,
-        windows=list(Window),
+        windows=get_args(Back),
         failures=failures.jobs,
         running=running.jobs,
     )

@@ -12,8 +12,9 @@ let planned
 function look() {
   planned = undefined
   const live = document.getElementById("live")
+  if (!live || "over" in live.dataset || document.hidden) return
   // Not under somebody's hands: a selection, or an open dialogue.
-  if (!live || document.hidden || live.querySelector("input:checked") || document.querySelector("dialog[open]")) return
+  if (live.querySelector("input:checked") || document.querySelector("dialog[open]")) return
   lastLook = Date.now()
   htmx.trigger(document.body, "news")
 }
@@ -29,7 +30,7 @@ function listen() {
     events = undefined
     return
   }
-  if (events || !document.querySelector("#live[hx-get]")) return
+  if (events || !document.querySelector("#live[hx-get]:not([data-over])")) return
   const shown = document.getElementById("live-state")
   events = new EventSource(document.body.dataset.events)
   events.onopen = () => {
@@ -52,22 +53,34 @@ document.addEventListener("visibilitychange", () => {
 setInterval(plan, POLL_MS)
 listen()
 
-// --- log lines of a running job: the list is asked for those after its last one, and stays at its end if it is there
+// --- log lines: those of a running job are asked for after the last one; the list stays where it is, or at its end
 
 const LINES_MS = 1500
 const log = document.querySelector(".log")
-let isAtEnd = true
 
-setInterval(() => {
+function askForLines() {
   const follow = document.getElementById("follow")
-  if (!follow || document.hidden) return
-  isAtEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8
-  htmx.trigger(follow, "more")
-}, LINES_MS)
-document.addEventListener("htmx:after:swap", () => {
-  if (log && isAtEnd && document.getElementById("follow")) log.scrollTop = log.scrollHeight
-})
-if (log && document.getElementById("follow")) log.scrollTop = log.scrollHeight
+  if (follow && !document.hidden) htmx.trigger(follow, "more")
+}
+
+if (log) {
+  let fromEnd // of the upper edge of what is seen
+  const see = (top) => {
+    if (top !== undefined) log.scrollTop = top
+    fromEnd = log.scrollHeight - log.scrollTop
+  }
+  see(log.querySelector("#more") ? 0 : log.scrollHeight)
+  log.addEventListener("scroll", () => see())
+  new MutationObserver((changes) => {
+    const isEarlier = changes.some((change) => [...change.removedNodes].some((each) => each.id === "earlier"))
+    if (isEarlier) see(log.scrollHeight - fromEnd)
+    else if (fromEnd <= log.clientHeight + 8) see(log.scrollHeight)
+    else see()
+    // As many came as come at once: there are more. htmx makes the new list's end ready first.
+    if (log.querySelector("#follow a")) setTimeout(askForLines, 50)
+  }).observe(log, { childList: true })
+  setInterval(askForLines, LINES_MS)
+}
 
 // --- dialogues: a link to a page that asks first opens that page's question here
 
@@ -129,6 +142,32 @@ document.addEventListener("change", (event) => {
 })
 document.addEventListener("htmx:after:swap", count)
 count()
+
+// --- copying
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text)
+  } catch {
+    // Without TLS, and not on this machine itself, browsers have the older way alone.
+    const field = document.createElement("textarea")
+    field.value = text
+    document.body.append(field)
+    field.select()
+    document.execCommand("copy")
+    field.remove()
+  }
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-copy]")
+  if (!button) return
+  await copy(document.getElementById(button.dataset.copy).textContent)
+  button.focus()
+  const words = button.lastElementChild
+  words.textContent = "Copied"
+  setTimeout(() => (words.textContent = "Copy"), 2000)
+})
 
 // --- keys
 
