@@ -62,7 +62,7 @@ test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs
 
 test-autoscaling: $(INSTALLED) ## With real autoscalers, whose first builds take long
 	$(BIN)/python -m tests.support.cluster prepare-node
-	$(BIN)/python -m tests.support.cluster binaries metrics-server karpenter kwok
+	$(BIN)/python -m tests.support.cluster binaries metrics-server karpenter kwok keda
 	$(BIN)/python -m pytest -m autoscaling -rP
 
 lint: $(INSTALLED) ## All checks: format, lint, types, layers

@@ -135,6 +135,12 @@ KARPENTER = Module(
     {"karpenter": "sigs.k8s.io/karpenter/kwok"},
     first_build="4 minutes",
 )
+KEDA = Module(
+    TOOLS / "keda",
+    "github.com/kedacore/keda/v2",
+    {f"keda-{name}": f"github.com/kedacore/keda/v2/cmd/{name}" for name in ("operator", "adapter")},
+    first_build="10 minutes",
+)
 METRICS_SERVER = Module(
     TOOLS / "metrics-server",
     "sigs.k8s.io/metrics-server",
@@ -146,7 +152,7 @@ MODULES = {
     module.name: module
     for module in (
         *(CONTROL_PLANE, CONTAINERD, RUNC, COREDNS, HELM, HELM_UNITTEST, HELM_DOCS, KUBECONFORM),
-        *(KARPENTER, KWOK, METRICS_SERVER),
+        *(KARPENTER, KEDA, KWOK, METRICS_SERVER),
     )
 }
 """All of them by their names."""
