@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 # Parallel test processes; two machines' worth of waiting (leases, graces) goes on beside the work.
 JOBS ?= 4
 
-.PHONY: help install demo demo-chain dev cluster cluster-down test test-programs test-packages test-slow lint format schema manifests screenshots contracts bench \
+.PHONY: help install demo demo-chain dev cluster cluster-down test test-programs test-packages test-slow test-autoscaling \
+	lint format schema manifests screenshots contracts bench \
 	bench-resources bench-cluster bench-smoke chaos-smoke chaos-pods clean
 .DEFAULT_GOAL := help
 
@@ -57,7 +58,12 @@ test-packages: $(INSTALLED)
 
 test-slow: $(INSTALLED) ## The slow ones: pods on a real node, long runs
 	$(BIN)/python -m tests.support.cluster prepare-node
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m 'slow and not autoscaling' -n 2 --dist loadgroup
+
+test-autoscaling: $(INSTALLED) ## With real autoscalers, whose first builds take long
+	$(BIN)/python -m tests.support.cluster prepare-node
+	$(BIN)/python -m tests.support.cluster binaries metrics-server karpenter kwok keda
+	$(BIN)/python -m pytest -m autoscaling -rP
 
 lint: $(INSTALLED) ## All checks: format, lint, types, layers
 	$(BIN)/ruff format --check operator tests docs/examples

@@ -16,9 +16,9 @@ from tests.support.cluster.sources import SourceError, cache_folder, report_to_s
 
 MODULE = Path(__file__).parent / "crds"
 _FOLDERS = {
-    "github.com/kedacore/keda/v2": "config/crd/bases",
-    "github.com/prometheus-operator/prometheus-operator": "example/prometheus-operator-crd",
-    "sigs.k8s.io/karpenter": "pkg/apis/crds",
+    "github.com/kedacore/keda/v2": ("config/crd/bases",),
+    "github.com/prometheus-operator/prometheus-operator": ("example/prometheus-operator-crd",),
+    "sigs.k8s.io/karpenter": ("pkg/apis/crds", "kwok/apis/crds"),
 }
 
 
@@ -31,7 +31,26 @@ def definition_files(*names: str) -> list[Path]:
     Raises:
         SourceError: They can't be downloaded, or there is no Go toolchain for it.
     """
-    oldest = re.search(r"(?m)^go\s+(\S+)", (MODULE / "go.mod").read_text())
+    found = {}
+    for path, folder in module_folders(MODULE, *_FOLDERS).items():
+        for place in _FOLDERS[path]:
+            for file in (folder / place).glob("*.yaml"):
+                group, _, plural = file.stem.partition("_")
+                found[f"{plural}.{group}"] = file
+    return [found[name] for name in names]
+
+
+def module_folders(pinned: Path, *paths: str) -> dict[str, Path]:
+    """Download what is missing of Go modules, and return their folders.
+
+    Args:
+        pinned: The folder of the ``go.mod`` that pins them.
+        paths: Of the modules.
+
+    Raises:
+        SourceError: They can't be downloaded, or there is no Go toolchain for it.
+    """
+    oldest = re.search(r"(?m)^go\s+(\S+)", (pinned / "go.mod").read_text())
     assert oldest
     environment = os.environ | {
         "GOMODCACHE": str(cache_folder() / "go" / "mod"),
@@ -39,16 +58,11 @@ def definition_files(*names: str) -> list[Path]:
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
     }
-    command = [find_go(oldest[1], report_to_stderr), "mod", "download", "-json", *_FOLDERS]
-    result = subprocess.run(command, cwd=MODULE, env=environment, capture_output=True, text=True, check=False)
+    command = [find_go(oldest[1], report_to_stderr), "mod", "download", "-json", *paths]
+    result = subprocess.run(command, cwd=pinned, env=environment, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise SourceError(f"go mod download failed: {(result.stderr or result.stdout).strip()}")
-    found = {}
-    for each in _objects(result.stdout):
-        for file in Path(each["Dir"], _FOLDERS[each["Path"]]).glob("*.yaml"):
-            group, _, plural = file.stem.partition("_")
-            found[f"{plural}.{group}"] = file
-    return [found[name] for name in names]
+    return {each["Path"]: Path(each["Dir"]) for each in _objects(result.stdout)}
 
 
 def _objects(text: str) -> list[dict[str, str]]:

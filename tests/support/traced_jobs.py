@@ -1,4 +1,4 @@
-"""A job that leaves a trace of each of its runs in the table ``traces``; pods get this file from a ConfigMap."""
+"""Jobs for tests on a real node: one leaves a trace of each of its runs; pods get this file from a ConfigMap."""
 
 import socket
 import time
@@ -20,3 +20,11 @@ def traced(data: dict[str, Any], context: JobContext) -> str:
         [context.job_id, context.fencing_token],
     )
     return pod
+
+
+@job("computed")
+def computed(data: dict[str, Any]) -> None:
+    """Use a CPU for some seconds."""
+    end = time.monotonic() + data["seconds"]
+    while time.monotonic() < end:
+        pass

@@ -362,6 +362,14 @@ def start_control_plane(
         "service_account_issuer": "https://kubernetes.default.svc",
         "service_account_key_file": certificates.service_account_key,
         "service_account_signing_key_file": certificates.service_account_key,
+        # To API servers of others behind this one, as metrics-server, it says who asks; it is an administrator there.
+        "requestheader_client_ca_file": certificates.ca,
+        "requestheader_allowed_names": "admin",
+        "requestheader_username_headers": "X-Remote-User",
+        "requestheader_group_headers": "X-Remote-Group",
+        "requestheader_extra_headers_prefix": "X-Remote-Extra-",
+        "proxy_client_cert_file": certificates.admin.certificate,
+        "proxy_client_key_file": certificates.admin.key,
     }
     if ipaddress.ip_address(host).is_loopback:
         # No pod reaches the Service "kubernetes", and a loopback address is refused as its endpoint.

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -78,6 +79,13 @@ class Node:
     image: Image
     database_url: str
     directory: Path
+
+    @property
+    def machine(self) -> str:
+        """The address by which the node and its pods reach this machine."""
+        address = urlsplit(self.database_url).hostname
+        assert address is not None
+        return address
 
     def install(self) -> None:
         """Install the chart, with what tests need, and wait until all of it is ready."""

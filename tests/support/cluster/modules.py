@@ -128,8 +128,31 @@ KUBECONFORM = Module(
     first_build="half a minute",
 )
 
+KARPENTER = Module(
+    # With the provider that it is developed with, whose nodes exist in the API alone.
+    TOOLS / "karpenter",
+    "sigs.k8s.io/karpenter",
+    {"karpenter": "sigs.k8s.io/karpenter/kwok"},
+    first_build="4 minutes",
+)
+KEDA = Module(
+    TOOLS / "keda",
+    "github.com/kedacore/keda/v2",
+    {f"keda-{name}": f"github.com/kedacore/keda/v2/cmd/{name}" for name in ("operator", "adapter")},
+    first_build="10 minutes",
+)
+METRICS_SERVER = Module(
+    TOOLS / "metrics-server",
+    "sigs.k8s.io/metrics-server",
+    {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
+)
+KWOK = Module(TOOLS / "kwok", "sigs.k8s.io/kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
+
 MODULES = {
     module.name: module
-    for module in (CONTROL_PLANE, CONTAINERD, RUNC, COREDNS, HELM, HELM_UNITTEST, HELM_DOCS, KUBECONFORM)
+    for module in (
+        *(CONTROL_PLANE, CONTAINERD, RUNC, COREDNS, HELM, HELM_UNITTEST, HELM_DOCS, KUBECONFORM),
+        *(KARPENTER, KEDA, KWOK, METRICS_SERVER),
+    )
 }
 """All of them by their names."""
