@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,44 @@ def test_operators_and_workers_get_ready(node: Node) -> None:
         assert status["ready"]
         assert status["restartCount"] == 0
         assert status["image"] == node.image.name
+
+
+COMPILERS = {"as", "c++", "cc", "clang", "g++", "gcc", "ld", "make"}
+INSTALLERS = {"pip", "pip3", "uv"}
+
+
+def test_image_says_what_it_holds_and_keeps_nothing_that_builds(node: Node) -> None:
+    programs, bill, paths = set(), {}, []
+    with tarfile.open(node.image.archive) as archive:
+
+        def read(name: str) -> Any:
+            file = archive.extractfile(name)
+            assert file is not None
+            return file
+
+        (manifest,) = json.load(read("manifest.json"))
+        configuration = json.load(read(manifest["Config"]))["config"]
+        for name in manifest["Layers"]:
+            with tarfile.open(fileobj=read(name)) as layer:
+                for entry in layer:
+                    paths.append(entry.name)
+                    if Path(entry.name).parent.name == "bin":
+                        programs.add(Path(entry.name).name)
+                    if entry.name.endswith("workerjobs/sbom.cdx.json"):
+                        file = layer.extractfile(entry)
+                        assert file is not None
+                        bill = json.load(file)
+    assert programs & (COMPILERS | INSTALLERS) == set()
+    assert "python3" in programs
+    assert configuration["User"] == "10001:10001"
+    labels = configuration["Labels"]
+    assert labels["org.opencontainers.image.title"] == "WorkerJobs"
+    assert labels["org.opencontainers.image.version"]
+    held = {each["name"] for each in bill["components"]}
+    # As it is installed, and what it needs; nothing that was there to build it.
+    assert {"workerjobs", "kopf", "psycopg", "web3"} <= held
+    assert held & {"hatchling", "pip", "cyclonedx-bom"} == set()
+    assert not any("site-packages/hatchling" in path for path in paths)
 
 
 def test_samples_reach_their_last_states(node: Node) -> None:
