@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.cluster.controlplane import Cluster, shared_cluster
+from tests.support.cluster.controlplane import Cluster, kubectl_program, shared_cluster
 from tests.support.cluster.sources import SourceError
 from tests.support.definitions import definition_files
 from tests.support.helm import CHART, TRIAL, HelmError, helm, program
@@ -131,6 +131,30 @@ def test_manifests_conform(schemas: Path) -> None:
         assert checked.returncode == 0, checked.stdout
 
 
+def run_next_commands(cluster: Cluster, place: str, printed: str) -> None:
+    """Give a shell what the notes say, but for what waits for pods, which no node runs here."""
+    for part, instead in (
+        (f" && helm test workerjobs --namespace {place}\n", " --watch=false\n"),
+        (f" && kubectl get workerjobs --namespace {place} --watch\n", "\n"),
+    ):
+        assert printed.count(part) == 1
+        printed = printed.replace(part, instead)
+    eventually(lambda: cluster.kubectl("get", "workerjobs", check=False).returncode == 0)
+    first = printed.index("kubectl --namespace")
+    second = printed.index("2. Declare a job", first)
+    third = printed.index("kubectl apply", second)
+    for command in (printed[first:second], printed[third : printed.index("\nEND\n", third) + 5]):
+        subprocess.run(
+            ["bash", "-euc", command],
+            env=os.environ
+            | {"KUBECONFIG": str(cluster.kubeconfig)}
+            | {"PATH": f"{Path(kubectl_program()).parent}:{os.environ['PATH']}"},
+            check=True,
+            timeout=90,
+        )
+    assert WorkerJobs(cluster, place).get("first")["spec"]["type"] == "removeOldWorkerJobs"
+
+
 @pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.name.removesuffix("-values.yaml"))
 def test_api_server_takes_all_of_the_chart(own_cluster: Cluster, place: str, values: Path) -> None:
     given = yaml.safe_load(values.read_text(encoding="utf-8"))
@@ -141,7 +165,7 @@ def test_api_server_takes_all_of_the_chart(own_cluster: Cluster, place: str, val
             own_cluster.kubectl("create", "namespace", name)
         install_definition(own_cluster)
     printed = helm("install", "workerjobs", str(CHART), "--namespace", place, cluster=own_cluster, values=given)
-    assert f"helm test workerjobs --namespace {place}" in printed
+    run_next_commands(own_cluster, place, printed)
     (operator,) = read(own_cluster, place, "deployments", "-l", "app.kubernetes.io/component=operator")["items"]
     # The controllers make its pods, though no node runs them; under the namespace's standard.
     wanted = operator["spec"]["replicas"]
@@ -250,6 +274,8 @@ def test_operator_of_some_namespaces_works_with_rights_in_these_alone(
         assert may(own_cluster, account, place, *request), request
         assert not may(own_cluster, account, foreign, *request), request
     for request in (
+        # It asks for all that it wants to know of WorkerJobs by lists and watches.
+        ("get", "workerjobs"),
         ("list", "nodes"),
         ("list", "namespaces"),
         ("get", "secrets"),
