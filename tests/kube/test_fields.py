@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.job_data import ALLOWED, make_secret, reference, token_of, worker_in_cluster
 from tests.support.loop import in_loop
-from tests.support.operators import Operators, WorkerJobs, eventually, workerjob
+from tests.support.operators import MANIFESTS, Operators, WorkerJobs, eventually, workerjob
 from tests.support.table import SUCCESS, claim_all, count_rows, open_store, settlement, sql
 from tests.support.workers import Told, worker_process
 from workerjobs.domain.lifecycle import Outcome, settle
@@ -68,6 +70,9 @@ ROW_FIELDS: list[tuple[dict[str, Any], str, Any]] = [
     ({"concurrencyKey": "k", "rateLimit": {"starts": 3, "periodSeconds": 60}}, '"rateLimit" * "ratePeriod"', 180_000),
     ({"timeoutSeconds": 30}, '"timeoutMs"', 30_000),
     ({"retry": {"limit": 3, "initialDelaySeconds": 5}}, '"retryLimit" * "retryInitialDelay"', 15_000),
+    ({"retry": {"limit": 3, "factor": 1.5}}, '"retryFactor"', 1.5),
+    ({"retry": {"limit": 3, "maxDelaySeconds": 60}}, '"retryMaxDelay"', 60_000),
+    ({"retry": {"limit": 3, "jitter": 0.25}}, '"retryJitter"', 0.25),
     ({"autoRescheduleOnFailure": True}, '"autoRescheduleOnFailure"', True),
     (
         {"autoRescheduleOnFailure": True, "autoRescheduleOnFailureDelaySeconds": 9},
@@ -83,6 +88,17 @@ ROW_FIELDS: list[tuple[dict[str, Any], str, Any]] = [
     ({"suspend": True}, "\"heldDue\" is not null and due = 'infinity'", True),
     ({"cancel": True}, '"cancelRequested" and not success', True),
 ]
+LATER_FIELDS = {"rerun", "historyLimit", "ttlSecondsAfterFinished"}
+"""Each has a test of its own below."""
+
+
+def test_no_field_is_left_out() -> None:
+    definition = yaml.safe_load((MANIFESTS / "crds" / "workerjobs.yaml").read_text())
+    (version,) = definition["spec"]["versions"]
+    fields = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    assert {name for spec, _, _ in ROW_FIELDS for name in spec} | LATER_FIELDS | {"type"} == fields.keys()
+    parts = {name for spec, _, _ in ROW_FIELDS for name in spec.get("retry", ())}
+    assert parts == fields["retry"]["properties"].keys()
 
 
 def test_each_field_is_seen_in_the_row(operators: Operators, jobs: WorkerJobs, database_url: str) -> None:
@@ -99,6 +115,86 @@ def test_each_field_is_seen_in_the_row(operators: Operators, jobs: WorkerJobs, d
         database_url, ROW_FIELDS[-1][1], f"\"resourceName\" = 'job-{len(ROW_FIELDS) - 1}'"
     )
     assert found == {n: [value] for n, (_, _, value) in enumerate(ROW_FIELDS)}
+
+
+# --- and what a worker makes of them
+
+
+@pytest.mark.slow
+@in_loop
+async def test_each_field_is_seen_in_a_worker(
+    operators: Operators, jobs: WorkerJobs, tmp_path: Path, told: Told, database_url: str
+) -> None:
+    operators.start()
+    moment = (datetime.now(UTC) + timedelta(seconds=5)).replace(microsecond=0)
+    tell = {"type": "tell", "data": told.data()}
+    rated = tell | {"concurrencyKey": "api", "rateLimit": {"starts": 1, "periodSeconds": 2}}
+    async with worker_process(database_url, tmp_path) as worker, open_store(database_url) as store:
+        # Its one child is busy, so that what comes meanwhile waits.
+        jobs.apply(workerjob("first", {"type": "hold", "data": told.data()}))
+        jobs.wait("first", "Running")
+        jobs.apply(
+            workerjob("low", tell),
+            workerjob("high", tell | {"priority": 5}),
+            workerjob("older", tell | {"tag": "nightly"}),
+            workerjob("due", tell | {"due": moment.isoformat()}),
+            workerjob("elsewhere", tell | {"pool": "gpu"}),
+            workerjob("context", {"type": "context", "data": {"a": 1, "b": 2}, "userId": 7, "tag": "mine"}),
+            workerjob("timeout", {"type": "hold", "data": told.data(until="never"), "timeoutSeconds": 1}),
+            workerjob(
+                "retry",
+                {"type": "failUntil", "data": {"attempt": 3}}
+                | {"retry": {"limit": 2, "initialDelaySeconds": 1, "factor": 2}},
+            ),
+            workerjob(
+                "again",
+                {"type": "failUntil", "data": {"attempt": 2}}
+                | {"autoRescheduleOnFailure": True, "autoRescheduleOnFailureDelaySeconds": 1},
+            ),
+            workerjob("rated-1", rated),
+            workerjob("rated-2", rated),
+            workerjob("brief", tell | {"removeDelaySeconds": 1}),
+            workerjob("persistent", tell | {"removeDelaySeconds": 1, "persistent": True}),
+            workerjob("zone", tell | {"cronSchedule": "0 12 1 1 *", "timeZone": "Asia/Kathmandu"}),
+        )
+        jobs.wait("older", "Pending")
+        jobs.apply(workerjob("newer", tell | {"tag": "nightly"}))
+        assert "Job cancelled due to new job being created" in jobs.wait("older", "Cancelled")["error"]
+        assert jobs.wait("zone", "Scheduled")["nextDue"].endswith("-01-01T06:15:00Z")
+        eventually(lambda: None not in jobs.states().values())
+        told.go()
+
+        ends = {"timeout": "Failed"} | dict.fromkeys(
+            ("low", "high", "due", "context", "retry", "again", "rated-1", "rated-2", "brief", "persistent", "newer"),
+            "Succeeded",
+        )
+        statuses = {name: jobs.wait(name, state) for name, state in ends.items()}
+
+        def moments(name: str, what: str = "started") -> list[datetime]:
+            return column(database_url, what, f"\"resourceName\" = '{name}'")
+
+        assert moments("high") < moments("low")
+        assert moments("due")[0] >= moment
+        assert jobs.status("elsewhere")["state"] == "Pending"
+        shown = statuses["context"]["result"]
+        assert (shown["user_id"], shown["tag"], shown["keys"]) == (7, "mine", ["a", "b"])
+        assert shown["pid"] != worker.pid
+        assert "1 s" in statuses["timeout"]["error"]
+        assert (statuses["retry"]["result"], statuses["again"]["result"]) == (3, 2)
+        ended, due = moments("retry", "finished"), moments("retry", "due")
+        first, second = due[1] - ended[0], due[2] - ended[1]
+        # Counted from the run's end in the worker, a moment before or after the row's.
+        assert timedelta(seconds=0.8) <= first < timedelta(seconds=1.8) <= second
+        assert moments("again", "due")[1] - moments("again", "finished")[0] >= timedelta(seconds=0.8)
+        starts = sorted(moments("rated-1") + moments("rated-2"))
+        assert starts[1] - starts[0] >= timedelta(seconds=1.9)
+        # Gone with their resources, one leaves its row and one does not.
+        jobs.delete("brief", "persistent")
+        eventually(
+            lambda: len(sql(database_url, 'select 1 from "workerJobResources" where "deletedAt" is not null')) == 2
+        )
+        await store.prune(100)
+        assert (moments("brief"), len(moments("persistent"))) == ([], 1)
 
 
 # --- suspend
