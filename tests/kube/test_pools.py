@@ -117,10 +117,14 @@ def test_change_of_the_pool_reaches_its_deployment(operators: Operators, pools: 
     operators.start()
     pools.apply(workerCount=1)
     pools.wait_for_replicas(1)
-    pools.patch(workerCount=3, chain=True)
+    pools.patch(workerCount=3, chain=True, drainSeconds=60, spotNoticeSeconds=30)
     pools.wait_for_replicas(3)
-    (container,) = pools.deployment()["spec"]["template"]["spec"]["containers"]
+    pod = pools.deployment()["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
     assert container["envFrom"] == [{"secretRef": {"name": "workerjobs-chain"}}]
+    # Jobs have what a spot node's notice leaves, not all of drainSeconds.
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    assert (variables["WORKER_GRACE_SECONDS"], pod["terminationGracePeriodSeconds"]) == ("20", 35)
     pools.patch(paused=True)
     pools.wait_for_replicas(0)
     assert pools.wait_for_status(desired=0)["reason"] == "Paused"

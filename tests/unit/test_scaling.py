@@ -240,7 +240,8 @@ def load(name: str, running: int = 0, remaining: float = 0.0, **more: Any) -> Po
 
 
 def marked(name: str, running: int = 0, remaining: float = 0.0, **more: Any) -> PodLoad:
-    return load(name, running, remaining, is_marked=True, is_drained=not running, **more)
+    """One that takes no more jobs, and has said so: it may run some yet."""
+    return load(name, running, remaining, is_marked=True, is_drained=True, **more)
 
 
 def pending(name: str) -> PodLoad:
