@@ -24,7 +24,19 @@ from tests.support.chains import (
 )
 from tests.support.contracts import Token, TokenFactory
 from tests.support.loop import in_loop, until
-from tests.support.rpc_proxy import Call, Hang, Reply, Reset, RpcProxy, error, rpc_proxy, span_of
+from tests.support.rpc_proxy import (
+    EMPTY_BLOOM,
+    FULL_BLOOM,
+    Call,
+    Hang,
+    Reply,
+    Reset,
+    RpcProxy,
+    error,
+    rpc_proxy,
+    span_of,
+    with_bloom,
+)
 from tests.support.table import sql
 from workerjobs.app.chains import rewind_chain
 from workerjobs.chain import endpoint
@@ -280,16 +292,6 @@ def of_another_number(call: Call, result: Any) -> Any:
     return result
 
 
-def without_bloom(call: Call, result: Any) -> Any:
-    """Say that no block has logs."""
-    return result | {"logsBloom": "0x" + "00" * 256} if isinstance(result, dict) and "logsBloom" in result else result
-
-
-def with_full_bloom(call: Call, result: Any) -> Any:
-    """Say that each block may have logs of anything."""
-    return result | {"logsBloom": "0x" + "ff" * 256} if isinstance(result, dict) and "logsBloom" in result else result
-
-
 @pytest.mark.parametrize("lie", [of_another_block, of_another_range, of_another_number])
 @in_loop
 async def test_an_endpoint_that_contradicts_itself_is_left_for_another(lie: Any, chain: Anvil, proxy: RpcProxy) -> None:
@@ -301,14 +303,14 @@ async def test_an_endpoint_that_contradicts_itself_is_left_for_another(lie: Any,
         await read_all(proxy, seconds=0.3)
 
 
-@pytest.mark.parametrize("lie", [without_bloom, with_full_bloom])
+@pytest.mark.parametrize("bloom", [EMPTY_BLOOM, FULL_BLOOM, "0x"], ids=["empty", "full", "none"])
 @in_loop
 async def test_a_bloom_filter_that_says_nothing_true_loses_no_log(
-    lie: Any, proxy: RpcProxy, monkeypatch: pytest.MonkeyPatch
+    bloom: str, proxy: RpcProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Where a filter says that an empty block has logs, that it has none is believed after a while.
     monkeypatch.setattr(endpoint, "LACKING_SECONDS", 0.0)
-    proxy.on_answer = lie
+    proxy.on_answer = with_bloom(bloom)
     assert await read_all(proxy) == ALL
 
 

@@ -13,6 +13,7 @@ from tests.support.chains import (
     active_effects,
     catch_up,
     events_of,
+    late_copy,
     make_chain,
     make_user,
     notifications,
@@ -20,9 +21,20 @@ from tests.support.chains import (
     watching,
 )
 from tests.support.contracts import TokenFactory
-from tests.support.loop import in_loop
-from tests.support.rpc_proxy import Call, Reply, RpcProxy, rpc_proxy, span_of
+from tests.support.loop import in_loop, until
+from tests.support.rpc_proxy import (
+    EMPTY_BLOOM,
+    FULL_BLOOM,
+    Call,
+    Reply,
+    RpcProxy,
+    error,
+    rpc_proxy,
+    span_of,
+    with_bloom,
+)
 from tests.support.table import sql
+from workerjobs.chain import endpoint
 from workerjobs.chain.decoding import topic_of
 from workerjobs.domain.blocks import BlockRef
 from workerjobs.errors import ChainUnavailableError
@@ -130,8 +142,8 @@ async def test_a_range_whose_logs_come_from_a_node_that_lags_is_asked_for_again(
             lagging.update(call["id"] for call in calls)
 
     def on_answer(call: Call, result: Any) -> Any:
-        if not has_bloom and isinstance(result, dict) and "logsBloom" in result:
-            result = result | {"logsBloom": "0x" + "00" * 256}
+        if not has_bloom:
+            result = with_bloom(EMPTY_BLOOM)(call, result)
         return as_of(LAST - 3, call, result) if call["id"] in lagging else result
 
     proxy.on_request, proxy.on_answer = on_request, on_answer
@@ -139,9 +151,17 @@ async def test_a_range_whose_logs_come_from_a_node_that_lags_is_asked_for_again(
     assert lagging
 
 
+def asks_for_all_logs(call: Call) -> bool:
+    """Whether a call asks for a block's logs of whatever event."""
+    return call["method"] == "eth_getLogs" and "topics" not in call["params"][0]
+
+
+@pytest.mark.parametrize("says_so", [False, True], ids=["silently", "one says so"])
 @pytest.mark.parametrize("blocks", [1, 3], ids=["one block", "a range"])
 @in_loop
-async def test_new_blocks_whose_logs_are_not_there_yet_are_waited_for(blocks: int, database_url: str) -> None:
+async def test_new_blocks_whose_logs_are_not_there_yet_are_waited_for(
+    blocks: int, says_so: bool, database_url: str
+) -> None:
     await make_user(database_url)
     with anvil() as chain, rpc_proxy(chain.url) as proxy:
         token = TokenFactory.deploy(chain).create()
@@ -152,6 +172,9 @@ async def test_new_blocks_whose_logs_are_not_there_yet_are_waited_for(blocks: in
             proxy.on_answer = lambda call, result: (
                 as_of(height, call, result) if call["method"] == "eth_getLogs" else result
             )
+            if says_so:
+                # Another node may still be one that answers without logs.
+                proxy.on_call = lambda call: error(call, -32000, "unknown block") if asks_for_all_logs(call) else None
             for value in range(blocks):
                 token.transfer(ACCOUNTS[1], value + 1)
             assert not await watch.step()
@@ -160,6 +183,51 @@ async def test_new_blocks_whose_logs_are_not_there_yet_are_waited_for(blocks: in
             await catch_up(watch)
             assert watch.counts.reorgs == 0
         assert active_effects(database_url, "sendToken") == events_of(chain, SENT)
+
+
+@in_loop
+async def test_bloom_filters_that_are_mistaken_cost_a_call_for_each_block_and_no_wait(database_url: str) -> None:
+    with anvil() as chain, rpc_proxy(chain.url) as proxy:
+        token = TokenFactory.deploy(chain).create()
+        # The blocks have logs, but none of those that are asked for.
+        created = [each for each in token_filters(None) if each.query.name == "createToken"]
+        async with watching(database_url, make_chain(proxy.url), created) as watch:
+            await catch_up(watch)
+            proxy.on_answer = with_bloom(FULL_BLOOM)
+            for blocks in (1, 3):
+                for _ in range(blocks):
+                    token.transfer(ACCOUNTS[1], 1)
+                proxy.calls.clear()
+                assert await watch.step()
+                assert sql(database_url, 'select number from "workerChains"') == [(chain.block_number,)]
+                assert sum(map(asks_for_all_logs, proxy.calls)) == blocks
+                # And the logs that are wanted: of the block; of the range, and again of each of its blocks.
+                assert proxy.methods().count("eth_getLogs") == (2 if blocks == 1 else 1 + 2 * blocks)
+
+
+@in_loop
+async def test_bloom_filters_that_say_nothing_hold_up_neither_the_chain_nor_filters_that_catch_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "LACKING_SECONDS", 0.5)
+    with anvil() as chain, rpc_proxy(chain.url) as proxy:
+        chain.mine(5)
+        async with watching(database_url, make_chain(proxy.url)) as watch:
+            await catch_up(watch)
+        # From now on each block, and none has logs, looks as if it had some: the chain and the filter wait for two.
+        proxy.on_answer = with_bloom(FULL_BLOOM)
+        chain.mine()
+        filters = [*token_filters(None), late_copy()]
+        async with watching(database_url, make_chain(proxy.url), filters) as watch:
+            level = """
+                select true from "workerChains" join "workerChainFilterCursors" using (chain, number) where number = %s
+                """
+
+            async def is_level() -> bool:
+                await watch.step()
+                return sql(database_url, level, chain.block_number) == [(True,)]
+
+            await until(is_level, seconds=60)
 
 
 @in_loop

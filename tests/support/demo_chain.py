@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.anvil import ACCOUNTS, PRIVATE_KEY, Anvil, anvil
-from tests.support.contracts import TokenFactory
+from tests.support.contracts import Token, TokenFactory
 from tests.support.loop import until
 from tests.support.table import open_store, sql
 from tests.support.web import Server, Stream, server
@@ -48,7 +48,7 @@ async def main() -> None:
             user_id,
             USER_WALLET,
         )
-        say(f"anvil at {chain.url}; a user owns the wallet {USER_WALLET}")
+        say(f"A development chain (anvil) runs at {chain.url}; a user owns the wallet {USER_WALLET}")
         factory = TokenFactory.deploy(chain)
         say(f"Deployed the sample token factory at {factory.address}")
         variables: dict[str, Any] = {
@@ -59,13 +59,16 @@ async def main() -> None:
             "WATCH_FROM_BLOCK": "0",
             "WORKER_BUILTIN_JOBS": "on",
         }
+        say("Starting `workerjobs worker`, which watches the chain and submits the job deployMulticall3 …")
         await stack.enter_async_context(worker_process(url, folder, count=2, **variables))
         deployed = await until(lambda: finished(url, "deployMulticall3"), seconds=60)
         assert deployed is not None
         say(f"The job deployMulticall3 {deployed.state}: {deployed.result_json}")
+        say("Starting `workerjobs server`, to which the user's browser listens …")
         web = await stack.enter_async_context(server(url, folder))
-        say(f"workerjobs server at {web.url}; the user's browser listens")
+        say(f"It serves {web.url}")
         await listen(chain, factory, web, url, user_id)
+    say("All of it is gone again. docs/chain-jobs.md says how to watch a chain of yours")
 
 
 async def listen(chain: Anvil, factory: TokenFactory, web: Server, url: str, user_id: int) -> None:
@@ -74,23 +77,28 @@ async def listen(chain: Anvil, factory: TokenFactory, web: Server, url: str, use
         await stream.mark()
         began = time.monotonic()
         token = factory.create("Demo Gold", "DGLD", supply=1_000 * 10**18, creator=USER_WALLET)
-        say(f"Created a token at {token.address}")
+        say(f"The user created a token at {token.address}")
         await show(stream, began)
         for amount in (5, 12):
             began = time.monotonic()
             token.transfer(FRIEND, amount * 10**18)
-            say(f"Sent {amount} of it")
+            say(f"The user sent {amount} DGLD to {FRIEND}")
             await show(stream, began)
         await declare_late(url)
-        balances = read_many(
-            Web3Node(chain.url),
-            [Call(token.address, "balanceOf(address)(uint256)", (holder,)) for holder in (USER_WALLET, FRIEND)],
-        )
-        say(f"Balances in one call through Multicall3: {[each.value // 10**18 for each in balances]}")
+        show_balances(chain, token)
         began = time.monotonic()
         chain.reorg(1)
         say("The chain is reorganised: the last block is another one now, without the last transfer")
         await show(stream, began)
+        show_balances(chain, token)
+
+
+def show_balances(chain: Anvil, token: Token) -> None:
+    """Read what both wallets hold through Multicall3."""
+    holders = (USER_WALLET, FRIEND)
+    calls = [Call(token.address, "balanceOf(address)(uint256)", (holder,)) for holder in holders]
+    user, friend = (each.value // 10**18 for each in read_many(Web3Node(chain.url), calls))
+    say(f"In one call through Multicall3: the user holds {user} DGLD, {FRIEND} {friend}")
 
 
 async def declare_late(url: str) -> None:

@@ -46,6 +46,16 @@ def span_of(call: Call) -> int | None:
     return int(call["params"][0]["toBlock"], 16) - int(call["params"][0]["fromBlock"], 16) + 1
 
 
+EMPTY_BLOOM, FULL_BLOOM = "0x" + "00" * 256, "0x" + "ff" * 256
+
+
+def with_bloom(bloom: str) -> Callable[[Call, Any], Any]:
+    """Give each block a bloom filter that says nothing of its logs; for `RpcProxy.on_answer`."""
+    return lambda _, result: (
+        result | {"logsBloom": bloom} if isinstance(result, dict) and "logsBloom" in result else result
+    )
+
+
 @dataclass
 class RpcProxy:
     """One proxy; its rules are changed while it runs."""

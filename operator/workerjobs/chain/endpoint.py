@@ -38,6 +38,8 @@ REQUESTS_AT_ONCE = 4
 LACKING_SECONDS, BELIEVING_SECONDS = 30.0, 600.0
 """How long a block's bloom filter is believed more than an endpoint that has no logs of it, and for how long it is the
 endpoint that is believed after that: a chain may fill its filters in anyhow."""
+LACKING_BLOCKS = 64
+"""So many such blocks are remembered: the chain's cursor and filters that catch up may wait for different ones."""
 GROWTH_ANSWERS = 3
 """So many ranges have to be answered before a wider one is tried."""
 
@@ -109,8 +111,8 @@ class EndpointState:
         """The narrowest range that it refused for its width."""
         self.batch = FIRST_BATCH
         """Calls in one request."""
-        self._lacking = ("", 0.0)
-        """A block of which it had no logs, and since when, on the monotonic clock."""
+        self._lacking: dict[str, float] = {}
+        """The last blocks of which it had no logs, by hash, and since when, on the monotonic clock."""
         self._believed_until = 0.0
         self._answers_in_a_row = 0
         self._rate = requests_per_second
@@ -155,9 +157,10 @@ class EndpointState:
             Whether there are none all the same: it has said so for long enough.
         """
         now = time.monotonic()
-        if self._lacking[0] != block_hash:
-            self._lacking = (block_hash, now)
-        if now - self._lacking[1] >= LACKING_SECONDS:
+        since = self._lacking.setdefault(block_hash, now)
+        if len(self._lacking) > LACKING_BLOCKS:
+            del self._lacking[next(iter(self._lacking))]
+        if now - since >= LACKING_SECONDS:
             self._believed_until = now + BELIEVING_SECONDS
         return now < self._believed_until
 

@@ -396,7 +396,8 @@ class RpcChainReader:
             ponder-sh/ponder, packages/core, validateLogsAndBlock: endpoints are known to do so near a chain's head.
         """
         (answer,) = await endpoint.call([("eth_getLogs", [{"blockHash": header.hash}])])
-        if answer.error is not None:
+        refusal = refusal_of(answer, "eth_getLogs")
+        if refusal is not None and refusal.kind is not Kind.BEHIND:
             # Some endpoints refuse to answer all logs of a block.
             return
         logs = self._in_order(endpoint, [answer], 1)
@@ -498,7 +499,10 @@ def _get_block(number: int) -> Call:
 
 def _as_header(block: _WireBlock) -> Header:
     seconds = min(int(block.timestamp, 16), LAST_TIMESTAMP)
-    return Header(int(block.number, 16), block.hash, block.parentHash, seconds, block.logsBloom)
+    bloom = "0x0" if block.logsBloom == "0x" else block.logsBloom
+    # Read here, so that one that is no number is found out with the block.
+    int(bloom, 16)
+    return Header(int(block.number, 16), block.hash, block.parentHash, seconds, bloom)
 
 
 def name_endpoints(urls: Sequence[str]) -> list[str]:
