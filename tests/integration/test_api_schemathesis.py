@@ -34,6 +34,19 @@ async def find_problems(client: Api, folder: Path, *options: str) -> None:
     assert "Traceback" not in client.process.log.read_text()
 
 
+@in_loop
+async def test_schemathesis_finds_nothing_with_a_few_requests_of_each_operation(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with api(database_url, tmp_path, as_process=True, WORKERJOBS_API_RATE="0") as client:
+        await find_problems(
+            client,
+            tmp_path,
+            *("--exclude-checks", "positive_data_acceptance"),
+            *("--phases", "examples,fuzzing", "--max-examples", "1"),
+        )
+
+
 @pytest.mark.slow
 @in_loop
 async def test_schemathesis_finds_nothing(database_url: str, tmp_path: Path) -> None:
