@@ -17,6 +17,10 @@ from tests.support.workers import JOBS, Told, worker
 from workerjobs.domain.job import NewJob
 
 TYPED = str(Path(JOBS).with_name("typed_jobs.py"))
+SHOW_POOL = """
+insert into "workerPools" (uid, "clusterId", namespace, name, pool, desired, replicas, ready, reason, message)
+values ('u1', 'ours', 'shop', 'main', 'default', 4, 2, 1, 'JobsWaiting', '4 are due')
+"""
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 
 
@@ -288,6 +292,11 @@ async def test_cron_jobs_are_listed_with_their_ticks(database_url: str, tmp_path
         ticks = [datetime.fromisoformat(tick) for tick in often["nextTicks"]]
         assert [later - earlier for earlier, later in pairwise(ticks)] == [timedelta(seconds=5)] * 2
         assert ticks[0] > datetime.now(UTC) - timedelta(seconds=6)
+        for action in ("trigger", "pause", "resume"):
+            refusal = await client.refused("POST", f"/cron/{action}", {"key": "oftne"})
+            assert refusal == (404, "There is no cron job oftne. Did you mean often?")
+        refusal = await client.refused("POST", "/cron/resume", {"key": "often"})
+        assert refusal == (404, "The cron job often is not paused")
         page = await client.get("/cron?limit=1")
         assert [job["id"] for job in page["cron"]] == [daily["id"]]
         assert [job["id"] for job in (await client.get(f"/cron?after={page['next']}"))["cron"]] == [often["id"]]
@@ -316,6 +325,12 @@ async def test_pools_and_types_are_paused_and_resumed(database_url: str, tmp_pat
         default, other = (await client.get("/pools"))["pools"]
         assert (default["name"], default["workers"], default["children"], default["waiting"]) == ("default", 1, 2, 1)
         assert default["pause"]["reason"] == "upgrade"
+        sql(database_url, SHOW_POOL)
+        (resource,) = (await client.get("/workerpools"))["workerPools"]
+        assert (resource["namespace"], resource["name"], resource["pool"]) == ("shop", "main", "default")
+        assert (resource["desired"], resource["replicas"], resource["ready"], resource["workers"]) == (4, 2, 1, 1)
+        assert (resource["reason"], resource["message"]) == ("JobsWaiting", "4 are due")
+        assert resource["pause"] == default["pause"]
         assert (other["name"], other["workers"], other["waiting"], other["later"]) == ("other", 0, 1, 1)
         figures = await client.get("/statistics")
         assert (figures["waiting"], figures["later"], figures["running"], figures["workers"]) == (2, 1, 0, 1)
@@ -335,6 +350,29 @@ async def test_pools_and_types_are_paused_and_resumed(database_url: str, tmp_pat
         assert (await client.ask("DELETE", "/types/echo/pause")).status == 204
         recent = {each["type"]: each for each in (await client.get("/statistics"))["recent"]}
         assert (recent["echo"]["runs"], recent["echo"]["failed"]) == (1, 0)
+
+
+@in_loop
+async def test_type_that_no_live_worker_knows_is_stored_with_a_hint(database_url: str, tmp_path: Path) -> None:
+    async with api(database_url, tmp_path) as client:
+        # Whoever submits before any worker has come is right to.
+        assert (await client.post("/jobs", {"type": "ehco", "due": TOMORROW}))["warnings"] == []
+        async with worker(database_url):
+
+            async def is_known() -> bool:
+                return any(each["type"] == "echo" for each in (await client.get("/types"))["types"])
+
+            await until(is_known)
+            hint = "No live worker of the pool default knows the type ehco. Did you mean echo?"
+            wrong = {"type": "ehco", "due": TOMORROW}
+            for _ in range(2):  # Also where the answer is an earlier one.
+                answer = await client.ask("POST", "/jobs", wrong, **{"Idempotency-Key": "one"})
+                assert (answer.status, answer.body["warnings"]) == (201, [hint])
+            assert (await client.get(f"/jobs/{answer.body['id']}"))["state"] == "pending"
+            assert (await client.post("/jobs", {"type": "echo"}))["warnings"] == []
+            assert (await client.post("/jobs", wrong | {"pool": "empty"}))["warnings"] == []
+            bulk = await client.post("/jobs/bulk", {"jobs": [wrong, {"type": "echo"}, wrong]})
+            assert (len(bulk["ids"]), bulk["warnings"]) == (3, [hint])
 
 
 @in_loop
@@ -529,6 +567,15 @@ async def test_description_is_fit_to_make_a_client_from(database_url: str, tmp_p
     answers = {name for name in schemas if "Input" not in name}
     assert answers
     # Whoever reads an answer finds all of its names, and no others.
-    for name in ("JobSummary", "JobWithHistory", "Statistics", "TypeOrKeyLimit", "Pool", "Me"):
+    for name in (
+        "JobSummary",
+        "JobWithHistory",
+        "Statistics",
+        "TypeOrKeyLimit",
+        "Pool",
+        "WorkerPool",
+        "SubmittedJob",
+        "Me",
+    ):
         assert schemas[name]["additionalProperties"] is False
         assert set(schemas[name]["required"]) == schemas[name]["properties"].keys()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -13,7 +14,7 @@ from tests.support.browser import FOLDER, Page, open_page
 from tests.support.dashboard import fill
 from tests.support.loop import in_loop
 from tests.support.table import sql
-from tests.support.web import TOKEN, served
+from tests.support.web import TOKEN, Server, served, server
 from workerjobs.web.dashboard.application import ROUTERS
 from workerjobs.web.dashboard.notices import Did
 
@@ -131,14 +132,19 @@ def log_lines(url: str, job: int, first: int, last: int) -> None:
 
 
 def log_in(page: Page) -> None:
-    """Trade a token for a session that scripts can't read."""
-    wait(page, "#token")
-    assert focused(page) == "token"
-    check(page)
+    """Trade a token for a session."""
     page.act("await page.focus('#token')")
     write(page, TOKEN)
     enter(page)
     wait(page, "h1:has-text('Overview')")
+
+
+def come_in(page: Page) -> None:
+    """Log in, to a session that scripts can't read."""
+    wait(page, "#token")
+    assert focused(page) == "token"
+    check(page)
+    log_in(page)
     assert page.ask("document.cookie") == ""
     press(page, "Tab")
     assert focused(page) == "Skip to content"
@@ -253,6 +259,7 @@ def act_on_one(page: Page, url: str, job: int) -> None:
 
 def act_on_some(page: Page, url: str) -> None:
     """A list is up to date; some of it is picked, or all that a filter finds."""
+    sql(url, "select workerjobs.submit('report', '{}')")
     go(page, "/jobs?type=report&state=pending")
     wait(page, "#live-state >> text=Live")
     ((another,),) = sql(url, "select workerjobs.submit('report', '{}')")
@@ -375,34 +382,66 @@ def look_around(page: Page) -> None:
     wait(page, "#token")
 
 
-def work(page: Page, url: str) -> None:
-    """Do what people do, by keyboard; each page is checked where it is come by."""
-    page.act(NOTE)
-    log_in(page)
+class Deeds(NamedTuple):
+    """What there was to do in a browser, and what of it was done."""
+
+    seen: set[str]
+    used: set[str]
+    asked: list[list[str]]
+    """Methods and URLs, without origin and prefix."""
+    said: list[str]
+
+
+def look_at_jobs(page: Page, url: str) -> None:
+    """Follow one job after another, and look around."""
+    come_in(page)
     job = cancel_and_change(page, url)
     see_it_run(page, url, job)
     act_on_one(page, url, job)
+    look_around(page)
+
+
+def look_at_lists(page: Page, url: str) -> None:
+    """Do things to many jobs, to what they are of, and submit one."""
+    log_in(page)
     act_on_some(page, url)
     hold_back(page)
     submit(page)
-    look_around(page)
 
-    # All that could be done was done.
-    seen, used = (set(json.loads(page.ask(f"sessionStorage.getItem('{name}')"))) for name in ("seen", "used"))
-    assert seen - used == set()
-    asked = page.act("return page.asked")
-    posted = [each.removeprefix(page.ask("location.origin") + PREFIX) for method, each in asked if method == "POST"]
-    for route in (route for router in ROUTERS for route in router.routes):
-        if "POST" in route.methods:
-            assert any(route.path_regex.match(each) for each in posted), route.path
-    assert [did for did in Did if not any(each.split("&")[0].endswith(f"did={did}") for _, each in asked)] == []
-    said = [line for line in page.said.splitlines() if "status of 404" not in line]
-    assert not [line for line in said if "Error" in line or "Content Security Policy" in line], said
+
+def work(web: Server, url: str, doing: Callable[[Page, str], None]) -> Deeds:
+    """Do what people do, by keyboard; each page is checked where it is come by."""
+    with open_page(f"{web.url}{PREFIX}/") as page:
+        page.act(NOTE)
+        doing(page, url)
+        seen, used = (set(json.loads(page.ask(f"sessionStorage.getItem('{name}')"))) for name in ("seen", "used"))
+        asked = [[method, each.removeprefix(web.url + PREFIX)] for method, each in page.act("return page.asked")]
+        return Deeds(seen, used, asked, page.said.splitlines())
 
 
 @in_loop
-async def test_people_work_with_it_by_keyboard(database_url: str, tmp_path: Path) -> None:
+async def test_people_work_with_it_by_keyboard(database_url: str, other_database_url: str, tmp_path: Path) -> None:
     fill(database_url, 300)
-    async with served(database_url, WORKERJOBS_PATH_PREFIX=PREFIX) as web:
-        with open_page(f"{web.url}{PREFIX}/") as page:
-            await asyncio.to_thread(work, page, database_url)
+    fill(other_database_url, 300)
+    async with (
+        served(database_url, WORKERJOBS_PATH_PREFIX=PREFIX) as one,
+        # Not in a thread as well: FastAPI (0.165) holds warnings back, for all threads, while it reads its routes.
+        server(other_database_url, tmp_path, WORKERJOBS_PATH_PREFIX=PREFIX) as another,
+    ):
+        # Side by side, each with a table of its own.
+        parts = await asyncio.gather(
+            asyncio.to_thread(work, one, database_url, look_at_jobs),
+            asyncio.to_thread(work, another, other_database_url, look_at_lists),
+        )
+
+    # All that could be done was done.
+    seen, used = (set().union(*(getattr(part, name) for part in parts)) for name in ("seen", "used"))
+    assert seen - used == set()
+    asked = [each for part in parts for each in part.asked]
+    posted = [path for method, path in asked if method == "POST"]
+    for route in (route for router in ROUTERS for route in router.routes):
+        if "POST" in route.methods:
+            assert any(route.path_regex.match(each) for each in posted), route.path
+    assert [did for did in Did if not any(path.split("&")[0].endswith(f"did={did}") for _, path in asked)] == []
+    said = [line for part in parts for line in part.said if "status of 404" not in line]
+    assert not [line for line in said if "Error" in line or "Content Security Policy" in line], said

@@ -120,6 +120,8 @@ def test_every_block_of_the_first_pages_is_run() -> None:
     for page in ("README.md", "docs/quickstart.md"):
         for block in all_blocks(page):
             assert block.marks <= {"no-test", "slow", "background"}, block.place
+            # In no other language, which nothing would run.
+            assert block.language in ("python", "shell", "sql", "text", "yaml"), block.place
     # What the slow tests run: tests/e2e/test_demo.py and test_node_docs.py.
     slow = [block.text.partition(" ")[0] for block in all_blocks("README.md") if "slow" in block.marks]
     assert slow == ["make", ".venv/bin/kubectl"]

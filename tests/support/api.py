@@ -37,6 +37,7 @@ EVERYTHING = [
     ("GET", "/pools/default/pause"),
     ("PUT", "/pools/default/pause"),
     ("DELETE", "/pools/default/pause"),
+    ("GET", "/workerpools"),
     ("GET", "/pauses"),
     ("GET", "/types"),
     ("GET", "/types/echo"),

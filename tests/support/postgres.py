@@ -150,6 +150,12 @@ def database_url(postgres_server: PostgresServer, template_database: str) -> Ite
     yield from _database(postgres_server, template_database)
 
 
+@pytest.fixture
+def other_database_url(postgres_server: PostgresServer, template_database: str) -> Iterator[str]:
+    """URL of another one."""
+    yield from _database(postgres_server, template_database)
+
+
 def _database(server: PostgresServer, template: str) -> Iterator[str]:
     name = f"workerjobs_test_{uuid.uuid4().hex[:16]}"
     yield server.create(name, template)

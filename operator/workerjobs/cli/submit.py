@@ -20,7 +20,7 @@ from workerjobs.cli.watch import Watched, exit_code, wait_for
 from workerjobs.domain.job import CatchUp, ConcurrencyPolicy, Job, NewJob, RetryPolicy
 from workerjobs.domain.job_checks import MAX_MILLISECONDS, check_job
 from workerjobs.domain.parsing import parse_moment
-from workerjobs.domain.words import did_you_mean
+from workerjobs.domain.words import unknown_type
 from workerjobs.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -138,10 +138,8 @@ def submit(
 
 async def _unknown(place: Place, job: NewJob) -> str:
     """Warn of a type that no live worker of the pool knows, where there are workers: the job would fail."""
-    types = {job_type for each in await place.workers() if each.pool == job.pool for job_type in each.types}
-    if not types or job.type in types:
-        return ""
-    return f"No live worker of the pool {job.pool} knows the type {job.type}.{did_you_mean(job.type, types)}"
+    workers = await place.workers()
+    return unknown_type(job.type, job.pool, {name for each in workers if each.pool == job.pool for name in each.types})
 
 
 def _check(job: NewJob, modules: list[str]) -> None:

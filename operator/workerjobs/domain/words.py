@@ -31,6 +31,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
+def unknown_type(job_type: str, pool: str, known: Iterable[str]) -> str:
+    """Say that the workers of a pool do not know a type; empty where they do, or where there are none to ask.
+
+    >>> unknown_type("reprot", "default", ["report"])
+    'No live worker of the pool default knows the type reprot. Did you mean report?'
+    >>> unknown_type("report", "default", ["report"]), unknown_type("report", "default", [])
+    ('', '')
+    """
+    names = set(known)
+    if not names or job_type in names:
+        return ""
+    return f"No live worker of the pool {pool} knows the type {job_type}.{did_you_mean(job_type, names)}"
+
+
 def missing(sentence: str, name: str, known: Iterable[str]) -> str:
     """Say that there is no such thing, and which one may have been meant.
 

@@ -118,8 +118,10 @@ def _operation(method: str, path: str, operation: Schema) -> Iterator[str]:
         if answer["description"] == COMMON.get(status):
             continue
         shapes = {type_of(content["schema"]) for content in answer.get("content", {}).values() if content.get("schema")}
-        shown = "" if status >= "400" else "".join(f" {shape}." for shape in sorted(shapes))
-        yield _row(status, f"{answer['description'].rstrip('.')}.{shown}")
+        said = [answer["description"].rstrip("."), *(sorted(shapes) if status < "400" else [])]
+        # What FastAPI says of an answer of which nothing is said.
+        words = [each for each in said if each != "Successful Response"] or ["Nothing"]
+        yield _row(status, " ".join(f"{each}." for each in words))
     yield ""
 
 

@@ -12,6 +12,7 @@ from workerjobs.domain.data_schema import Schema, check_data
 from workerjobs.domain.job import Job, JobState, NewJob
 from workerjobs.domain.job_checks import check_job
 from workerjobs.domain.parsing import parse_job
+from workerjobs.domain.words import unknown_type
 from workerjobs.errors import InvalidInputError, NotFoundError
 from workerjobs.ports.api import STATES_OF_CHANGE, BulkChange, cancelled_of
 from workerjobs.ports.jobs import JobQuery, JobStore
@@ -57,38 +58,42 @@ async def read_jobs(query: Annotated[schemas.JobListQuery, Query()], store: Stor
 @router.post("", status_code=201, summary="Submit a job", responses=REPLAY)
 async def submit_job(
     job: schemas.NewJob, change: ChangeOfRequest, response: Response, once: OnceOfRequest
-) -> schemas.Job:
+) -> schemas.SubmittedJob:
     """Store a job; a worker starts it as soon as it is due.
 
-    Pending jobs of its tag are cancelled. Its data is checked where live workers know the type.
+    Pending jobs of its tag are cancelled. Its data is checked where live workers know the type; where there are some
+    and none does, it is stored all the same, with a warning.
     """
     details: dict[str, object] = {"type": job.type, "pool": job.pool}
     try:
         async with change.transaction("jobs.submit", details) as inside:
             await once.begin(inside, job)
-            (stored,) = await inside.submit(await _checked(inside, [job]))
+            new, warnings = await _checked(inside, [job])
+            (stored,) = await inside.submit(new)
             details["id"] = stored.id
-            answer = _full(stored)
+            answer = schemas.SubmittedJob(**stored.to_dict(), warnings=warnings)
             await once.keep(inside, answer.model_dump(mode="json", exclude={"data"}))
     except AnsweredError as earlier:
-        answer = schemas.Job(**earlier.answer, data=job.data)
+        answer = schemas.SubmittedJob(**earlier.answer, data=job.data)
     response.headers["Location"] = f"jobs/{answer.id}"
     return answer
 
 
 @router.post("/bulk", status_code=201, summary="Submit many jobs", responses=REPLAY)
-async def submit_jobs(jobs: schemas.NewJobs, change: ChangeOfRequest, once: OnceOfRequest) -> schemas.JobIds:
+async def submit_jobs(jobs: schemas.NewJobs, change: ChangeOfRequest, once: OnceOfRequest) -> schemas.SubmittedJobs:
     """Store up to 5,000 jobs, all or none. Problems name each job by its place, from 0."""
     details: dict[str, object] = {"count": len(jobs.jobs), "types": sorted({job.type for job in jobs.jobs})}
     try:
         async with change.transaction("jobs.submit", details) as inside:
             await once.begin(inside, jobs)
-            ids = [job.id for job in await inside.submit(await _checked(inside, jobs.jobs, is_bulk=True))]
+            new, warnings = await _checked(inside, jobs.jobs, is_bulk=True)
+            ids = [job.id for job in await inside.submit(new)]
             details |= {"first": min(ids), "last": max(ids)}
-            await once.keep(inside, {"ids": ids})
+            answer = schemas.SubmittedJobs(ids=ids, warnings=warnings)
+            await once.keep(inside, answer.model_dump())
     except AnsweredError as earlier:
-        ids = earlier.answer["ids"]
-    return schemas.JobIds(ids=ids)
+        answer = schemas.SubmittedJobs(**earlier.answer)
+    return answer
 
 
 @router.post("/cancel", summary="Cancel some jobs", responses={200: REPLAY[201]})
@@ -314,8 +319,10 @@ async def _existing(store: JobStore, job_id: int) -> Job:
     return job
 
 
-async def _checked(store: JobStore, given: Sequence[schemas.NewJob], *, is_bulk: bool = False) -> list[NewJob]:
-    """Check jobs, also against what workers know of their types."""
+async def _checked(
+    store: JobStore, given: Sequence[schemas.NewJob], *, is_bulk: bool = False
+) -> tuple[list[NewJob], list[str]]:
+    """Check jobs, also against what workers know of their types; returns them, and what may be mistakes."""
     now = datetime.now(UTC)
     known: dict[tuple[str, str], list[Schema]] = {}
     jobs: list[NewJob] = []
@@ -335,7 +342,17 @@ async def _checked(store: JobStore, given: Sequence[schemas.NewJob], *, is_bulk:
                 break
     if problems:
         raise InvalidInputError(problems[:MAX_PROBLEMS])
-    return jobs
+    return jobs, await _warnings(store, [key for key, asked in known.items() if not asked])
+
+
+async def _warnings(store: JobStore, unknown: Sequence[tuple[str, str]]) -> list[str]:
+    """Warn of types (pool, type) that no live worker knows, where the pool has workers."""
+    workers = await store.workers(LEASE) if unknown else []
+    told = [
+        unknown_type(job_type, pool, {name for each in workers if each.pool == pool for name in each.types})
+        for pool, job_type in unknown
+    ]
+    return [each for each in told if each][:MAX_PROBLEMS]
 
 
 def _query_of(which: schemas.SomeJobs, change: BulkChange) -> JobQuery | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path
@@ -37,6 +39,19 @@ async def list_workers(store: StoreOfRequest) -> schemas.WorkerList:
 async def list_pools(store: StoreOfRequest) -> schemas.PoolList:
     """List the pools that have workers, unfinished jobs, or a pause."""
     return schemas.PoolList(pools=pools(await store.workers(LEASE), await store.queues(), await store.pauses()))
+
+
+@router.get("/workerpools", summary="List WorkerPools")
+async def list_worker_pools(store: StoreOfRequest) -> schemas.WorkerPoolList:
+    """List the WorkerPools of clusters: how many pods each should have and has, and why. Without a cluster: none."""
+    workers = Counter(each.pool for each in await store.workers(LEASE))
+    paused = {each.name: each for each in await store.pauses() if each.kind == PauseKind.POOL}
+    return schemas.WorkerPoolList(
+        worker_pools=[
+            schemas.WorkerPool(**asdict(each), workers=workers[each.pool], pause=_pause_of(each.pool, paused))
+            for each in await store.worker_pools()
+        ]
+    )
 
 
 @router.get("/pauses", summary="List pauses")
@@ -115,14 +130,18 @@ def pools(workers: Sequence[WorkerStatus], queues: Sequence[QueueCount], pauses:
             name,
             [each for each in workers if each.pool == name],
             [each for each in queues if each.pool == name],
-            paused.get(name),
+            _pause_of(name, paused),
         )
         for name in sorted(names)
     ]
 
 
+def _pause_of(name: str, paused: Mapping[str, Pause]) -> schemas.Pause | None:
+    return schemas.Pause.model_validate(paused[name]) if name in paused else None
+
+
 def _pool(
-    name: str, workers: Sequence[WorkerStatus], queues: Sequence[QueueCount], pause: Pause | None
+    name: str, workers: Sequence[WorkerStatus], queues: Sequence[QueueCount], pause: schemas.Pause | None
 ) -> schemas.Pool:
     return schemas.Pool(
         name=name,
@@ -134,7 +153,7 @@ def _pool(
         later=sum(each.later for each in queues),
         oldest_seconds=max((each.oldest_seconds for each in queues if each.oldest_seconds is not None), default=None),
         types=sorted({job_type for each in workers for job_type in each.types}),
-        pause=None if pause is None else schemas.Pause.model_validate(pause),
+        pause=pause,
     )
 
 

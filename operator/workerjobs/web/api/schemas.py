@@ -135,6 +135,21 @@ class JobIds(Output):
     ids: list[int] = Field(description="In the order in which they were given.")
 
 
+Warnings = Annotated[
+    list[str],
+    Field(
+        description="What may be a mistake, though all was stored: a type that no live worker of the job's pool knows, "
+        "with names that are like it. Unless one that does has come by then, such a job fails."
+    ),
+]
+
+
+class SubmittedJobs(JobIds):
+    """Ids of jobs that were submitted."""
+
+    warnings: Warnings = []
+
+
 class CancelJob(Input):
     """Why a job is cancelled."""
 
@@ -341,6 +356,12 @@ class Job(Output):
     updated_at: Moment
 
 
+class SubmittedJob(Job):
+    """A job that was submitted."""
+
+    warnings: Warnings = []
+
+
 class FullJobList(Output):
     """A page of jobs with all that is known of them, newest first."""
 
@@ -527,6 +548,28 @@ class PoolList(Output):
     """All pools that have workers, unfinished jobs or a pause."""
 
     pools: list[Pool]
+
+
+class WorkerPool(Output):
+    """A WorkerPool of a Kubernetes cluster, as its operator sees it."""
+
+    uid: str
+    namespace: str
+    name: str
+    pool: str = Field(description="Whose jobs its pods run.")
+    desired: int = Field(description="How many pods there should be.")
+    replicas: int = Field(description="How many there are.")
+    ready: int = Field(description="Of these, those that are ready.")
+    reason: str = Field(description="Why so many are desired, in a word.", examples=["ScaleUp"])
+    message: str = Field(description="Why, in a sentence.")
+    workers: int = Field(description="Workers of the pool that live, wherever they run.")
+    pause: Pause | None = Field(description="The pool's.")
+
+
+class WorkerPoolList(Output):
+    """All WorkerPools of the clusters that work on this database."""
+
+    worker_pools: list[WorkerPool]
 
 
 class JobType(Output):
