@@ -423,6 +423,38 @@ def test_retry_waits_for_the_end_of_a_transaction_that_stores_a_job_of_its_tag(
 
 
 @in_loop
+async def test_end_of_a_replaced_run_is_not_held_up_by_those_who_store_jobs_of_its_tag(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        job = await claim_one(store, NewJob(type="report", tag="nightly", retry=RetryPolicy(limit=1)))
+        await store.submit([NewJob(type="report", tag="nightly", due=DUE)])
+        async with await psycopg.AsyncConnection.connect(database_url) as scheduler:
+            await scheduler.execute("select workerjobs.submit('report', tag => 'nightly', delay => '1 hour')")
+            settled = await store.settle([settle(job, FAILURE, now=await store.now())])
+            assert settled.stored == {job.id}
+            assert not settled.postponed
+            await scheduler.rollback()
+        assert await follower_of(store, database_url, job) is None
+        assert count_rows(database_url, "finished is null") == 1
+
+
+@in_loop
+async def test_transaction_that_cancels_a_run_and_stores_a_job_of_its_tag_is_no_deadlock(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        job = await claim_one(store, NewJob(type="report", tag="nightly", retry=RetryPolicy(limit=1)))
+        end = settle(job, FAILURE, now=await store.now())
+        async with await psycopg.AsyncConnection.connect(database_url) as scheduler:
+            await scheduler.execute("select workerjobs.cancel(%s)", [job.id])
+            async with asyncio.TaskGroup() as settling:
+                task = settling.create_task(store.settle([end]))
+                await until(lambda: waiting_for_locks(database_url))
+                await scheduler.execute("select workerjobs.submit('report', tag => 'nightly', delay => '1 hour')")
+                await scheduler.commit()
+        assert task.result().stored == {job.id}
+        assert await follower_of(store, database_url, job) is None
+        assert count_rows(database_url, "finished is null") == 1
+
+
+@in_loop
 async def test_bulk_of_so_many_tags_that_it_locks_all_postpones_retries_too(database_url: str) -> None:
     async with open_store(database_url) as store:
         job = await claim_one(store, NewJob(type="report", tag="nightly", retry=RetryPolicy(limit=1)))

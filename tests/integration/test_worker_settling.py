@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import psycopg
@@ -166,6 +167,32 @@ async def test_end_that_an_open_transaction_decides_about_waits_for_it_and_holds
         assert (len(running), settling.waiting) == (0, 0)
     assert count_rows(database_url, "success = false") == 3
     assert count_rows(database_url, "finished is null") == 1
+
+
+@in_loop
+async def test_more_ends_than_a_batch_that_open_transactions_decide_about_are_tried_once_a_step(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workerjobs.worker.settling.BATCH", 1)
+    async with open_store(database_url) as store:
+        jobs = [NewJob(type="report", tag=tag, auto_reschedule_on_failure=True) for tag in ("nightly", "weekly")]
+        await store.submit(jobs)
+        claims, settling, running = await claimed(store, 0)
+        async with await psycopg.AsyncConnection.connect(database_url) as scheduler:
+            for job in jobs:
+                await scheduler.execute("select workerjobs.submit('report', tag => %s)", [job.tag])
+            for claim in claims:
+                settling.add(of(running, claim), Outcome.failure("no paper"))
+            async with asyncio.timeout(60):
+                assert await settling.step() == AGAIN_SECONDS
+            assert settling.waiting == 2
+            # A worker that ends does not leave to others what has run.
+            settling.stop_postponing()
+            assert await settling.step() is None
+            assert (len(running), settling.waiting) == (0, 0)
+            await scheduler.rollback()
+    assert count_rows(database_url, "success = false") == 2
+    assert count_rows(database_url, "attempt = 2 and finished is null") == 2
 
 
 @in_loop

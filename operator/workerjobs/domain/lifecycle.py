@@ -125,6 +125,11 @@ class Settlement(msgspec.Struct, frozen=True):
         """The tag of the retry that follows, where it has one."""
         return next((each.tag for each in self.follow_ups if each.tag is not None), None)
 
+    def without_retry(self) -> Settlement:
+        """The same end of a run that is not tried again."""
+        kept = tuple(each for each in self.follow_ups if each.kind is not FollowUpKind.RETRY)
+        return msgspec.structs.replace(self, follow_ups=kept)
+
 
 def begin(job: Job, *, now: datetime) -> Beginning | None:
     """Decide what is stored before a claimed job is started; None: nothing.

@@ -284,10 +284,15 @@ class JobStore(Protocol):
         """
         ...
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Settled:
+    async def settle(self, settlements: Sequence[Settlement], *, postpones: bool = True) -> Settled:
         """Store how runs ended, with the rows that follow; one refused result fails only its own job.
 
-        Never waits for others that store jobs of the same tags; what depends on them is postponed.
+        Never waits for others that store jobs of the same tags.
+
+        Args:
+            settlements: How runs ended.
+            postpones: Whether what depends on others that store jobs now is left out; else a retry is stored, and may
+                stay pending beside a job that was to replace it.
         """
         ...
 

@@ -89,7 +89,7 @@ class PostgresRunStore(Statements):
             return {beginnings[0].job_id: str(error).strip().splitlines()[0]}
         return {}
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Settled:
+    async def settle(self, settlements: Sequence[Settlement], *, postpones: bool = True) -> Settled:
         """See `JobStore.settle`.
 
         A batch that the database refuses is halved until the refused settlement stands alone. Those with retries under
@@ -108,7 +108,7 @@ class PostgresRunStore(Statements):
             if batch[0].retried_tag is None:
                 reason = await self._settle_batch(batch, stored)
             else:
-                reason = await self._settle_under_tags(batch, stored, postponed)
+                reason = await self._settle_under_tags(batch, stored, postponed if postpones else None)
             if reason is None:
                 continue
             if len(batch) > 1:
@@ -125,26 +125,36 @@ class PostgresRunStore(Statements):
         return Settled(frozenset(stored), refused, frozenset(stale), without_follow_up, frozenset(postponed))
 
     async def _settle_under_tags(
-        self, batch: Sequence[Settlement], stored: set[int], postponed: set[int]
+        self, batch: Sequence[Settlement], stored: set[int], postponed: set[int] | None
     ) -> str | None:
         """Settle a batch whose retries have tags, but for those of which others store jobs right now.
 
         Neither side sees what the other has not committed: without the lock a retry and the job that is to replace it
         would both stay pending. It is tried and not waited for, as callers may leave their transactions open for long.
+        Where a job that replaces it is there already, no retry follows, whatever they do: no stream of them can hold up
+        the run's end.
         """
+        ids = number_array(each.job_id for each in batch)
         tags = text_array(each.retried_tag for each in batch)
         try:
             async with self._transaction() as connection:
-                # The lock is its own statement: the next one then sees what the last holder committed.
+                # Rows first, each kind of lock in a statement of its own: who has changed a row and stores a job of its
+                # tag in one transaction would wait for a tag that is locked here, and this for the row.
+                rows = await fetch(connection, "lock_runs", {"ids": ids}, dict_row)
+                replaced = {row["id"] for row in rows if row["is_replaced"]}
+                # The statement after that sees what the last holders committed.
                 free = await fetch(connection, "try_lock_tags", {"tags": tags}, scalar_row)
-                if ready := [each for each in batch if each.retried_tag in free]:
-                    settled = await fetch(connection, *_settling(ready), scalar_row)
-                else:
-                    settled = []
+                ready = [
+                    each.without_retry() if each.job_id in replaced else each
+                    for each in batch
+                    if postponed is None or each.retried_tag in free or each.job_id in replaced
+                ]
+                settled = await fetch(connection, *_settling(ready), scalar_row) if ready else []
         except (psycopg.Error, UnicodeError) as error:
             return _refusal(error)
         stored.update(settled)
-        postponed.update(each.job_id for each in batch if each.retried_tag not in free)
+        if postponed is not None:
+            postponed.update({each.job_id for each in batch} - {each.job_id for each in ready})
         return None
 
     async def _settle_batch(self, batch: Sequence[Settlement], stored: set[int]) -> str | None:

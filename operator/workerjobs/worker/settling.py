@@ -59,12 +59,20 @@ class Settling(Duty):
         self._metrics = metrics
         self._is_awaited = is_awaited
         self._waiting: list[RunningJob] = []
+        self._postponed: list[RunningJob] = []
+        """Tried in vain, as a transaction that is open decides about their retry."""
+        self._postpones = True
         self._last = -math.inf
 
     @property
     def waiting(self) -> int:
         """How many runs have ended that are not settled."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._postponed)
+
+    def stop_postponing(self) -> None:
+        """Settle what waits for others' transactions before this worker ends: it would be run again otherwise."""
+        self._postpones = False
+        self.wake()
 
     def add(self, running: RunningJob, outcome: Outcome) -> None:
         """Take a run that ended."""
@@ -76,13 +84,15 @@ class Settling(Duty):
     def _seconds_to_wait(self) -> float:
         """How long what waits can wait for more; 0 or less: not at all."""
         # Where nothing else runs, nothing would come.
-        if self._is_stopping or len(self._waiting) >= min(ENOUGH, len(self._running)):
+        if self._is_stopping or len(self._waiting) >= min(ENOUGH, len(self._running) - len(self._postponed)):
             return 0.0
         seconds = self._last + APART_SECONDS - time.monotonic()
         return 0.0 if seconds > 0 and any(self._is_awaited(running.job) for running in self._waiting) else seconds
 
     async def step(self) -> float | None:
         """Settle what waits; what the database could not take because it was away stays."""
+        self._waiting += self._postponed
+        self._postponed = []
         while self._waiting:
             if (seconds := self._seconds_to_wait) > 0:
                 return seconds
@@ -92,13 +102,13 @@ class Settling(Duty):
             now = self._clock.now()
             settlements = [_decide(running, now) for running in batch]
             began = time.monotonic()
-            settled = await self._store.settle(settlements)
+            settled = await self._store.settle(settlements, postpones=self._postpones)
             self._metrics.settle_took(time.monotonic() - began)
             del self._waiting[: len(batch)]
             for running in batch:
                 job_id = running.job.id
                 if job_id in settled.postponed:
-                    self._waiting.append(running)
+                    self._postponed.append(running)
                 elif job_id in settled.stored:
                     is_cancelled = running.stop_reason is StopReason.CANCELLED or running.job.cancel_requested
                     self._metrics.settled(running.job, _outcome_of(running), is_cancelled=is_cancelled)
@@ -110,9 +120,7 @@ class Settling(Duty):
                     log.error(
                         "The row that should follow this job was refused: %s", reason, extra=job_facts(running.job)
                     )
-            if len(settled.postponed) == len(self._waiting):
-                return AGAIN_SECONDS if self._waiting else None
-        return None
+        return AGAIN_SECONDS if self._postponed else None
 
     def _next_batch(self) -> list[RunningJob]:
         batch = self._waiting[:BATCH]

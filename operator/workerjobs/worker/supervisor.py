@@ -521,6 +521,7 @@ class Supervisor:
             # The operator gives the jobs to others, and says why.
             await self._stop_revoked()
             return
+        self._settling.stop_postponing()
         for running in self._running:
             self._stop_job(running, StopReason.SHUTDOWN)
         # The children get SIGTERM, then SIGKILL; their jobs come back through job_lost and are given back there.

@@ -19,13 +19,8 @@ followed as (
             select 1 from "workerJobResources" as r
             where r."clusterId" = s."clusterId" and r."resourceUid" = s."resourceUid" and r."deletedAt" is not null
         )
-        -- Who scheduled the tag anew meanwhile meant to replace this job: its retry is dropped. The next row of its own
-        -- line does not count.
-        and not (f.kind = 'retry' and s.tag is not null and exists (
-            select 1 from "workerJobs" as newer
-            where newer.tag = s.tag and newer.started is null and newer.finished is null and newer.id > s.id
-                and (s."cronSchedule" is null or newer."cronKey" is distinct from s."cronKey")
-        ))
+        -- Who scheduled the tag anew meanwhile meant to replace this job: its retry is dropped.
+        and not (f.kind = 'retry' and s.tag is not null and {newer_of_tag})
         -- The same for a cron line known by its tag: it goes on in the row that was scheduled anew.
         and not (f.kind = 'cron' and f.cron_key = 'tag:' || s.tag || ':' || s."cronSchedule" and exists (
             select 1 from "workerJobs" as newer
