@@ -88,11 +88,11 @@ async def changed(change_part: Callable[[JobQuery], Awaitable[int]], query: JobQ
     """
     left = query.limit
     while left > 0:
-        size = min(left, PART)
-        done = await change_part(replace(query, limit=size))
-        left -= done
-        if done < size:
+        done = await change_part(replace(query, limit=min(left, PART)))
+        if not done:
             return
+        # It may be fewer than a part where there are more: jobs that start as they are to be cancelled are left out.
+        left -= done
 
 
 def shown(ids: Sequence[int], count: int) -> str:

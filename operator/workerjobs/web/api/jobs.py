@@ -102,9 +102,8 @@ async def cancel_jobs(
 ) -> schemas.Cancelled | schemas.MatchingJobs:
     """Cancel jobs: pending ones at once, running ones are stopped by their worker.
 
-    They are named by their ids, by a tag, or by a filter (`where`), which takes up to `limit` at once: while an answer
-    has as many, there may be more, and the same request takes these. Cancelling the pending run of a cron job ends the
-    cron job.
+    They are named by their ids, by a tag, or by a filter (`where`), which takes up to `limit` at once: until an answer
+    has none, the same request takes more. Cancelling the pending run of a cron job ends the cron job.
     """
     given = [name for name in ("ids", "tag", "where") if getattr(which, name) is not None]
     if len(given) != 1:
@@ -153,7 +152,7 @@ async def retry_jobs(
     """Run finished jobs again, now, each as a new job.
 
     Those named by `ids` run again all or none. A filter (`where`) finds those that no retry and no run by hand
-    followed, up to `limit` at once: while an answer has as many, there may be more, and the same request takes these.
+    followed, up to `limit` at once: until an answer has none, the same request takes more.
     """
     if (which.ids is None) == (which.where is None):
         raise InvalidInputError("ids or where: give one of them")
