@@ -7,6 +7,7 @@ import signal
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.support.factories import NOON
@@ -127,6 +128,25 @@ async def test_job_that_ignores_sigterm_is_killed_and_given_back(
         await told.run(job)
         await running.stop()
         assert (await read(running.store, job)).state is JobState.PENDING
+
+
+@in_loop
+async def test_end_that_an_open_transaction_decides_about_is_stored_before_its_worker_ends(database_url: str) -> None:
+    async with (
+        worker(database_url, grace=0) as running,
+        await psycopg.AsyncConnection.connect(database_url) as scheduler,
+    ):
+        await scheduler.execute("select workerjobs.submit('echo', tag => 'nightly', delay => '1 hour')")
+        # As a client of the table stores it, which takes no tag's lock.
+        failing = """
+            insert into "workerJobs" (type, tag, "retryLimit", "retryInitialDelay")
+            values ('raise', 'nightly', 1, 3600000)
+        """
+        sql(database_url, failing)
+        await until(lambda: running.supervisor._settling.waiting)
+        await running.stop()
+        assert count_rows(database_url, "success = false and attempt = 1") == 1
+        assert count_rows(database_url, "finished is null and attempt = 2") == 1
 
 
 @in_loop

@@ -1,4 +1,4 @@
-"""Asking the tables one thing: what most commands do."""
+"""Asking the tables of tokens and of chains one thing, for what no server can be asked."""
 
 from __future__ import annotations
 
@@ -14,15 +14,9 @@ from workerjobs.settings.reading import database_url
 if TYPE_CHECKING:
     from workerjobs.ports.api import TokenStore
     from workerjobs.ports.chains import ChainStore
-    from workerjobs.ports.jobs import JobStore
 
 Answer = TypeVar("Answer")
 Store = TypeVar("Store")
-
-
-def on_store(ask: Callable[[JobStore], Awaitable[Answer]]) -> Answer:
-    """Ask the table of jobs, for what no server can be asked."""
-    return _on(app.open_store, ask)
 
 
 def on_chains(ask: Callable[[ChainStore], Awaitable[Answer]]) -> Answer:
