@@ -43,6 +43,19 @@ def test_quickest_answer_counts() -> None:
     asyncio.run(check())
 
 
+def test_clock_that_runs_a_little_slower_was_not_set() -> None:
+    async def check() -> None:
+        server, clock = Server(), DatabaseClock()
+        server.offset = timedelta(hours=1)
+        await difference(server, clock, 1)
+        # At the very end of what the round trip allows, and beyond it by what a slewed clock loses meanwhile.
+        server.offset -= timedelta(milliseconds=2)
+        server.seconds_after = 0.4
+        assert await difference(server, clock, 1) == pytest.approx(3600, abs=0.15)
+
+    asyncio.run(check())
+
+
 @pytest.mark.parametrize("seconds", [-3600, 3])
 def test_clock_that_was_set_is_followed_at_once(seconds: float) -> None:
     async def check() -> None:

@@ -12,6 +12,9 @@ from workerjobs.ports.jobs import JobStore
 SAMPLES = 5
 """The quickest of so many answers counts; the first one of a connection is slow."""
 
+DRIFT = timedelta(milliseconds=5)
+"""Clocks that nobody set may run apart by this, between a few looks, as time servers let them go slower or faster."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
@@ -34,7 +37,8 @@ class DatabaseClock:
     async def synchronise(self, store: JobStore, samples: int = SAMPLES) -> None:
         """Measure the difference, some times anew."""
         for _ in range(samples):
-            before, began = datetime.now(UTC), time.monotonic()
+            # In this order: what passes between the two belongs to the round trip.
+            began, before = time.monotonic(), datetime.now(UTC)
             there = await store.now()
             error = timedelta(seconds=time.monotonic() - began) / 2
             self._take(_Sample(there - (before + error), error))
@@ -42,7 +46,7 @@ class DatabaseClock:
         self.epoch = time.time() - time.monotonic() + self._offset.total_seconds()
 
     def _take(self, sample: _Sample) -> None:
-        if any(abs(sample.offset - earlier.offset) > sample.error + earlier.error for earlier in self._samples):
+        if any(abs(sample.offset - earlier.offset) > sample.error + earlier.error + DRIFT for earlier in self._samples):
             # Both can't be right: one of the clocks was set.
             self._samples.clear()
         self._samples.append(sample)
