@@ -17,7 +17,7 @@ from workerjobs.storage.queries import query
 
 log = logging.getLogger(__name__)
 
-COMPATIBLE_FROM = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1, 11: 1, 12: 1}
+COMPATIBLE_FROM = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1, 11: 1}
 """For each migration, the oldest release (by its newest migration) that still works once it was applied."""
 
 

@@ -254,6 +254,28 @@ language sql stable set search_path from current as $$
     )
 $$;
 
+-- A plain job as the row asks for it, for store_jobs: it belongs to no cron line, and is due now.
+create function workerjobs.again(
+    j "workerJobs", rescheduled_from_job bigint, traceparent text default null, is_superseded boolean default null
+) returns json
+language sql stable as $$
+    select row_to_json(line)
+    from (
+        select
+            j.type, j.data, j."userId" as user_id, j.tag, j.persistent, j.priority, j.pool,
+            j."timeoutMs" as timeout_ms, j."removeDelay" as remove_delay_ms,
+            j."autoRescheduleOnFailure" as auto_reschedule_on_failure,
+            j."autoRescheduleOnFailureDelay" as auto_reschedule_on_failure_delay_ms,
+            j."retryLimit" as retry_limit, j."retryInitialDelay" as retry_initial_delay_ms,
+            j."retryFactor" as retry_factor, j."retryMaxDelay" as retry_max_delay_ms,
+            j."retryJitter" as retry_jitter, j."concurrencyKey" as concurrency_key,
+            j."concurrencyLimit" as concurrency_limit, j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms,
+            j."dataFrom" as data_from, j."clusterId" as cluster_id, j.namespace, j."resourceName" as resource_name,
+            j."resourceUid" as resource_uid, j."resourceGeneration" as resource_generation,
+            again.rescheduled_from_job, again.traceparent, again.is_superseded
+    ) as line
+$$;
+
 -- Run finished jobs again, now, each as a new row that names the old one; all of them or none. As after any submit,
 -- what is pending under their tags is cancelled. The new rows belong to no cron line.
 create function workerjobs.retry_jobs(ids bigint[]) returns setof "workerJobs"
@@ -289,26 +311,15 @@ begin
     select stored.*
     from workerjobs.store_jobs(
         (
-            select json_agg(again order by again.rescheduled_from_job)
+            select json_agg(line.again order by line.id)
             from (
-                select
-                    j.type, j.data, j."userId" as user_id, j.tag, j.persistent, j.priority, j.pool,
-                    j."timeoutMs" as timeout_ms, j."removeDelay" as remove_delay_ms,
-                    j."autoRescheduleOnFailure" as auto_reschedule_on_failure,
-                    j."autoRescheduleOnFailureDelay" as auto_reschedule_on_failure_delay_ms,
-                    j."retryLimit" as retry_limit, j."retryInitialDelay" as retry_initial_delay_ms,
-                    j."retryFactor" as retry_factor, j."retryMaxDelay" as retry_max_delay_ms,
-                    j."retryJitter" as retry_jitter,
-                    j."concurrencyKey" as concurrency_key, j."concurrencyLimit" as concurrency_limit,
-                    j."rateLimit" as rate_limit, j."ratePeriod" as rate_period_ms, j.traceparent,
-                    j."dataFrom" as data_from, j.id as rescheduled_from_job,
+                select j.id, workerjobs.again(
+                    j, j.id, j.traceparent,
                     j.tag is not null and lead(j.id) over (partition by j.tag order by j.id) is not null
-                        as is_superseded,
-                    j."clusterId" as cluster_id, j.namespace, j."resourceName" as resource_name,
-                    j."resourceUid" as resource_uid, j."resourceGeneration" as resource_generation
+                ) as again
                 from "workerJobs" as j
                 where j.id = any(ids)
-            ) as again
+            ) as line
         ),
         array(select distinct j.tag from "workerJobs" as j where j.id = any(ids) and j.tag is not null)
     ) as stored;

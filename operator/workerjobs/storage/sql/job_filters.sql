@@ -5,7 +5,5 @@ and (%(namespace)s::text is null or j.namespace = %(namespace)s)
 and (%(cron_key)s::text is null or j."cronKey" = %(cron_key)s)
 and (%(since)s::timestamptz is null or coalesce(j.finished, j."createdAt") >= %(since)s)
 and (%(until)s::timestamptz is null or coalesce(j.finished, j."createdAt") < %(until)s)
-and (not %(is_last)s::boolean or not exists (
-    select from "workerJobs" as again where again."rescheduledFromJob" = j.id and again."cronKey" is null
-))
+and (not %(is_last)s::boolean or not {was_run_again})
 and (%(states)s::text[] is null or {job_state} = any(%(states)s))

@@ -4,9 +4,7 @@
     select j.id, j.type, false as is_cron
     from "workerJobs" as j
     where j.success = false and j.id < %(before)s and {job_filters}
-        and not exists (
-            select from "workerJobs" as again where again."rescheduledFromJob" = j.id and again."cronKey" is null
-        )
+        and not {was_run_again}
         and not exists (
             select from "workerJobResources" as r
             where r."clusterId" = j."clusterId" and r."resourceUid" = j."resourceUid" and r."deletedAt" is not null
