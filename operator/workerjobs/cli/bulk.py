@@ -13,7 +13,7 @@ from workerjobs.cli.jobs import near_names
 from workerjobs.cli.output import Format, print_json
 from workerjobs.cli.places import at_place
 from workerjobs.errors import InvalidInputError
-from workerjobs.ports.api import STATES_OF_CHANGE, BulkChange
+from workerjobs.ports.api import BulkChange, check_states
 
 if TYPE_CHECKING:
     from workerjobs.ports.api import Matching
@@ -48,9 +48,7 @@ def found(
         typer.Abort: The answer was no.
     """
     adjective, would, ask, told_only, nothing = _WORDS[change]
-    if wrong := [state for state in query.states if state not in STATES_OF_CHANGE[change]]:
-        accepted = ", ".join(STATES_OF_CHANGE[change])
-        raise InvalidInputError(f"--state: {change} does nothing to {wrong[0]} jobs: give some of {accepted}")
+    check_states(change, query.states, "--state")
 
     async def look(place: Place) -> tuple[Matching, str]:
         matching = await place.matching(change, replace(query, limit=min(most, PART)))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from workerjobs.domain.data_schema import Schema
 from workerjobs.domain.job import Job, JobState
+from workerjobs.errors import InvalidInputError
 from workerjobs.ports.jobs import JobQuery, JobStore, LogLine, Pause
 from workerjobs.ports.pools import ShownPool
 
@@ -197,6 +198,22 @@ STATES_OF_CHANGE: Mapping[BulkChange, Sequence[JobState]] = {
     BulkChange.RETRY: (JobState.FAILED, JobState.CANCELLED),
 }
 """The states of jobs that can be changed."""
+
+
+def check_states(change: BulkChange, states: Sequence[JobState], name: str) -> None:
+    """Refuse states whose jobs a change does nothing to.
+
+    Args:
+        change: What is to be done.
+        states: Those that were given; none: all that can be changed.
+        name: What they are called where they were given.
+
+    Raises:
+        InvalidInputError: With those that are accepted.
+    """
+    possible = STATES_OF_CHANGE[change]
+    if wrong := [state for state in states if state not in possible]:
+        raise InvalidInputError(f"{name}: {change} does nothing to {wrong[0]} jobs: give some of {', '.join(possible)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from workerjobs.domain.job_checks import check_job
 from workerjobs.domain.parsing import parse_job
 from workerjobs.domain.words import unknown_type
 from workerjobs.errors import InvalidInputError, NotFoundError
-from workerjobs.ports.api import STATES_OF_CHANGE, BulkChange, cancelled_of
+from workerjobs.ports.api import BulkChange, cancelled_of, check_states
 from workerjobs.ports.jobs import JobQuery, JobStore
 from workerjobs.settings import LEASE_SECONDS
 from workerjobs.web.api import schemas
@@ -365,11 +365,7 @@ def _query_of(which: schemas.SomeJobs, change: BulkChange) -> JobQuery | None:
     if all(value in (None, []) for name, value in asked.items() if name != "before"):
         accepted = [name for name in which.where.model_json_schema()["properties"] if name != "before"]
         raise InvalidInputError(f"where: say which jobs, by at least one of {', '.join(accepted)}")
-    possible = STATES_OF_CHANGE[change]
-    if wrong := [state for state in which.where.states if state not in possible]:
-        raise InvalidInputError(
-            f"where.state: {change} does nothing to {wrong[0]} jobs: give some of {', '.join(possible)}"
-        )
+    check_states(change, which.where.states, "where.state")
     if change is BulkChange.RETRY and not which.where.states:
         asked["states"] = [JobState.FAILED]
     return JobQuery(**asked, limit=which.limit or schemas.MAX_BULK)

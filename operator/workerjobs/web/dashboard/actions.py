@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from workerjobs.domain.job import JobState
 from workerjobs.domain.limits import PauseKind
 from workerjobs.errors import InvalidInputError
+from workerjobs.ports.api import STATES_OF_CHANGE, BulkChange
 from workerjobs.ports.jobs import JobQuery
 from workerjobs.web.api import cron, jobs, pools, schemas
 from workerjobs.web.api.jobs import JobId
@@ -51,26 +53,11 @@ class Action(StrEnum):
     DELETE = "delete"
 
 
-class SomeAction(StrEnum):
-    """What can be done to several at once."""
-
-    CANCEL = "cancel"
-    RETRY = "retry"
-
-
-ACTION_OF_STATE: Mapping[JobState, SomeAction] = {
-    JobState.PENDING: SomeAction.CANCEL,
-    JobState.RUNNING: SomeAction.CANCEL,
-    JobState.FAILED: SomeAction.RETRY,
-    JobState.CANCELLED: SomeAction.RETRY,
-}
-"""What can be done to all that a filter finds."""
-
-
-def action_of(states: Sequence[JobState]) -> SomeAction | None:
+def action_of(states: Sequence[JobState]) -> BulkChange | None:
     """What can be done to all jobs of some states; None: nothing."""
-    actions = {ACTION_OF_STATE.get(state) for state in states}
-    return actions.pop() if len(actions) == 1 else None
+    if not states:
+        return None
+    return next((change for change, possible in STATES_OF_CHANGE.items() if {*states} <= {*possible}), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +161,7 @@ async def delete(job_id: JobId, request: Request, change: ChangeOfRequest) -> Re
 
 
 @router.get("/jobs/selected")
-async def ask_some(request: Request, action: SomeAction, ids: Ids) -> Response:
+async def ask_some(request: Request, action: BulkChange, ids: Ids) -> Response:
     """Ask whether something is to be done to the selected jobs."""
     return _ask(pages_of(request), request, "jobs", _some(action, ids, ""))
 
@@ -185,9 +172,9 @@ async def ask_matching(request: Request, store: StoreOfRequest) -> Response:
     query = read_filter(request.query_params)
     action = action_of(query.states)
     if action is None:
-        raise InvalidInputError(f"state: give one of {', '.join(ACTION_OF_STATE)}")
+        raise InvalidInputError(f"state: give one of {', '.join(chain.from_iterable(STATES_OF_CHANGE.values()))}")
     # What was run again already is not run again once more.
-    is_last = query.is_last or action is SomeAction.RETRY
+    is_last = query.is_last or action is BulkChange.RETRY
     wanted = replace(JobQuery(**query.model_dump()), is_last=is_last, before=None)
     ids, is_all = await find_ids(store, wanted)
     if not ids:
@@ -195,17 +182,17 @@ async def ask_matching(request: Request, store: StoreOfRequest) -> Response:
     given = query.model_dump(exclude_defaults=True, by_alias=True)
     conditions = [f"{name} {' or '.join(value) if name == 'state' else value}" for name, value in given.items()]
     which = f"{'All' if is_all else 'The newest'} with {', '.join(conditions)}"
-    if action is SomeAction.RETRY:
+    if action is BulkChange.RETRY:
         which += ", but for those that were run again already"
     if not is_all:
         which += "; there may be more"
     return _ask(pages_of(request), request, "jobs", _some(action, ids, f"{which}. "))
 
 
-def _some(action: SomeAction, ids: Sequence[int], of_which: str) -> Question:
+def _some(action: BulkChange, ids: Sequence[int], of_which: str) -> Question:
     number = f"{len(ids):,} job{'' if len(ids) == 1 else 's'}"
     fields = {"ids": ",".join(str(each) for each in ids)}
-    if action is SomeAction.CANCEL:
+    if action is BulkChange.CANCEL:
         text = "Pending ones will not start, running ones are told to stop; those of cron jobs end the cron job."
         return Question(
             f"Cancel {number}?", of_which + text, f"Cancel {number}", "/jobs/cancel", "/jobs", True, True, fields
