@@ -8,16 +8,24 @@ from typing import Any
 import pytest
 
 from tests.support.anvil import ACCOUNTS, Anvil, anvil
-from tests.support.chains import active_effects, catch_up, events_of, late_copy, make_chain, make_user, watching
+from tests.support.chains import (
+    SENT,
+    active_effects,
+    catch_up,
+    events_of,
+    late_copy,
+    make_chain,
+    make_user,
+    watching,
+)
 from tests.support.contracts import Token, TokenFactory
 from tests.support.loop import in_loop
-from tests.support.rpc_proxy import Call, RpcProxy, rpc_proxy, span_of
+from tests.support.rpc_proxy import Call, RpcProxy, span_of
 from tests.support.table import sql
-from workerjobs.chain.decoding import topic_of
 from workerjobs.domain.declared_filters import read_filter
 from workerjobs.domain.events import DecodedLog
 from workerjobs.jobs.chain_filters import ChainFilter, from_declaration
-from workerjobs.jobs.token_filters import TOKEN_TRANSFERRED, token_filters
+from workerjobs.jobs.token_filters import token_filters
 from workerjobs.jobs.watch_chain import ChainWatch
 from workerjobs.ports.chains import ChainTransaction
 
@@ -25,19 +33,12 @@ TRANSFER = "Transfer(address indexed from, address indexed to, uint256 value)"
 NEW_TOKEN = (
     "ERC20NewToken(address indexed token,string name,string symbol,address indexed creator,uint256 initialSupply)"
 )
-SENT = topic_of(TOKEN_TRANSFERRED)
 SEND_TOKEN = next(each for each in token_filters(None) if each.query.name == "sendToken")
 
 
 @pytest.fixture
 def chain() -> Iterator[Anvil]:
     with anvil() as running:
-        yield running
-
-
-@pytest.fixture
-def proxy(chain: Anvil) -> Iterator[RpcProxy]:
-    with rpc_proxy(chain.url) as running:
         yield running
 
 

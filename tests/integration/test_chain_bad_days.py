@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.anvil import ACCOUNTS, Anvil, anvil
 from tests.support.chains import (
+    QUERIES,
+    SENT,
     active_effects,
     aside,
     catch_up,
@@ -40,15 +42,11 @@ from tests.support.rpc_proxy import (
 from tests.support.table import sql
 from workerjobs.app.chains import rewind_chain
 from workerjobs.chain import endpoint
-from workerjobs.chain.decoding import topic_of
 from workerjobs.chain.refusals import SAYINGS, Kind
 from workerjobs.domain.blocks import BlockRef
 from workerjobs.errors import ChainUnavailableError
-from workerjobs.jobs.token_filters import TOKEN_TRANSFERRED, token_filters
 
-SENT = topic_of(TOKEN_TRANSFERRED)
 TRANSFERS = 12
-QUERIES = [each.query for each in token_filters(None)]
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +57,6 @@ def chain() -> Iterator[Anvil]:
         for value in range(1, TRANSFERS + 1):
             token.transfer(ACCOUNTS[1], value)
             running.mine(3)
-        yield running
-
-
-@pytest.fixture
-def proxy(chain: Anvil) -> Iterator[RpcProxy]:
-    with rpc_proxy(chain.url) as running:
         yield running
 
 

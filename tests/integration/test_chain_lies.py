@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.anvil import ACCOUNTS, Anvil, anvil
 from tests.support.chains import (
+    QUERIES,
+    SENT,
     active_effects,
     catch_up,
     events_of,
@@ -35,13 +37,10 @@ from tests.support.rpc_proxy import (
 )
 from tests.support.table import sql
 from workerjobs.chain import endpoint
-from workerjobs.chain.decoding import topic_of
 from workerjobs.domain.blocks import BlockRef
 from workerjobs.errors import ChainUnavailableError
-from workerjobs.jobs.token_filters import TOKEN_TRANSFERRED, token_filters
+from workerjobs.jobs.token_filters import token_filters
 
-SENT = topic_of(TOKEN_TRANSFERRED)
-QUERIES = [each.query for each in token_filters(None)]
 ALL = [str(value) for value in range(1, 7)]
 LAST = 8
 """The chain's last block."""
@@ -57,12 +56,6 @@ def chain() -> Iterator[Anvil]:
         for value in ALL:
             token.transfer(ACCOUNTS[1], int(value))
         assert running.block_number == LAST
-        yield running
-
-
-@pytest.fixture
-def proxy(chain: Anvil) -> Iterator[RpcProxy]:
-    with rpc_proxy(chain.url) as running:
         yield running
 
 

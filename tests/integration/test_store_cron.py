@@ -14,6 +14,7 @@ import pytest
 from tests.support.factories import resource_job
 from tests.support.loop import in_loop, until
 from tests.support.table import (
+    FAILURE,
     LEASE,
     claim_all,
     count_rows,
@@ -35,7 +36,6 @@ SHORT = timedelta(milliseconds=1)
 PAST = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 SUCCESS = Outcome(success=True, result_json="1")
-FAILURE = Outcome.failure("no paper")
 POLICIES = ["Allow", "Forbid", "Replace"]
 
 

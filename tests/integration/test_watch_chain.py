@@ -10,16 +10,23 @@ from functools import partial
 import pytest
 
 from tests.support.anvil import ACCOUNTS, Anvil, anvil
-from tests.support.chains import active_effects, catch_up, events_of, make_chain, make_user, notifications, watching
+from tests.support.chains import (
+    SENT,
+    active_effects,
+    catch_up,
+    events_of,
+    make_chain,
+    make_user,
+    notifications,
+    watching,
+)
 from tests.support.contracts import TokenFactory
 from tests.support.loop import in_loop, until
 from tests.support.table import sql
 from workerjobs.chain import new_heads
 from workerjobs.chain import reader as reader_module
 from workerjobs.chain.decoding import topic_of
-from workerjobs.jobs.token_filters import NEW_TOKEN, TOKEN_TRANSFERRED, token_filters
-
-SENT = topic_of(TOKEN_TRANSFERRED)
+from workerjobs.jobs.token_filters import NEW_TOKEN, token_filters
 
 
 @pytest.fixture

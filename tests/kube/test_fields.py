@@ -14,14 +14,12 @@ import yaml
 from tests.support.job_data import ALLOWED, make_secret, reference, token_of, worker_in_cluster
 from tests.support.loop import in_loop
 from tests.support.operators import MANIFESTS, Operators, WorkerJobs, eventually, workerjob
-from tests.support.table import SUCCESS, claim_all, count_rows, open_store, settlement, sql
+from tests.support.table import FAILURE, SUCCESS, claim_all, count_rows, open_store, settlement, sql
 from tests.support.workers import Told, worker_process
 from workerjobs.domain.lifecycle import Outcome, settle
 from workerjobs.worker.sealing import can_seal
 
 pytestmark = pytest.mark.cluster
-
-FAILURE = Outcome.failure("no paper")
 
 
 @pytest.fixture

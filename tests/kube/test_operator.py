@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.loop import in_loop
 from tests.support.operators import Operators, Proxy, WorkerJobs, eventually, workerjob
-from tests.support.table import claim_all, count_rows, open_store, read, settlement, sql
+from tests.support.table import FAILURE, claim_all, count_rows, open_store, read, settlement, sql
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import Outcome, settle
 from workerjobs.ports.jobs import Lease, Progress
@@ -23,7 +23,6 @@ from workerjobs.storage.postgres import PostgresJobStore
 
 pytestmark = pytest.mark.cluster
 
-FAILURE = Outcome.failure("no paper")
 TIME_TO_CANCEL = timedelta(seconds=2)
 
 

@@ -9,14 +9,20 @@ from typing import Any
 
 from tests.support.anvil import ACCOUNTS, Anvil
 from tests.support.table import sql
+from workerjobs.chain.decoding import topic_of
 from workerjobs.chain.endpoint import EndpointState
 from workerjobs.chain.reader import RpcChainReader, name_endpoints
 from workerjobs.domain.blocks import Confirmations
 from workerjobs.domain.chains import Chain
 from workerjobs.jobs.chain_filters import ChainFilter
-from workerjobs.jobs.token_filters import token_filters
+from workerjobs.jobs.token_filters import TOKEN_TRANSFERRED, token_filters
 from workerjobs.jobs.watch_chain import ChainWatch
 from workerjobs.storage.chain import PostgresChainStore
+
+SENT = topic_of(TOKEN_TRANSFERRED)
+"""The first topic of a transfer's log."""
+QUERIES = [each.query for each in token_filters(None)]
+"""What the built-in filters ask a chain for."""
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from workerjobs.storage.postgres import PostgresJobStore
 
 LEASE = timedelta(seconds=15)
 SUCCESS = Outcome(success=True, result_json='"done"')
+FAILURE = Outcome.failure("no paper")
 
 
 @asynccontextmanager
@@ -103,3 +104,10 @@ def ids(jobs: Iterable[Job]) -> list[int]:
 def count_rows(url: str, where: str = "true") -> int:
     """Count rows of the table."""
     return cast(int, sql(url, f'select count(*) from "workerJobs" where {where}')[0][0])
+
+
+async def follower_of(store: PostgresJobStore, url: str, job: Job) -> Job | None:
+    """The row that follows a job, if there is one."""
+    rows = sql(url, 'select id from "workerJobs" where "rescheduledFromJob" = %s', job.id)
+    assert len(rows) <= 1
+    return await read(store, rows[0][0]) if rows else None
