@@ -36,7 +36,7 @@ from workerjobs.errors import WorkerJobsError
 DOCS = Path(__file__).parents[2] / "docs"
 PACKAGE = Path(__file__).parents[2] / "operator" / "workerjobs"
 CLAIMS = "claims"
-QUICK = Counts(insert=5_000, drain=1_000, pickup=30, cpu=20, warm_up=100, idle_seconds=2)
+QUICK = Counts(insert=5_000, drain=1_000, pickup=30, cpu=10, warm_up=100, idle_seconds=2)
 
 
 def say(line: str) -> None:

@@ -260,7 +260,7 @@ _HOW = """
   submit's commit to the first line of the job's function. It is negative where the function runs before the client has
   read the answer to its commit.
 - **CPU-bound**: jobs of about 20 ms in a loop, two at a time, against two bare processes that run the same loop in the
-  same language.
+  same language. Both take turns of two or three seconds, as a core's own speed changes by a tenth from one to the next.
 - **Idle**: proportional set size of all processes of a warm worker, and its transactions a second; once.
 - **Claim cost**: claims of 10 rows, one after another, on a table filled by one INSERT and vacuumed; here alone without
   waiting for the disk (`synchronous_commit = off`), which is the same in all cases and would hide how they differ.

@@ -378,6 +378,8 @@ async def test_new_rate_forgets_starts_under_another_one(database_url: str) -> N
 class Claimer:
     """A worker's pickup with places for a few jobs, whose jobs end by themselves a moment later."""
 
+    is_plenty = False
+
     def __init__(
         self, store: PostgresJobStore, look: psycopg.AsyncConnection[Any], places: int, seen: Counter[str]
     ) -> None:

@@ -229,6 +229,8 @@ async def test_connection_lost_before_a_run_was_begun_gives_it_back_and_begins_i
 class OneTaker:
     """Wants one job, always."""
 
+    is_plenty = False
+
     def count_wanted(self) -> int:
         return 1
 

@@ -20,6 +20,8 @@ TYPES = ["report"]
 class Places:
     """Children that are free; each job takes one."""
 
+    is_plenty = False
+
     def __init__(self, store: PostgresJobStore, count: int) -> None:
         self.count = count
         self.begun: list[Job] = []

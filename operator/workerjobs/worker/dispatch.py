@@ -16,8 +16,10 @@ from workerjobs.worker.process import Child
 from workerjobs.worker.running import RunningJob
 
 FRAME_SECONDS = 0.08
-"""About how long the jobs take that a child is given at once. A claim and a settlement take some 2 ms of processor
-time, whatever they bring: so jobs of 20 ms are claimed by the four, and not two by two."""
+"""About how long the jobs take that a child is given at once."""
+PLENTY_SECONDS = 0.2
+"""The same where the table has more than enough. A claim and a settlement take some 2 ms of processor time, whatever
+they bring: so jobs of 20 ms are claimed by the dozen, and not two by two; but only where that leaves others some."""
 FRAME_JOBS = 2000
 """A child is given at most so many."""
 FRAME_CHARACTERS = 1_000_000
@@ -56,8 +58,8 @@ class Dispatch:
         """Seconds that a run is expected to take."""
         self.preparing = 0
         """Claimed jobs that come here shortly; places are kept for them."""
-        self.depth = 1
-        """How many jobs a child is given at once."""
+        self.is_plenty = False
+        """The last claim found as many jobs as it wanted."""
         self._new_runs = 0
         self._new_seconds = 0.0
         """Runs that are not in the pace yet."""
@@ -66,6 +68,15 @@ class Dispatch:
         self._has_asked = False
         """More jobs were asked for, and none came since."""
         self._recall_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many jobs a child is given at once."""
+        if self._pace is None or self._pace >= RECALL_SECONDS:
+            return 1
+        seconds = PLENTY_SECONDS if self.is_plenty else FRAME_SECONDS
+        # One more than it runs, at least, as long as that one would not wait long: no child waits for the database.
+        return max(2, min(FRAME_JOBS, int(seconds / max(self._pace, 1e-6))))
 
     def count_wanted(self) -> int:
         """How many jobs to claim now."""
@@ -133,12 +144,7 @@ class Dispatch:
         seconds = self._new_seconds / self._new_runs
         self._new_runs, self._new_seconds = 0, 0.0
         # As slow as the latest runs at once, and faster step by step.
-        self._expect(seconds if self._pace is None or seconds > self._pace else (self._pace + seconds) / 2)
-
-    def _expect(self, seconds: float) -> None:
-        self._pace = seconds
-        # One more than it runs, at least, as long as that one would not wait long: no child waits for the database.
-        self.depth = max(2, min(FRAME_JOBS, int(FRAME_SECONDS / max(seconds, 1e-6)))) if seconds < RECALL_SECONDS else 1
+        self._pace = seconds if self._pace is None or seconds > self._pace else (self._pace + seconds) / 2
 
     def recall(self, child: Child) -> None:
         """Take back what a child has not begun, and put it before what waits; call `Child.hear` before."""
@@ -193,7 +199,7 @@ class Dispatch:
                 is_slow = True
         if is_slow:
             # Expect no more tiny jobs until runs show again that they are.
-            self._expect(max(self._pace or 0.0, RECALL_SECONDS))
+            self._pace = max(self._pace or 0.0, RECALL_SECONDS)
             self.assign()
             if surplus := [self._backlog.pop() for _ in range(len(self._backlog))][::-1]:
                 self._on_surplus(surplus)

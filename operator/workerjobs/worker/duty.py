@@ -69,5 +69,7 @@ class Duty(ABC):
                 log.exception("%s failed", type(self).__name__)
                 delay = 5 * DATABASE_RETRY_SECONDS
             if not self._is_stopping and not self._awake.is_set():
+                # Not wait_for, which makes a task of what it waits for, in each step of a busy worker.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._awake.wait(), delay)
+                    async with asyncio.timeout(delay):
+                        await self._awake.wait()

@@ -29,6 +29,9 @@ LOCKED_SECONDS = (0.001, 1.0)
 class Takers(Protocol):
     """Who runs claimed jobs."""
 
+    is_plenty: bool
+    """The last claim found as many jobs as it wanted."""
+
     def count_wanted(self) -> int:
         """How many jobs to claim now."""
         ...
@@ -156,7 +159,8 @@ class Pickup(Duty):
             if jobs:
                 self._locked_seconds = LOCKED_SECONDS[0]
                 self._looks.claimed(self._now())
-            if len(jobs) < unlimited:
+            self._takers.is_plenty = len(jobs) == unlimited
+            if not self._takers.is_plenty:
                 return min(await self._wait_seconds(types), self._looks.seconds(self._now()))
             if self._awake.is_set():
                 # Told while it claimed: what that was about is seen in the next round.

@@ -22,7 +22,7 @@ BATCH = 2000
 """Settlements a statement, at most."""
 BATCH_CHARACTERS = 4_000_000
 """Of results, in one statement; a single one may have more."""
-APART_SECONDS = 0.02
+APART_SECONDS = 0.05
 """From one settlement of a busy worker to the next."""
 ENOUGH = 200
 """So many outcomes do not wait for others."""
@@ -59,6 +59,8 @@ class Settling(Duty):
         self._metrics = metrics
         self._is_awaited = is_awaited
         self._waiting: list[RunningJob] = []
+        self._is_one_awaited = False
+        """One that waits lets others start."""
         self._postponed: list[RunningJob] = []
         """Tried in vain, as a transaction that is open decides about their retry."""
         self._postpones = True
@@ -78,16 +80,21 @@ class Settling(Duty):
         """Take a run that ended."""
         running.outcome = outcome
         self._waiting.append(running)
-        self.wake()
+        self._is_one_awaited = self._is_one_awaited or self._is_awaited(running.job)
+        # Those between the first and the last do not change how long all of them wait.
+        if len(self._waiting) == 1 or self._is_enough:
+            self.wake()
+
+    @property
+    def _is_enough(self) -> bool:
+        """Whether what waits does not wait for more. Where nothing else runs, nothing would come."""
+        runs = len(self._running) - len(self._postponed)
+        return self._is_stopping or self._is_one_awaited or len(self._waiting) >= min(ENOUGH, runs)
 
     @property
     def _seconds_to_wait(self) -> float:
         """How long what waits can wait for more; 0 or less: not at all."""
-        # Where nothing else runs, nothing would come.
-        if self._is_stopping or len(self._waiting) >= min(ENOUGH, len(self._running) - len(self._postponed)):
-            return 0.0
-        seconds = self._last + APART_SECONDS - time.monotonic()
-        return 0.0 if seconds > 0 and any(self._is_awaited(running.job) for running in self._waiting) else seconds
+        return 0.0 if self._is_enough else self._last + APART_SECONDS - time.monotonic()
 
     async def step(self) -> float | None:
         """Settle what waits; what the database could not take because it was away stays."""
@@ -97,6 +104,7 @@ class Settling(Duty):
             if (seconds := self._seconds_to_wait) > 0:
                 return seconds
             self._last = time.monotonic()
+            self._is_one_awaited = False
             batch = self._next_batch()
             await _save_progress(self._store, batch)
             now = self._clock.now()
