@@ -26,7 +26,7 @@ def impatient(node: Node) -> Iterator[PodPool]:
 
 
 def test_no_job_notices_that_pods_come_and_go(node: Node) -> None:
-    # A dozen times here; `make chaos-pods` does it a hundred times, with longer jobs.
+    # A dozen times here; `make chaos-pods`, which CI runs too, does it a hundred times, with longer jobs.
     drain = LONGEST_SECONDS + GRACE_MARGIN_SECONDS
     with pod_pool(node.cluster, node.database_url, workerCount=3, slots=SLOTS, drainSeconds=drain) as pool:
         pool.wait(ready=3)
