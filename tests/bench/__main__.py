@@ -1,6 +1,6 @@
 """`make bench`: measures ours and the peers side by side and writes docs/benchmarks.md with its plots.
 
-make bench                                    everything, about 45 minutes; one that was ended goes on where it was
+make bench                                    everything, about an hour; one that was ended goes on where it was
 make bench ONLY=drain,pickup PEERS=ours,river some of it; nothing is written but what --output names
 make bench ARGS='--repetitions 1 --quick'     small counts, to see that everything works
 make bench ARGS=--anew                        forgetting what an ended run had measured

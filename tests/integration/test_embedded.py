@@ -171,10 +171,11 @@ def test_start_works_after_the_only_user_was_killed(folder: Path, start_user: Ca
     with psycopg.connect(user.server["url"]) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     user.kill()
-    with EmbeddedPostgres(folder) as server:  # At once: the old server is still stopping.
+    # At once: the old server is still stopping, or its keeper has not seen yet that nobody uses it; then it goes on.
+    with EmbeddedPostgres(folder) as server:
         assert ask(server.url, "TABLE kept") == 42
-        assert server.pid != user.server["pid"]
-    wait_until(lambda: not is_alive(user.server["pid"]))
+        pids = {server.pid, user.server["pid"]}
+    wait_until(lambda: not any(map(is_alive, pids)))
 
 
 def test_start_works_after_a_killed_server(folder: Path) -> None:
