@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import psycopg
 
 from tests.support.cli import workerjobs, workerjobs_json
-from tests.support.table import sql
+from tests.support.loop import in_loop, until
+from tests.support.table import claim_all, open_store, sql, waiting_for_locks
+from workerjobs import NewJob, schedule
 
 PENDING = 'select id, due = \'infinity\', "heldDue" is not null from "workerJobs" where finished is null order by id'
 
@@ -104,3 +107,46 @@ def test_name_of_several_cron_jobs_has_to_be_said_exactly(database_url: str) -> 
     assert ended.returncode == 2
     assert "Several cron jobs are called report: give one of the keys line:" in ended.stderr
     assert workerjobs("cron", "trigger", "2", database_url=database_url).returncode == 0
+
+
+@in_loop
+async def test_line_that_its_tag_names_stays_paused_when_its_program_schedules_it_anew(database_url: str) -> None:
+    """QuickDapp's server does so whenever it starts, and names no line: its new row ran in spite of the pause."""
+    key = "tag:hourly:0 0 * * * *"
+    insert = """insert into "workerJobs" (type, tag, "cronSchedule") values ('report', 'hourly', '0 0 * * * *')"""
+    async with open_store(database_url) as store:
+        sql(database_url, insert)
+        await store.pause_cron(key)
+        sql(database_url, 'update "workerJobs" set started = now(), finished = now(), success = false')
+        sql(database_url, insert)
+        assert await claim_all(store) == []
+        assert await store.resume_cron(key)
+        goes_on = 'select due > now() and isfinite(due) from "workerJobs" where finished is null'
+        assert sql(database_url, goes_on) == [(True,)]
+
+
+HOLD_NEW_ROWS = """
+    create function hold() returns trigger language plpgsql as $$
+    begin perform pg_advisory_xact_lock_shared(42); return new; end $$;
+    create trigger hold before insert on "workerJobs" for each row execute function hold();
+"""
+
+
+@in_loop
+async def test_line_that_is_paused_as_it_is_scheduled_anew_is_no_deadlock(database_url: str) -> None:
+    async with (
+        open_store(database_url) as store,
+        await psycopg.AsyncConnection.connect(database_url) as gate,
+        await psycopg.AsyncConnection.connect(database_url, autocommit=True) as program,
+    ):
+        await schedule(program, NewJob(type="report", cron_schedule="@hourly"), key="k")
+        sql(database_url, HOLD_NEW_ROWS)
+        await gate.execute("select pg_advisory_xact_lock(42)")
+        daily = NewJob(type="report", cron_schedule="@daily")
+        scheduling = asyncio.ensure_future(schedule(program, daily, key="k"))
+        await until(lambda: len(waiting_for_locks(database_url)) == 1)
+        pausing = asyncio.create_task(store.pause_cron("k"))
+        await until(lambda: len(waiting_for_locks(database_url)) == 2)
+        await gate.rollback()
+        await asyncio.gather(scheduling, pausing)
+    assert sql(database_url, PENDING) == [(2, True, True)]

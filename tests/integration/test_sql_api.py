@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -13,13 +14,24 @@ import pytest
 from psycopg import sql as composed
 from psycopg.rows import dict_row
 
-from tests.support.loop import in_loop
-from tests.support.table import claim_all, count_rows, open_store, read, settlement, sql
+from tests.support.loop import in_loop, until
+from tests.support.table import (
+    claim_all,
+    count_rows,
+    open_store,
+    open_stores,
+    read,
+    settlement,
+    sql,
+    waiting_for_locks,
+)
 from workerjobs.domain.job import JobState, NewJob, RetryPolicy
-from workerjobs.domain.lifecycle import Outcome
+from workerjobs.domain.lifecycle import Outcome, settle
 from workerjobs.domain.schedule import MACROS
+from workerjobs.errors import NotFoundError
 
 REPLACED = {"error": "Job cancelled due to new job being created"}
+PENDING = 'select id from "workerJobs" where started is null and finished is null order by id'
 
 
 @pytest.fixture
@@ -366,8 +378,6 @@ async def test_running_row_of_a_line_that_was_scheduled_anew_has_no_next_tick(da
         await store.submit([line])
         (running,) = await claim_all(store)
         (newer,) = sql(database_url, "select workerjobs.schedule('x', '@yearly', key => 'k')")[0]
-        from workerjobs.domain.lifecycle import settle
-
         settled = settle(running, Outcome(True, "1"), now=await store.now())
         assert len(settled.follow_ups) == 1
         assert (await store.settle([settled])).stored == {running.id}
@@ -433,6 +443,40 @@ async def test_retried_job_is_a_new_row_outside_its_cron_line(database_url: str)
         # As after any submit, the tag has one pending job.
         assert (await read(store, waiting)).result == REPLACED
         assert (await read(store, job)).state is JobState.FAILED
+
+
+@in_loop
+async def test_cron_job_goes_on_beside_a_run_that_is_run_again_by_hand(database_url: str) -> None:
+    """The line's next row has the run's tag: running the last one again cancelled it, and that was the line's end."""
+    line = NewJob(type="report", tag="nightly", cron_schedule="@hourly", due=datetime(2026, 1, 1).astimezone())
+    async with open_store(database_url) as store:
+        await store.submit([line])
+        (job,) = await claim_all(store)
+        await store.settle([settle(job, Outcome.failure("no paper"), now=await store.now())])
+        ((next_row,),) = sql(database_url, PENDING)
+        for _ in range(2):
+            # Of the runs by hand the last one stays.
+            (again,) = await store.retry([job.id])
+            assert sql(database_url, PENDING) == [(next_row,), (again.id,)]
+
+
+@in_loop
+async def test_job_that_is_removed_while_its_tag_is_waited_for_is_not_left_out_in_silence(
+    database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    async with open_stores(database_url, 2) as (store, other):
+        for tag in ("t", None):
+            await store.submit([NewJob(type="report", tag=tag)])
+        await store.settle([settlement(job) for job in await claim_all(store)])
+        sql(database_url, """update "workerJobs" set "removeAt" = now() - interval '1 day' where tag is null""")
+        with connection.transaction():
+            connection.execute("select workerjobs.submit('report', tag => 't')")
+            retrying = asyncio.create_task(store.retry([1, 2]))
+            await until(lambda: waiting_for_locks(database_url))
+            assert await other.prune(10) == 1
+        with pytest.raises(NotFoundError, match="There is no job 2"):
+            await retrying
+    assert sql(database_url, PENDING) == [(3,)]
 
 
 def test_only_finished_jobs_that_are_there_are_retried(connection: psycopg.Connection[Any]) -> None:

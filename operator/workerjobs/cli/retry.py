@@ -46,8 +46,8 @@ def retry(
 ) -> None:
     """Run finished jobs again, now: each as a new job.
 
-    Those named by ids are run all or none. With --failed, what is found is counted and asked for first. As after any
-    submit, pending jobs of their tags are cancelled.
+    Those named by ids are run all or none. With --failed, what is found is counted and asked for first. Pending jobs of
+    their tags are cancelled, but for the next runs of cron jobs.
     """
     filters = {"--type": job_type, "--tag": tag, "--pool": pool, "--since": since, "--until": until}
     if failed == bool(job_ids):

@@ -561,6 +561,12 @@ CREATE FUNCTION workerjobs.full_xid(short xid, current pg_snapshot) RETURNS bigi
     ) as guess
 $$;
 
+CREATE FUNCTION workerjobs.hold_off_pauses() RETURNS void
+    LANGUAGE sql
+    AS $$
+    select pg_advisory_xact_lock_shared(hashtextextended('workerjobs cron pauses', 0))
+$$;
+
 CREATE FUNCTION workerjobs.hold_suspended() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -574,11 +580,16 @@ begin
         where state."clusterId" = new."clusterId" and state."resourceUid" = new."resourceUid"
         for share;
     end if;
-    if is_held is not true and new."cronKey" is not null then
-        perform pg_advisory_xact_lock_shared(hashtextextended('workerjobs cron pauses', 0));
-        -- A statement of its own, which sees the pause that whoever had the lock has written.
+    if is_held is not true and new."cronSchedule" is not null then
+        perform workerjobs.hold_off_pauses();
+        -- A statement of its own, which sees the pause that whoever had the lock has written. A row that names no line
+        -- belongs to one all the same: sql/cron_line.sql.
         is_held := exists (
-            select from "workerJobPauses" as pause where pause.kind = 'cron' and pause.name = new."cronKey"
+            select from "workerJobPauses" as pause
+            where pause.kind = 'cron'
+                and pause.name = coalesce(
+                    new."cronKey", 'tag:' || new.tag || ':' || new."cronSchedule", 'job:' || new.id
+                )
         );
     end if;
     if is_held then
@@ -674,19 +685,22 @@ CREATE FUNCTION workerjobs.remove_at(due timestamp with time zone, "removeDelay"
     select due + interval '1 millisecond' * case "removeDelay" when 0 then 3600000 else "removeDelay" end
 $$;
 
-CREATE FUNCTION workerjobs.replace_tags(tags text[], cron_tags text[] DEFAULT '{}'::text[]) RETURNS void
+CREATE FUNCTION workerjobs.replace_tags(tags text[], cron_tags text[] DEFAULT '{}'::text[], spares_lines boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public'
     AS $$
 begin
     perform workerjobs.lock_names('tag', tags);
+    if cardinality(cron_tags) > 0 then
+        perform workerjobs.hold_off_pauses();
+    end if;
     -- Twice for lines: a run that was being settled during the first pass may have left a row that the second one sees.
     for pass in 1 .. case when cardinality(cron_tags) > 0 then 2 else 1 end loop
         with target as (
             select id, started is null as is_pending from "workerJobs"
             where finished is null
                 and (
-                    (started is null and tag = any(tags))
+                    (started is null and tag = any(tags) and not (spares_lines and "cronSchedule" is not null))
                     or (started is not null and "cronSchedule" is not null and tag = any(cron_tags))
                 )
             order by id
@@ -719,14 +733,9 @@ CREATE FUNCTION workerjobs.retry_jobs(ids bigint[]) RETURNS SETOF public."worker
     AS $$
 declare
     named text;
+    tags text[];
+    jobs json;
 begin
-    select string_agg(coalesce(given::text, 'null'), ', ' order by given) into named
-    from unnest(ids) as given
-    where not exists (select from "workerJobs" as j where j.id = given);
-    if named is not null then
-        raise exception using errcode = 'no_data_found', message = 'there is no job ' || named,
-            hint = 'Finished jobs are removed after their removeDelay; submit it anew.';
-    end if;
     select string_agg(j.id::text, ', ' order by j.id) into named
     from "workerJobs" as j
     where j.id = any(ids) and j.finished is null;
@@ -744,22 +753,28 @@ begin
             format('the WorkerJob of job %s was deleted', named), 'Apply it again, or submit the job anew.'
         );
     end if;
-    return query
-    select stored.*
-    from workerjobs.store_jobs(
-        (
-            select json_agg(line.again order by line.id)
-            from (
-                select j.id, workerjobs.again(
-                    j, j.id, j.traceparent,
-                    j.tag is not null and lead(j.id) over (partition by j.tag order by j.id) is not null
-                ) as again
-                from "workerJobs" as j
-                where j.id = any(ids)
-            ) as line
-        ),
-        array(select distinct j.tag from "workerJobs" as j where j.id = any(ids) and j.tag is not null)
-    ) as stored;
+    tags := array(select distinct j.tag from "workerJobs" as j where j.id = any(ids) and j.tag is not null);
+    if cardinality(tags) > 0 then
+        perform workerjobs.replace_tags(tags, spares_lines => true);
+    end if;
+    select json_agg(line.again order by line.id) into jobs
+    from (
+        select j.id, workerjobs.again(
+            j, j.id, j.traceparent,
+            j.tag is not null and lead(j.id) over (partition by j.tag order by j.id) is not null
+        ) as again
+        from "workerJobs" as j
+        where j.id = any(ids)
+    ) as line;
+    -- Looked for after they were copied: none is left out that was removed meanwhile, while a tag was waited for.
+    select string_agg(coalesce(given::text, 'null'), ', ' order by given) into named
+    from unnest(ids) as given
+    where not exists (select from "workerJobs" as j where j.id = given);
+    if named is not null then
+        raise exception using errcode = 'no_data_found', message = 'there is no job ' || named,
+            hint = 'Finished jobs are removed after their removeDelay; submit it anew.';
+    end if;
+    return query select * from workerjobs.store_jobs(jobs);
 end $$;
 
 CREATE FUNCTION workerjobs.schedule(type text, cron text, data json DEFAULT '{}'::json, time_zone text DEFAULT NULL::text, tag text DEFAULT NULL::text, key text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, pool text DEFAULT NULL::text, user_id integer DEFAULT NULL::integer, timeout_ms integer DEFAULT NULL::integer, remove_delay_ms integer DEFAULT NULL::integer, persistent boolean DEFAULT NULL::boolean, auto_reschedule_on_failure boolean DEFAULT NULL::boolean, auto_reschedule_on_failure_delay_ms integer DEFAULT NULL::integer, retry_limit integer DEFAULT NULL::integer, retry_initial_delay_ms integer DEFAULT NULL::integer, retry_factor double precision DEFAULT NULL::double precision, retry_max_delay_ms integer DEFAULT NULL::integer, retry_jitter double precision DEFAULT NULL::double precision, concurrency_key text DEFAULT NULL::text, concurrency_limit integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period_ms integer DEFAULT NULL::integer, catch_up text DEFAULT NULL::text, concurrency_policy text DEFAULT NULL::text) RETURNS bigint
@@ -857,6 +872,7 @@ declare
     job constant workerjobs.new_job := json_populate_record(null::workerjobs.new_job, given);
 begin
     perform workerjobs.lock_names('cron', array[job.cron_key]);
+    perform workerjobs.hold_off_pauses();
     return query
     select j.*
     from "workerJobs" as j
@@ -1392,9 +1408,9 @@ CREATE TRIGGER "announceResourceUpdated" AFTER UPDATE ON public."workerJobs" FOR
 
 CREATE TRIGGER "announceWorker" AFTER UPDATE ON public."workerJobWorkers" FOR EACH ROW WHEN (((new."drainReasons" IS DISTINCT FROM old."drainReasons") OR (new."revokedAt" IS DISTINCT FROM old."revokedAt"))) EXECUTE FUNCTION workerjobs.announce_worker();
 
-CREATE TRIGGER "holdInserted" AFTER INSERT ON public."workerJobs" FOR EACH ROW WHEN ((((new."resourceUid" IS NOT NULL) OR (new."cronKey" IS NOT NULL)) AND (new.started IS NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
+CREATE TRIGGER "holdInserted" AFTER INSERT ON public."workerJobs" FOR EACH ROW WHEN ((((new."resourceUid" IS NOT NULL) OR (new."cronSchedule" IS NOT NULL)) AND (new.started IS NULL) AND (new.finished IS NULL))) EXECUTE FUNCTION workerjobs.hold_suspended();
 
-CREATE TRIGGER "holdReturned" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN ((((new."resourceUid" IS NOT NULL) OR (new."cronKey" IS NOT NULL)) AND (new.started IS NULL) AND (new.finished IS NULL) AND ((old.started IS NOT NULL) OR ((old.tick IS NULL) AND (new.tick IS NOT NULL))))) EXECUTE FUNCTION workerjobs.hold_suspended();
+CREATE TRIGGER "holdReturned" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN ((((new."resourceUid" IS NOT NULL) OR (new."cronSchedule" IS NOT NULL)) AND (new.started IS NULL) AND (new.finished IS NULL) AND ((old.started IS NOT NULL) OR ((old.tick IS NULL) AND (new.tick IS NOT NULL))))) EXECUTE FUNCTION workerjobs.hold_suspended();
 
 CREATE TRIGGER "noteEnd" AFTER UPDATE ON public."workerJobs" FOR EACH ROW WHEN (((new."resourceUid" IS NOT NULL) AND (new.finished IS NOT NULL) AND (old.finished IS NULL))) EXECUTE FUNCTION workerjobs.note_end();
 

@@ -94,19 +94,32 @@ begin
     end loop;
 end $$;
 
+-- Keep others from pausing cron lines until this transaction ends. Whoever replaces a row of a line does so before it locks
+-- the row, as the row that it stores then needs that (0011: workerjobs.hold_suspended): who pauses locks them in this order.
+create function workerjobs.hold_off_pauses() returns void
+language sql as $$
+    select pg_advisory_xact_lock_shared(hashtextextended('workerjobs cron pauses', 0))
+$$;
+
 -- Cancel what is pending under these tags, and keep others from storing jobs of them until this transaction ends.
--- Running jobs go on; those of the cron tags are replaced by other cron jobs, and their lines get no next row.
-create function workerjobs.replace_tags(tags text[], cron_tags text[] default '{}') returns void
+-- Running jobs go on; those of the cron tags are replaced by other cron jobs, and their lines get no next row. Where lines
+-- are spared, their pending rows stay.
+create function workerjobs.replace_tags(
+    tags text[], cron_tags text[] default '{}', spares_lines boolean default false
+) returns void
 language plpgsql set search_path from current as $$
 begin
     perform workerjobs.lock_names('tag', tags);
+    if cardinality(cron_tags) > 0 then
+        perform workerjobs.hold_off_pauses();
+    end if;
     -- Twice for lines: a run that was being settled during the first pass may have left a row that the second one sees.
     for pass in 1 .. case when cardinality(cron_tags) > 0 then 2 else 1 end loop
         with target as (
             select id, started is null as is_pending from "workerJobs"
             where finished is null
                 and (
-                    (started is null and tag = any(tags))
+                    (started is null and tag = any(tags) and not (spares_lines and "cronSchedule" is not null))
                     or (started is not null and "cronSchedule" is not null and tag = any(cron_tags))
                 )
             order by id
@@ -196,6 +209,7 @@ declare
     job constant workerjobs.new_job := json_populate_record(null::workerjobs.new_job, given);
 begin
     perform workerjobs.lock_names('cron', array[job.cron_key]);
+    perform workerjobs.hold_off_pauses();
     return query
     select j.*
     from "workerJobs" as j
@@ -277,19 +291,15 @@ language sql stable as $$
 $$;
 
 -- Run finished jobs again, now, each as a new row that names the old one; all of them or none. As after any submit,
--- what is pending under their tags is cancelled. The new rows belong to no cron line.
+-- what is pending under their tags is cancelled, but for cron lines: they go on beside it, as beside the retries that follow
+-- failures. The new rows belong to no line.
 create function workerjobs.retry_jobs(ids bigint[]) returns setof "workerJobs"
 language plpgsql set search_path from current as $$
 declare
     named text;
+    tags text[];
+    jobs json;
 begin
-    select string_agg(coalesce(given::text, 'null'), ', ' order by given) into named
-    from unnest(ids) as given
-    where not exists (select from "workerJobs" as j where j.id = given);
-    if named is not null then
-        raise exception using errcode = 'no_data_found', message = 'there is no job ' || named,
-            hint = 'Finished jobs are removed after their removeDelay; submit it anew.';
-    end if;
     select string_agg(j.id::text, ', ' order by j.id) into named
     from "workerJobs" as j
     where j.id = any(ids) and j.finished is null;
@@ -307,22 +317,28 @@ begin
             format('the WorkerJob of job %s was deleted', named), 'Apply it again, or submit the job anew.'
         );
     end if;
-    return query
-    select stored.*
-    from workerjobs.store_jobs(
-        (
-            select json_agg(line.again order by line.id)
-            from (
-                select j.id, workerjobs.again(
-                    j, j.id, j.traceparent,
-                    j.tag is not null and lead(j.id) over (partition by j.tag order by j.id) is not null
-                ) as again
-                from "workerJobs" as j
-                where j.id = any(ids)
-            ) as line
-        ),
-        array(select distinct j.tag from "workerJobs" as j where j.id = any(ids) and j.tag is not null)
-    ) as stored;
+    tags := array(select distinct j.tag from "workerJobs" as j where j.id = any(ids) and j.tag is not null);
+    if cardinality(tags) > 0 then
+        perform workerjobs.replace_tags(tags, spares_lines => true);
+    end if;
+    select json_agg(line.again order by line.id) into jobs
+    from (
+        select j.id, workerjobs.again(
+            j, j.id, j.traceparent,
+            j.tag is not null and lead(j.id) over (partition by j.tag order by j.id) is not null
+        ) as again
+        from "workerJobs" as j
+        where j.id = any(ids)
+    ) as line;
+    -- Looked for after they were copied: none is left out that was removed meanwhile, while a tag was waited for.
+    select string_agg(coalesce(given::text, 'null'), ', ' order by given) into named
+    from unnest(ids) as given
+    where not exists (select from "workerJobs" as j where j.id = given);
+    if named is not null then
+        raise exception using errcode = 'no_data_found', message = 'there is no job ' || named,
+            hint = 'Finished jobs are removed after their removeDelay; submit it anew.';
+    end if;
+    return query select * from workerjobs.store_jobs(jobs);
 end $$;
 
 -- What follows is for callers in SQL.

@@ -28,11 +28,16 @@ begin
         where state."clusterId" = new."clusterId" and state."resourceUid" = new."resourceUid"
         for share;
     end if;
-    if is_held is not true and new."cronKey" is not null then
-        perform pg_advisory_xact_lock_shared(hashtextextended('workerjobs cron pauses', 0));
-        -- A statement of its own, which sees the pause that whoever had the lock has written.
+    if is_held is not true and new."cronSchedule" is not null then
+        perform workerjobs.hold_off_pauses();
+        -- A statement of its own, which sees the pause that whoever had the lock has written. A row that names no line
+        -- belongs to one all the same: sql/cron_line.sql.
         is_held := exists (
-            select from "workerJobPauses" as pause where pause.kind = 'cron' and pause.name = new."cronKey"
+            select from "workerJobPauses" as pause
+            where pause.kind = 'cron'
+                and pause.name = coalesce(
+                    new."cronKey", 'tag:' || new.tag || ':' || new."cronSchedule", 'job:' || new.id
+                )
         );
     end if;
     if is_held then
@@ -45,13 +50,13 @@ end $$;
 drop trigger "holdInserted" on "workerJobs";
 create trigger "holdInserted" after insert on "workerJobs"
     for each row when (
-        (new."resourceUid" is not null or new."cronKey" is not null) and new.started is null and new.finished is null
+        (new."resourceUid" is not null or new."cronSchedule" is not null) and new.started is null and new.finished is null
     )
     execute function workerjobs.hold_suspended();
 drop trigger "holdReturned" on "workerJobs";
 create trigger "holdReturned" after update on "workerJobs"
     for each row when (
-        (new."resourceUid" is not null or new."cronKey" is not null)
+        (new."resourceUid" is not null or new."cronSchedule" is not null)
         and new.started is null and new.finished is null
         -- Given back, or given its first tick.
         and (old.started is not null or (old.tick is null and new.tick is not null))
