@@ -297,6 +297,22 @@ async def test_run_whose_permit_another_took_is_lost_when_it_comes_back(database
 
 
 @in_loop
+async def test_run_whose_types_permit_another_took_is_lost_too(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        await store.set_limit(LimitKind.TYPE, "x", 1)
+        await store.set_limit(LimitKind.TYPE, "y", rate_limit=9, rate_period_ms=1000)
+        await store.submit([NewJob(type=name) for name in ("x", "x", "y", "y")])
+        late = await store.claim_limited("late", "default", 2, LEASE, TYPES)
+        assert ids(late.jobs) == [1, 3]
+        expire(database_url)
+        claim = await store.claim_limited("another", "default", 4, timedelta(milliseconds=50), TYPES)
+        assert ids(claim.jobs) == [2, 4]
+        sql(database_url, """update "workerJobs" set "leaseDeadline" = now() + interval '1 hour' where id in (2, 4)""")
+        renewal = await store.renew([lease_of(job) for job in late.jobs], LEASE)
+        assert renewal.held == {3}
+
+
+@in_loop
 async def test_permits_neither_leak_nor_multiply_when_lost_jobs_are_rescued(database_url: str) -> None:
     async with open_stores(database_url, 2) as (store, rescuer):
         await store.submit([keyed(limit=3) for _ in range(9)])
@@ -348,6 +364,23 @@ async def test_rate_says_when_to_look_again(database_url: str) -> None:
         assert claim.retry_seconds == pytest.approx(30, abs=20)
         assert claim.retry_seconds is not None
         assert 0 < claim.retry_seconds <= 30
+
+
+@in_loop
+async def test_claim_of_a_job_that_is_not_begun_leaves_its_rates_as_they_were(database_url: str) -> None:
+    """A worker that gave back what waited in vain behind a slow job held it up for a whole period of its rate."""
+    async with open_store(database_url) as store:
+        await store.set_limit(LimitKind.TYPE, "report", rate_limit=2, rate_period_ms=86_400_000)
+        await store.submit([keyed(rate=(1, 86_400)), NewJob(type="report")])
+        first, second = await claim_limited(store)
+        await store.release([], [lease_of(first), lease_of(second)])
+        assert ids(await claim_limited(store)) == [1, 2]
+        # The answer was lost.
+        await store.release_strays("a worker", [])
+        first, second = await claim_limited(store)
+        # This one's function was called.
+        await store.release([lease_of(first)], [lease_of(second)])
+        assert ids(await claim_limited(store)) == [2]
 
 
 @in_loop

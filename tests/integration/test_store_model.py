@@ -343,10 +343,12 @@ class StoreMachine(RuleBasedStateMachine):
         return [run for run in self.jobs if self.model.holds(run) is None]
 
     @precondition(lambda self: self.jobs)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), were_begun=st.booleans())
+    def release(self, data: st.DataObject, were_begun: bool) -> None:
         runs = self.choose_runs(data)
-        assert set(self.wait(self.store.release(self.leases(runs)))) == self.model.release(runs)
+        leases = self.leases(runs)
+        released = self.store.release(leases) if were_begun else self.store.release([], leases)
+        assert set(self.wait(released)) == self.model.release(runs, were_begun=were_begun)
 
     @precondition(lambda self: len(self.jobs) > 8)
     @rule(owner=OWNERS)

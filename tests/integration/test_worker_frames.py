@@ -209,6 +209,28 @@ async def test_jobs_behind_a_slow_one_are_run_by_another_worker_where_there_is_n
 
 
 @in_loop
+async def test_job_that_waits_in_vain_behind_a_slow_one_has_not_started_for_its_rate(
+    database_url: str, frames: list[list[int]], tmp_path: Path
+) -> None:
+    told = Told(tmp_path)
+    async with worker(database_url, modules=[JOBS, PROCESS_JOBS]) as running:
+        await warm_up(running, frames, database_url)
+        slow, limited = await running.store.submit(
+            [
+                NewJob(type="hold", data=told.data(), priority=1, concurrency_key="a"),
+                NewJob(type="tiny", data={"n": 0}, concurrency_key="b", rate_limit=1, rate_period_ms=86_400_000),
+            ]
+        )
+        await told.run(slow)
+        assert behind(frames, slow) == 1
+        given_back = """started is null and "concurrencyKey" = 'b'"""
+        await until(lambda: count_rows(database_url, given_back) == 1)
+        told.go()
+        assert (await finished(running.store, limited)).success
+        assert (await finished(running.store, slow)).success
+
+
+@in_loop
 async def test_what_each_job_of_a_frame_prints_is_logged_as_its_own(
     database_url: str, frames: list[list[int]], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -153,7 +153,7 @@ class QueueModel:
 
     def retry(self, job_id: int) -> list[Row]:
         old = self.rows[job_id]
-        self._replace_tags({old.tag} - {None})
+        self._replace_tags({old.tag} - {None}, spares_lines=True)
         return self._insert([self._copy(old, due=self.now, attempt=1)])
 
     def _row(self, job: NewJob) -> Row:
@@ -219,9 +219,10 @@ class QueueModel:
                 stored.append(row)
         return stored
 
-    def _replace_tags(self, tags: Collection[str | None]) -> None:
+    def _replace_tags(self, tags: Collection[str | None], *, spares_lines: bool = False) -> None:
         for row in self.rows.values():
-            if row.is_pending and row.tag is not None and row.tag in tags:
+            is_spared = spares_lines and row.cron_schedule is not None
+            if row.is_pending and row.tag is not None and row.tag in tags and not is_spared:
                 self._end_pending(row, "Job cancelled due to new job being created")
 
     def _end_pending(self, row: Row, error: str) -> None:
@@ -288,20 +289,53 @@ class QueueModel:
             return None
         return max(noted or self.now, self.now) + interval
 
+    def _give_back_start(self, row: Row) -> None:
+        """For its rate, a job that was claimed and not begun has not started; as far as that can still be told."""
+        if row.concurrency_key is None or row.rate_limit is None or row.rate_period_ms is None:
+            return
+        interval = timedelta(milliseconds=row.rate_period_ms) / row.rate_limit
+        is_recent = row.started is not None and row.started + interval > self.now
+        if is_recent and row.concurrency_key in self.next_starts:
+            self.next_starts[row.concurrency_key] -= interval
+
     def renew(self, runs: Iterable[Run], lease: timedelta) -> dict[int, bool]:
         """Ids that are held, and whether each is to be cancelled."""
-        held = {run.id: row for run in runs if (row := self.holds(run)) is not None}
+        found = [row for run in runs if (row := self.holds(run)) is not None]
+        held = {row.id: row for row in found if not self._has_lost_its_permit(row)}
         for row in held.values():
             row.lease_deadline = self.now + lease
         return {job_id: row.cancel_requested for job_id, row in held.items()}
+
+    def _has_lost_its_permit(self, row: Row) -> bool:
+        """Whether a lease ran out, and another job of the row's key or type, of which only so many run, began since."""
+        deadline = row.lease_deadline
+        if deadline is None or deadline >= self.now:
+            return False
+        later = [
+            other
+            for other in self.rows.values()
+            if other.is_running
+            and other.lease_deadline is not None
+            and other.lease_deadline > self.now
+            and other.started is not None
+            and other.started > deadline
+        ]
+        is_keys = row.concurrency_key is not None and row.concurrency_limit is not None
+        return any(
+            (is_keys and other.concurrency_key == row.concurrency_key)
+            or (row.type in self.type_limits and other.type == row.type)
+            for other in later
+        )
 
     def report(self, run: Run, progress: Any) -> None:
         if (row := self.holds(run)) is not None:
             row.progress, row.updated_at = progress, self.now
 
-    def release(self, runs: Iterable[Run]) -> set[int]:
+    def release(self, runs: Iterable[Run], *, were_begun: bool = True) -> set[int]:
         held = [row for run in runs if (row := self.holds(run)) is not None]
         for row in held:
+            if not were_begun:
+                self._give_back_start(row)
             self._release(row)
         return {row.id for row in held}
 
@@ -316,7 +350,7 @@ class QueueModel:
     def release_strays(self, owner: str, known: Iterable[Run]) -> set[int]:
         strays = self.strays(owner, known)
         progress = {stray.id: self.rows[stray.id].progress for stray in strays}
-        self.release(strays)
+        self.release(strays, were_begun=False)
         for job_id, kept in progress.items():
             # Nobody reports on a run that nobody knows of.
             self.rows[job_id].progress = kept

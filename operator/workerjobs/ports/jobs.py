@@ -296,8 +296,13 @@ class JobStore(Protocol):
         """
         ...
 
-    async def release(self, leases: Sequence[Lease]) -> list[int]:
-        """Give jobs back unfinished, pending for others at once; returns the ids given back."""
+    async def release(self, begun: Sequence[Lease], unbegun: Sequence[Lease] = ()) -> list[int]:
+        """Give jobs back unfinished, pending for others at once; returns the ids given back.
+
+        Args:
+            begun: Of jobs whose function was called.
+            unbegun: Of others: for the rates that they are under they have not started.
+        """
         ...
 
     async def release_strays(self, owner: str, leases: Sequence[Lease]) -> list[int]:

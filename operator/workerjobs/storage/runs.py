@@ -32,9 +32,11 @@ class PostgresRunStore(Statements):
             cancel_requested=frozenset(row["id"] for row in rows if row["cancel_requested"]),
         )
 
-    async def release(self, leases: Sequence[Lease]) -> list[int]:
+    async def release(self, begun: Sequence[Lease], unbegun: Sequence[Lease] = ()) -> list[int]:
         """See `JobStore.release`."""
-        return [row["id"] for row in await self._rows("release", _leases(leases), dict_row)]
+        flags = [True] * len(begun) + [False] * len(unbegun)
+        values = _leases([*begun, *unbegun]) | {"begun": flag_array(flags)}
+        return [row["id"] for row in await self._rows("release", values, dict_row)]
 
     async def release_strays(self, owner: str, leases: Sequence[Lease]) -> list[int]:
         """See `JobStore.release_strays`."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from workerjobs.errors import DatabaseRefusedError, DatabaseUnavailableError
 from workerjobs.ports.jobs import JobStore
 from workerjobs.worker.metrics import WorkerMetrics
-from workerjobs.worker.running import RunningJob, RunningJobs, StopReason, job_facts
+from workerjobs.worker.running import RunningJob, RunningJobs, job_facts
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,14 @@ class Releasing:
 
     async def _release(self, runs: Sequence[RunningJob]) -> None:
         try:
-            await self._store.release([running.lease for running in runs])
+            begun = [running.lease for running in runs if running.began is not None]
+            unbegun = [running.lease for running in runs if running.began is None]
+            await self._store.release(begun, unbegun)
             for running in runs:
                 self._metrics.released(running.job)
-                begun = "unfinished" if running.stop_reason is StopReason.SHUTDOWN else "before it began"
+                how = "before it began" if running.began is None else "unfinished"
                 level = logging.WARNING if self._is_stopping() else logging.DEBUG
-                log.log(level, "Given back %s", begun, extra=job_facts(running.job))
+                log.log(level, "Given back %s", how, extra=job_facts(running.job))
         except (DatabaseUnavailableError, DatabaseRefusedError) as error:
             log.error("%s jobs were not given back, their leases have to run out: %s", len(runs), error)
         finally:
