@@ -254,6 +254,23 @@ async def test_job_that_ignores_sigterm_is_killed_five_seconds_later(database_ur
 
 
 @in_loop
+async def test_job_that_is_being_stopped_is_killed_at_once_when_its_lease_is_lost(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may run it by then: it has no time to clean up."""
+    monkeypatch.setattr(children, "KILL_SECONDS", 600.0)
+    told = Told(tmp_path)
+    async with worker(database_url, renew_every=0.1) as running:
+        never = NewJob(type="never", data=told.data(how="ignores SIGTERM"), timeout_ms=200)
+        (job,) = await running.store.submit([never])
+        child = process((await told.run(job))["pid"])
+        await until(lambda: running.metric("workerjobs_jobs_stopped_total", reason="timed_out"))
+        others = """"fencingToken" = nextval('workerjobs.fencing_token'), "leaseDeadline" = now() + interval '1 hour'"""
+        sql(database_url, f'update "workerJobs" set {others}')
+        await gone([child])
+
+
+@in_loop
 async def test_job_that_ends_in_time_is_not_stopped_later(
     database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.support.cli import workerjobs
 from tests.support.loop import in_loop, until
 from tests.support.table import LEASE, count_rows, sql
-from tests.support.workers import JOBS, finished, run_jobs, run_one, worker
+from tests.support.workers import JOBS, Worker, finished, run_jobs, run_one, worker
 from workerjobs import InvalidInputError, WorkerManager
 from workerjobs.domain.job import JobState, NewJob
 from workerjobs.jobs.registry import JobOptions
@@ -133,6 +133,51 @@ def test_type_of_a_package_is_known_from_its_first_job_on(
             after = (await running.supervisor.known_types())["order"]
             assert after.schema["required"] == ["count"]
             assert after.options == JobOptions(memory_mib=64)
+
+    check()
+
+
+def test_options_of_a_packages_types_hold_from_their_first_jobs_on(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first job of a type was claimed before anybody knew how it is run: no timeout ended it, no retry followed. Of
+    a second type of the same module the worker learned nothing at all."""
+    information = tmp_path / "mill-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: mill\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(
+        "[workerjobs.jobs]\ngrind = packaged_mill:grind\nsieve = packaged_mill:sieve\n"
+    )
+    (tmp_path / "packaged_mill.py").write_text(
+        textwrap.dedent("""
+            import time
+            from workerjobs import RetryPolicy, job
+
+            @job("grind", timeout_seconds=0.3, retry=RetryPolicy(1, initial_delay_ms=0))
+            def grind(data):
+                time.sleep(data["seconds"])
+
+            @job("sieve", timeout_seconds=0.2, retry=RetryPolicy(1, initial_delay_ms=0))
+            def sieve(data):
+                time.sleep(data["seconds"])
+        """)
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    async def check_options(running: Worker, job_type: str, error: str) -> None:
+        first = await run_one(running.store, job_type, {"seconds": 30})
+        assert first.error == error
+        retries = f'select id from "workerJobs" where "rescheduledFromJob" = {first.id}'
+        ((retry,),) = await until(lambda: sql(database_url, retries))
+        await finished(running.store, retry)
+
+    @in_loop
+    async def check() -> None:
+        async with worker(database_url, modules=[]) as running:
+            await check_options(running, "grind", "Job timed out after 0.3 s")
+            # Its child imports the module, and is not ended.
+            assert (await run_one(running.store, "grind", {"seconds": 0})).success
+            await check_options(running, "sieve", "Job timed out after 0.2 s")
 
     check()
 

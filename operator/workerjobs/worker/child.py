@@ -87,6 +87,8 @@ class Child:
         self._results = Results(results)
         self._rang_at = 0.0
         self._frames = FrameReader()
+        self._described: set[str] = set()
+        """Types that the supervisor knows all about."""
         self._tasks: deque[tuple[Task, bool]] = deque()
         """What is to be run, and whether it follows another job without the supervisor's knowing when."""
         self._configuration = configuration
@@ -118,6 +120,7 @@ class Child:
         self._configure_logging()
         self._registry.import_modules()
         descriptions = self._registry.descriptions()
+        self._described.update(name for name, each in descriptions.items() if each.is_loaded)
         for name, failure in self._registry.failures.items():
             log.error("The job module %s can't be imported", name, exc_info=failure)
         self._tracing = RunTracing.where_used(exports=self._configuration.traces)
@@ -166,7 +169,8 @@ class Child:
     def _run(self, task: Task) -> bool:
         """Run one job and tell what became of it; False when this process has to end."""
         started = time.monotonic()
-        if not self._registry.is_loaded(task.job_type):
+        # Also one whose module was imported along with another type.
+        if task.job_type not in self._described:
             loading = self._attempt(task, started, lambda _: self._load(task.job_type))
             if loading is None or not loading.success:
                 return self._tell(loading)
@@ -273,6 +277,7 @@ class Child:
             # Not what the job's function raises: a traceback would say nothing.
             raise _RefusedError(str(error)) from error
         self._send(Described(found.describe()))
+        self._described.add(job_type)
         if self._tracing is None:
             # What was imported may use OpenTelemetry.
             self._tracing = RunTracing.where_used(exports=False)

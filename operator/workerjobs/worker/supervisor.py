@@ -295,11 +295,14 @@ class Supervisor:
     def _begun(self, running: RunningJob) -> None:
         """It is a job's turn: it has as long as its timeout says, and as much memory as its limit says."""
         running.began = time.monotonic()
+        self._watch_time(running)
+        self._memory.begin(running.job)
+
+    def _watch_time(self, running: RunningJob) -> None:
         if running.job.timeout_ms is not None:
             running.timer = asyncio.get_running_loop().call_later(
                 running.job.timeout_ms / 1000, self._stop_job, running, StopReason.TIMED_OUT
             )
-        self._memory.begin(running.job)
 
     def _memory_limit_of(self, job: Job) -> int | None:
         return self._known.memory_mib_of(job.type) or self._default_memory_mib
@@ -314,9 +317,15 @@ class Supervisor:
     def _stop_job(self, running: RunningJob, reason: StopReason) -> None:
         if running.child is not None:
             running.child.hear()
-        if running.outcome is not None or running.stop_reason is not None:
+        if running.outcome is not None:
             return
         child = running.child
+        if running.stop_reason is not None:
+            if reason is StopReason.LEASE_LOST and child is not None and child.queue and child.queue[0] is running:
+                # Others may run it while it cleans up.
+                running.stop_reason = reason
+                self._children.stop(child, at_once=True)
+            return
         if child is not None:
             # Only what it runs is to end; what waits behind goes to others.
             self._dispatch.recall(child)
@@ -370,6 +379,12 @@ class Supervisor:
         """A child has imported what a type needs."""
         if self._known.learn_type(described.description):
             self._presence.wake()
+            for running in self._running:
+                if running.job.type == described.description.type and running.outcome is None:
+                    # Claimed before it was known how its type is run.
+                    running.job = self._known.with_defaults(running.job)
+                    if running.began is not None and running.timer is None:
+                        self._watch_time(running)
             for child in self._children:
                 if child.job is not None:
                     self._memory.begin(child.job)
