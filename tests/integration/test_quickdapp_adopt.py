@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,11 @@ from tests.support.quickdapp import quickdapp
 from tests.support.table import claim_one, count_rows, open_store, read, settlement, sql, submit_one
 from tests.support.workers import finished, worker
 from workerjobs.domain.job import JobState
+from workerjobs.domain.lifecycle import Outcome
+from workerjobs.domain.planning import plan
 from workerjobs.errors import DatabaseUnavailableError, SchemaError
 from workerjobs.jobs.prune import REMOVE_OLD_WORKER_JOBS
-from workerjobs.ports.jobs import JobQuery
+from workerjobs.ports.jobs import JobQuery, LogLine
 from workerjobs.storage import quickdapp as storage
 from workerjobs.storage.migrate import migrate_url
 from workerjobs.storage.quickdapp import OTHER_TABLES, WORKER_JOBS, adopt, install_quickdapp
@@ -132,6 +135,22 @@ def test_view_answers_by_its_index(database_url: str) -> None:
     sql(database_url, 'analyze "workerJobs"')
     plan = "\n".join(line for (line,) in sql(database_url, "explain select * from worker_jobs where id = 7"))
     assert '"workerJobs_shortId"' in plan
+
+
+@in_loop
+async def test_job_that_fails_as_it_begins_is_not_taken_for_one_that_the_client_cancelled(database_url: str) -> None:
+    """Cancelling is setting both moments to one, and so did a settlement by a clock that is ahead: it was refused, and
+    the job run again. What had no first tick was cancelled, and not failed."""
+    install_quickdapp(database_url)
+    async with open_store(database_url) as store:
+        job = await claim_one(store)
+        ahead = time.time() + 60
+        outcome = Outcome.failure("no paper", ahead, ahead + 0.001)
+        assert (await store.settle([settlement(job, outcome)])).stored == {job.id}
+        assert (await read(store, job)).state is JobState.FAILED
+        ((never,),) = sql(database_url, "select workerjobs.schedule('report', '0 0 30 2 *')")
+        await store.plan([plan(run) for run in await store.unplanned(10)])
+        assert (await read(store, never)).state is JobState.FAILED
 
 
 def test_tables_of_a_quickdapp_database_are_used_as_they_are(empty_database_url: str) -> None:
@@ -268,6 +287,13 @@ async def test_rows_that_were_there_first_make_room(url: str) -> None:
         await store.settle([settlement(finished_job)])
         await store.ensure_cron([REMOVE_OLD_WORKER_JOBS])
         sql(url, 'update "workerJobs" set "rescheduledFromJob" = 3 where id = 4')
+        await store.save_logs([LogLine(finished_job.id, await store.now(), "info", "so it goes")])
+        sql(
+            url,
+            """insert into "workerChainEffects"
+            (chain, "blockNumber", "blockHash", "logIndex", filter, "transactionHash", "jobId")
+            values ('anvil', 1, '0x', 0, 'sendToken', '0x', 3)""",
+        )
         sql(url, "select setval(pg_get_serial_sequence('\"workerJobs\"', 'id'), 500)")
         apart = await submit_one(store)
         done = workerjobs("adopt", database_url=url)
@@ -277,6 +303,9 @@ async def test_rows_that_were_there_first_make_room(url: str) -> None:
         assert (await read(store, 504)).state is JobState.SUCCEEDED
         moved = await read(store, 505)
         assert (moved.type, moved.rescheduled_from_job) == ("removeOldWorkerJobs", 504)
+        # A job of theirs neither shows what another one logged, nor is it cancelled when a block is undone.
+        assert sql(url, 'select "jobId" from "workerJobLogs"') == [(504,)]
+        assert sql(url, 'select "jobId" from "workerChainEffects"') == [(504,)]
         assert (await submit_one(store)).id == 506
 
 

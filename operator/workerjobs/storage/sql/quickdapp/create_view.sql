@@ -8,7 +8,7 @@ select
 from "workerJobs";
 
 -- QuickDapp cancels the pending jobs of a tag by setting started and finished to one moment, also for jobs that started
--- half an hour ago, which it takes for lost.
+-- half an hour ago, which it takes for lost. WorkerJobs itself takes the deadline away from a row that it finishes.
 create or replace function workerjobs.recognise_cancellation() returns trigger
 language plpgsql as $$
 begin
@@ -26,5 +26,6 @@ create or replace trigger "recogniseCancellation" before update on "workerJobs"
     for each row when (
         old.finished is null and new.finished = new.started and not new.success
         and new.started is distinct from old.started
+        and new."leaseDeadline" is not distinct from old."leaseDeadline"
     )
     execute function workerjobs.recognise_cancellation();
