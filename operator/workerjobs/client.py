@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, overload
 
 from workerjobs.domain.job import Job, NewJob
+from workerjobs.domain.parsing import as_new_job
 from workerjobs.errors import InvalidInputError
 from workerjobs.storage.steps import AsyncConnection, SyncConnection, perform
 from workerjobs.storage.submitting import (
@@ -42,7 +43,9 @@ def submit(connection: SyncConnection, job: AnyJob) -> Job: ...
 def submit(connection: AsyncConnection, job: AnyJob) -> Awaitable[Job]: ...
 def submit(connection: Any, job: AnyJob) -> Any:
     """Store a job and return it as stored; pending jobs of its tag are cancelled."""
-    return perform(connection, submitting_one(job))
+    new = as_new_job(job)
+    # One of a cron line may be refused after what has its tag was cancelled.
+    return perform(connection, submitting_one(new), atomically=new.cron_schedule is not None)
 
 
 @overload

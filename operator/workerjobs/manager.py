@@ -20,6 +20,7 @@ from workerjobs.domain.parsing import as_new_job
 from workerjobs.errors import NotFoundError, WorkerJobsError
 from workerjobs.settings import COUNT_ACCEPTED, parse_worker_count, worker_settings
 from workerjobs.storage.postgres import PostgresJobStore
+from workerjobs.storage.submitting import taken_tick
 from workerjobs.worker.supervisor import Supervisor
 
 T = TypeVar("T")
@@ -111,8 +112,10 @@ class WorkerManager:
                 check_data(new.data, [types[new.type].schema])
             else:
                 await app.check_against_workers(store, new)
-            (stored,) = await store.submit([new])
-            return stored
+            stored = await store.submit([new])
+            if not stored:
+                raise taken_tick(new)
+            return stored[0]
 
         return self._ask(submit())
 

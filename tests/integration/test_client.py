@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -215,6 +216,25 @@ def test_tick_that_ran_already_is_not_run_again_by_scheduling_anew(database_url:
             sql(database_url, """update "workerJobs" set priority = 1 where finished is null""")
             fourth = await done(workerjobs.schedule(connection, given, key="k"))
             assert fourth.tick == second.tick
+
+    check()
+
+
+@both
+def test_cron_job_that_is_refused_replaces_nothing(database_url: str, kind: str) -> None:
+    """The pending row of its tag was cancelled all the same, which was the end of the line."""
+
+    @in_loop
+    async def check() -> None:
+        async with connected(kind, database_url, autocommit=True) as connection:
+            first = datetime(2026, 1, 1, tzinfo=UTC)
+            yearly = NewJob(type="x", cron_schedule="@yearly", cron_key="k", tag="t", due=first)
+            await done(workerjobs.submit(connection, yearly))
+            sql(database_url, 'update "workerJobs" set started = now(), finished = now(), success = true')
+            await done(workerjobs.submit(connection, dataclasses.replace(yearly, due=LATER)))
+            with pytest.raises(InvalidInputError, match="The tick of k is there already"):
+                await done(workerjobs.submit(connection, yearly))
+            assert count_rows(database_url, "finished is null") == 1
 
     check()
 

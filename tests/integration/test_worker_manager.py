@@ -137,6 +137,13 @@ def test_many_jobs_are_submitted_at_once_and_all_run(manager: WorkerManager, dat
     assert count_rows(database_url, "type = 'echo'") == 201
 
 
+def test_cron_job_whose_tick_is_there_is_refused_with_a_sentence(manager: WorkerManager) -> None:
+    line = NewJob(type="echo", cron_schedule="0 0 1 1 *", cron_key="yearly")
+    manager.submit_job(line)
+    with pytest.raises(InvalidInputError, match="The tick of yearly is there already: use schedule to replace"):
+        manager.submit_job(line)
+
+
 def test_seeds_names_and_pythons_are_both_there(manager: WorkerManager) -> None:
     assert WorkerManager.submitJob is WorkerManager.submit_job
     by_seed = manager.submitJob({"type": "echo", "cronSchedule": "@hourly", "userId": 3, "persistent": True})

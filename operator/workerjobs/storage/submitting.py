@@ -90,8 +90,13 @@ def submitting_one(given: NewJob | Mapping[str, Any]) -> Steps[Job]:
     job = _checked(given)
     stored = yield from submitting([job])
     if not stored:
-        raise InvalidInputError(f"The tick of {job.cron_key} is there already: use schedule to replace a cron job")
+        raise taken_tick(job)
     return stored[0]
+
+
+def taken_tick(job: NewJob) -> InvalidInputError:
+    """Say why a cron job that names its line was not stored."""
+    return InvalidInputError(f"The tick of {job.cron_key} is there already: use schedule to replace a cron job")
 
 
 def scheduling(given: NewJob | Mapping[str, Any], key: str | None) -> Steps[Job]:
