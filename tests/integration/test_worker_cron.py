@@ -223,6 +223,28 @@ async def test_connection_lost_before_a_run_was_begun_gives_it_back_and_begins_i
     assert count_rows(database_url) == 2
 
 
+REFUSE_NEXT_ROWS = """
+    create function refuse() returns trigger language plpgsql as $$
+    begin raise exception using errcode = 'insufficient_privilege', message = 'not today'; end $$;
+    create trigger refuse before insert on "workerJobs" for each row when (new."rescheduledFromJob" is not null)
+    execute function refuse();
+"""
+
+
+@in_loop
+async def test_run_that_the_account_may_not_begin_is_given_back_until_it_may(database_url: str) -> None:
+    """Nobody knew of the claim: its lease ran out, and the job had lost a worker."""
+    line = NewJob(type="echo", cron_schedule="0 0 1 1 *", due=PAST, concurrency_policy="Allow")
+    sql(database_url, REFUSE_NEXT_ROWS)
+    async with worker(database_url) as running:
+        job = await submit_one(running.store, line)
+        await until(lambda: running.supervisor._pickup._is_troubled)
+        sql(database_url, 'drop trigger refuse on "workerJobs"')
+        done = await finished(running.store, job)
+        assert (done.state, done.rescues) == (JobState.SUCCEEDED, 0)
+    assert count_rows(database_url) == 2
+
+
 # --- waking up when something becomes due
 
 

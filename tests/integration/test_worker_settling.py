@@ -213,3 +213,17 @@ async def test_progress_is_written_at_most_twice_a_second_however_often_it_is_to
         assert (await read(store, job)).progress == {"current": 2}
         reporting._last = -math.inf
         assert await reporting.step() is None
+
+
+@in_loop
+async def test_progress_that_was_told_while_the_database_was_away_is_written_when_it_returns(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        (job,), _, running = await claimed(store, 1)
+        reporting = Reporting(store, running)
+        of(running, job).unsaved_progress = '{"current": 1}'
+        allow_connections(database_url, False)
+        with pytest.raises(DatabaseUnavailableError):
+            await reporting.step()
+        allow_connections(database_url, True)
+        assert await reporting.step() == 0.5
+        assert (await read(store, job)).progress == {"current": 1}

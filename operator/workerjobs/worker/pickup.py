@@ -10,7 +10,6 @@ from typing import Protocol
 
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import begin
-from workerjobs.errors import DatabaseUnavailableError
 from workerjobs.ports.jobs import JobStore, Lease
 from workerjobs.ports.notices import DueNotice
 from workerjobs.worker.duty import Duty
@@ -105,7 +104,8 @@ class Pickup(Duty):
         self._is_claiming = True
         try:
             return await self._claim()
-        except DatabaseUnavailableError:
+        except Exception:
+            # Whatever it was, a claim that took effect may not have come here.
             self._may_have_strays = True
             raise
         finally:

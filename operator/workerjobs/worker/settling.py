@@ -10,6 +10,7 @@ from datetime import datetime
 
 from workerjobs.domain.job import Job
 from workerjobs.domain.lifecycle import Outcome, Settlement, settle
+from workerjobs.errors import DatabaseUnavailableError
 from workerjobs.ports.jobs import JobStore, Progress
 from workerjobs.worker.clock import DatabaseClock
 from workerjobs.worker.duty import Duty
@@ -186,11 +187,17 @@ async def _save_progress(store: JobStore, runs: Iterable[RunningJob]) -> bool:
     """Write the progress of runs to their rows; returns whether any had changed."""
     reports = []
     for running in runs:
-        if running.unsaved_progress is not None:
-            reports.append(Progress(running.job.id, running.job.fencing_token or 0, running.unsaved_progress))
+        if (progress := running.unsaved_progress) is not None:
+            reports.append((running, Progress(running.job.id, running.job.fencing_token or 0, progress)))
             running.unsaved_progress = None
     if reports:
-        await store.save_progress(reports)
+        try:
+            await store.save_progress([report for _, report in reports])
+        except DatabaseUnavailableError:
+            # A run may say nothing more for long.
+            for running, report in reports:
+                running.unsaved_progress = running.unsaved_progress or report.progress_json
+            raise
     return bool(reports)
 
 
