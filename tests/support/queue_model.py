@@ -136,7 +136,7 @@ class QueueModel:
 
     def submit(self, jobs: Sequence[NewJob], *, cancels_by_tag: bool = True, is_bulk: bool = False) -> list[Row]:
         tags = {job.tag for job in jobs if job.tag is not None} if cancels_by_tag else set()
-        self._replace_tags(tags)
+        self._replace_tags(tags, {job.tag for job in jobs if job.cron_schedule is not None} & tags)
         last = {job.tag: job for job in jobs}
         rows = [self._row(job) for job in jobs]
         for job, row in zip(jobs, rows, strict=True):
@@ -219,11 +219,17 @@ class QueueModel:
                 stored.append(row)
         return stored
 
-    def _replace_tags(self, tags: Collection[str | None], *, spares_lines: bool = False) -> None:
+    def _replace_tags(
+        self, tags: Collection[str | None], cron_tags: Collection[str | None] = (), *, spares_lines: bool = False
+    ) -> None:
         for row in self.rows.values():
             is_spared = spares_lines and row.cron_schedule is not None
             if row.is_pending and row.tag is not None and row.tag in tags and not is_spared:
                 self._end_pending(row, "Job cancelled due to new job being created")
+            elif row.is_running and row.cron_schedule is not None and row.tag in cron_tags:
+                # Another line takes the place of its own.
+                self._set_remove_at(row)
+                row.cron_schedule, row.updated_at = None, self.now
 
     def _end_pending(self, row: Row, error: str) -> None:
         self._set_remove_at(row)
