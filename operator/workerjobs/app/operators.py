@@ -109,7 +109,10 @@ async def run_operator(
             cluster_id=cluster_id,
             image=settings.worker_image or f"workerjobs:{version('workerjobs')}",
             database_secret=settings.database_secret,
+            database_url_key=settings.database_url_key,
+            database_direct_url_key=settings.database_direct_url_key,
             chain_secret=settings.chain_secret,
+            chain_variables=settings.chain_variables,
             service_account=settings.worker_service_account,
             log_level=settings.log_level,
         )
