@@ -121,7 +121,16 @@ async def run_operator(
             raise InvalidSettingsError(
                 f"WORKERJOBS_NAMESPACES has to name {own} as well: there the operator is, and makes the default pool"
             )
-        pools = Pools(store, cluster, defaults, own, timedelta(seconds=LEASE_SECONDS), default_pool, metrics.failed)
+        pools = Pools(
+            store,
+            cluster,
+            defaults,
+            own,
+            timedelta(seconds=LEASE_SECONDS),
+            settings.namespaces,
+            default_pool,
+            metrics.failed,
+        )
         metrics.watch_queue(lambda: mirror.queue_length)
         metrics.watch_pods(lambda: pods.seconds_since_heard)
         metrics.watch_leadership(
