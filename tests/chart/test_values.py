@@ -90,6 +90,11 @@ BAD = [
         'pool.jobFiles: "shop.txt" is no Python module: give names such as shop_jobs.py',
     ),
     ("pool", {"minWorkers": 5, "maxWorkers": 2}, "pool.minWorkers (5) is above pool.maxWorkers (2)"),
+    (
+        "pool.extraSpec",
+        {"spotNoticeSeconds": 120},
+        "pool.extraSpec.spotNoticeSeconds (120) is above pool.drainSeconds (45), which it is to cut short: raise that",
+    ),
     ("operator.replicas", 0.5, "at '/operator/replicas': got number, want null or integer"),
     ("image.pullPolicy", "Sometimes", "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'"),
     ("image.digest", "sha256:1", "at '/image/digest': 'sha256:1' does not match pattern"),
@@ -128,6 +133,11 @@ BAD = [
     ("chain.factoryContractAddress", "0x12", "at '/chain/factoryContractAddress': '0x12' does not match pattern"),
     ("chain", {"enabled": True}, "chain.enabled needs chain.existingSecret, a Secret with the RPC URLs"),
     ("metrics.podMonitor.interval", "often", "at '/metrics/podMonitor/interval': 'often' does not match pattern"),
+    (
+        "commonLabels",
+        {"app.kubernetes.io/part-of": "shop"},
+        "commonLabels: app.kubernetes.io/part-of is the chart's own, by which its objects are found: leave it out",
+    ),
     ("extraObjects", [1], "at '/extraObjects/0': got number, want string or object"),
 ]
 
@@ -228,6 +238,32 @@ def test_every_name_follows_the_full_name_and_fits() -> None:
     assert max(map(len, ours)) <= 63
 
 
+def test_names_that_yaml_would_take_for_something_else_stay_names() -> None:
+    values = {**TRIAL, "namespaces": ["2026"], "rbac": {"dataFromNamespaces": ["2026"]}}
+    text = helm("template", "2024", str(CHART), "--namespace", "2025", values=values)
+    manifests = [each for each in yaml.safe_load_all(text) if each]
+    for each in manifests:
+        metadata = each["metadata"]
+        labels = dict(metadata["labels"])
+        if "spec" in each and "template" in each["spec"]:
+            labels |= each["spec"]["template"]["metadata"]["labels"]
+        assert {type(value) for value in (metadata.get("namespace", ""), *labels.values())} == {str}, metadata
+        for subject in each.get("subjects", ()):
+            assert subject["namespace"] == "2025"
+    assert (
+        pool(manifests, "2024-workerjobs-pool")["template"]["metadata"]["labels"]["app.kubernetes.io/instance"]
+        == "2024"
+    )
+    operator = find(manifests, "Deployment", "2024-workerjobs-operator")["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "WORKERJOBS_NAMESPACES", "value": "2025,2026"} in operator["env"]
+
+
+def test_services_of_a_release_whose_name_has_dots_have_names_without() -> None:
+    text = helm("template", "jobs.v1", str(CHART), "--namespace", "jobs", values=TRIAL)
+    services = {each["metadata"]["name"] for each in yaml.safe_load_all(text) if each and each["kind"] == "Service"}
+    assert services == {f"jobs-v1-workerjobs-{name}" for name in ("operator", "server", "postgres")}
+
+
 def test_two_releases_share_no_cluster_wide_name() -> None:
     def names(release: str) -> set[tuple[str, str]]:
         text = helm(
@@ -238,6 +274,11 @@ def test_two_releases_share_no_cluster_wide_name() -> None:
 
     assert names("workerjobs")
     assert not names("workerjobs") & names("other")
+
+
+def test_helm_test_leaves_out_a_server_that_a_proxy_stands_before() -> None:
+    manifests = render({"server": {"service": {"targetPort": "proxy"}}})
+    assert [each["name"] for each in find(manifests, "Pod", "workerjobs-test")["spec"]["containers"]] == ["test"]
 
 
 def test_everything_reaches_the_pool() -> None:

@@ -104,3 +104,16 @@ async def test_headers_of_a_peer_that_is_not_listed_mean_nothing(database_url: s
 def test_no_token_is_called_as_people_are(database_url: str) -> None:
     ended = workerjobs("token", "create", "user:ada", database_url=database_url)
     assert (ended.returncode, "means something else" in ended.stderr) == (2, True)
+
+
+@in_loop
+async def test_proxy_is_known_where_the_server_listens_on_all_addresses(database_url: str, tmp_path: Path) -> None:
+    """Of both families: the socket shows those of IPv4 as such of IPv6."""
+    everywhere = VARIABLES | {"WORKERJOBS_SERVER_HOST": "::", "WORKERJOBS_SERVER_TOKEN": "t" * 32}
+    async with api(database_url, tmp_path, as_process=False, **everywhere) as client:
+        asked = me("ada", "ops", ("X-Forwarded-For", "203.0.113.7"))
+        assert (await ask(client, PROXY, asked, "/api/v1/jobs", "POST"))[0] == 201
+        _, audit = await ask(client, PROXY, me("ada", "ops"), "/api/v1/audit")
+        (entry,) = audit["entries"]
+        assert (entry["actor"], entry["address"]) == ("user:ada", "203.0.113.7")
+        assert (await ask(client, STRANGER, me("ada", "ops"), "/api/v1/me"))[0] == 401

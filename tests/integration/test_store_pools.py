@@ -183,12 +183,16 @@ async def test_pools_that_an_operator_shows_are_told_until_it_shows_them_no_more
     theirs = ShownPool("u3", "shop", "media", "media", 0, 0, 0, "NoJobs", "Nothing waits")
     store = await PostgresApiStore.open(database_url, "workerjobs test")
     try:
-        await store.show_pools("ours", [media, mail])
-        await store.show_pools("theirs", [theirs])
+        await store.show_pools("ours", [], [media, mail])
+        await store.show_pools("theirs", [], [theirs])
         changed = replace(media, ready=2)
-        await store.show_pools("ours", [changed])
+        await store.show_pools("ours", ["shop"], [changed])
         assert await store.worker_pools() == [changed, theirs]
-        await store.show_pools("ours", [])
+        # Who watches another namespace alone says nothing of these.
+        elsewhere = replace(mail, uid="u4", namespace="web")
+        await store.show_pools("ours", ["web"], [elsewhere])
+        assert await store.worker_pools() == [changed, theirs, elsewhere]
+        await store.show_pools("ours", [], [])
         assert await store.worker_pools() == [theirs]
     finally:
         await store.close()

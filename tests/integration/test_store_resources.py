@@ -309,3 +309,22 @@ async def test_nothing_of_a_deleted_resource_is_run_again(database_url: str) -> 
         await store.remove_resources("here", ["a"])
         job = resource_job("a")
         assert await store.submit([dataclasses.replace(job, resource=rerun_of(job))]) == []
+
+
+@in_loop
+async def test_state_tells_when_the_last_run_ended_and_which_ticks_to_come_are_used_up(database_url: str) -> None:
+    once = resource_job("a")
+    line = resource_job("b", due=LATER, cron_schedule="@yearly", cron_key="resource:here:b")
+    async with open_store(database_url) as store:
+        await store.submit([once, line])
+        (first,) = await claim_all(store)
+        await store.submit([dataclasses.replace(once, resource=rerun_of(once))])
+        (second,) = await claim_all(store)
+        # A rerun is over before the run that it was stored beside.
+        for job in (second, first):
+            await store.settle([settlement(job)])
+        await store.cancel([job.id for job in (await store.rows_of("here", ["b"]))["b"]])
+        states = await store.states_of("here", ["a", "b", "unknown"])
+        assert states["a"].last_end == (await read(store, first)).finished
+        assert states["b"].used_ticks == {LATER}
+        assert (states["a"].used_ticks, states["unknown"].last_end) == (frozenset(), None)

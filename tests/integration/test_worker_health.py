@@ -193,9 +193,20 @@ def test_health_follows_the_loop_and_readiness_the_start() -> None:
         server.close()
 
 
-def serve(port: int) -> HealthServer | None:
+def test_all_addresses_are_those_of_both_families() -> None:
+    server = serve(0, "::")
+    assert server is not None
+    try:
+        assert get(f"{server.url}/healthz") == (200, "ok\n")
+        if socket.has_dualstack_ipv6():
+            assert get(f"http://[::1]:{server.port}/healthz") == (200, "ok\n")
+    finally:
+        server.close()
+
+
+def serve(port: int, host: str = "127.0.0.1") -> HealthServer | None:
     return probes.serve_health(
-        "127.0.0.1",
+        host,
         port,
         seconds_since_life=lambda: 0,
         is_started=lambda: True,

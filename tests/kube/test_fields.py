@@ -403,6 +403,19 @@ async def test_resource_is_deleted_some_time_after_its_end(
         jobs.wait(name, "Succeeded")
     jobs.kubectl("wait", "--for=delete", "wj/soon", "--timeout=50s")
     assert set(jobs.states()) == {"later", "never"}
+    # Of several runs the last end counts, not that of the one that was stored last.
+    jobs.apply(workerjob("outlasted", {"type": "report", "ttlSecondsAfterFinished": 600}))
+    async with open_store(database_url) as store:
+        eventually(lambda: count_rows(database_url, "started is null and finished is null") == 1)
+        (first,) = await claim_all(store)
+        set_field(jobs, "outlasted", rerun="again")
+        eventually(lambda: count_rows(database_url, "started is null and finished is null") == 1)
+        (second,) = await claim_all(store)
+        await store.settle([settlement(second)])
+        sql(database_url, """update "workerJobs" set finished = now() - interval '1 hour' where id = %s""", second.id)
+        await store.settle([settlement(first)])
+    jobs.wait("outlasted", "Succeeded")
+    jobs.delete("outlasted")
     # Shortened, its time is up.
     set_field(jobs, "later", ttlSecondsAfterFinished=0)
     jobs.kubectl("wait", "--for=delete", "wj/later", "--timeout=50s")

@@ -19,6 +19,9 @@ from tests.support.pods import Node, Pod, ended, node_of
 from tests.support.table import LEASE, open_store, read, sql
 from tests.support.workers import Told, WorkerProcess, finished, worker_process
 from workerjobs.domain.job import Job, JobState, NewJob
+from workerjobs.kube.cluster import KubernetesCluster
+from workerjobs.kube.podstate import POD_LABELS
+from workerjobs.kube.podwatch import REFUSED_SECONDS, Observed
 from workerjobs.kube.protection import BUSY, PROTECTING
 from workerjobs.kube.workerpods import EVERY_SECONDS
 from workerjobs.storage.postgres import PostgresJobStore
@@ -284,3 +287,26 @@ async def test_pod_is_protected_from_autoscalers_while_it_is_busy_and_only_then(
         await asyncio.sleep(3)
         assert BUSY in pod.annotations  # not written for every short job
         await until(lambda: not {*PROTECTING, BUSY} & pod.annotations.keys())
+
+
+# --- watching
+
+
+@in_loop
+async def test_watch_that_was_refused_is_tried_again_soon(
+    jobs: WorkerJobs, restricted_kubeconfig: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An API server that has just begun refuses whose rights it has yet to read."""
+    monkeypatch.setenv("KUBECONFIG", restricted_kubeconfig)
+    api = await KubernetesCluster.connect()
+    observed = Observed("Pods", lambda: api.watch_pods(jobs.namespace, POD_LABELS), lambda: None)
+    task = asyncio.create_task(observed.run())
+    try:
+        await until(lambda: "Pods can't be watched" in caplog.text)
+        jobs.kubectl("create", "role", "pods", "--verb=list,watch", "--resource=pods")
+        jobs.kubectl("create", "rolebinding", "pods", "--role=pods", f"--serviceaccount={jobs.namespace}:default")
+        await until(lambda: observed.is_complete, seconds=REFUSED_SECONDS / 2)
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        await api.close()

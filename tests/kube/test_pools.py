@@ -114,7 +114,9 @@ def test_pool_becomes_a_deployment_that_goes_with_it(operators: Operators, pools
 
 
 def test_change_of_the_pool_reaches_its_deployment(operators: Operators, pools: WorkerPools) -> None:
-    operators.start()
+    operators.start(
+        WORKERJOBS_DATABASE_URL_KEY="uri", WORKERJOBS_DATABASE_DIRECT_URL_KEY="direct", WEB3_SUPPORTED_CHAINS="base"
+    )
     pools.apply(workerCount=1)
     pools.wait_for_replicas(1)
     pools.patch(workerCount=3, chain=True, drainSeconds=60, spotNoticeSeconds=30)
@@ -125,6 +127,12 @@ def test_change_of_the_pool_reaches_its_deployment(operators: Operators, pools: 
     # Jobs have what a spot node's notice leaves, not all of drainSeconds.
     variables = {each["name"]: each.get("value") for each in container["env"]}
     assert (variables["WORKER_GRACE_SECONDS"], pod["terminationGracePeriodSeconds"]) == ("20", 35)
+    # What the operator knows, the workers of every pool do.
+    assert variables["WEB3_SUPPORTED_CHAINS"] == "base"
+    references = {
+        each["name"]: each.get("valueFrom", {}).get("secretKeyRef", {}).get("key") for each in container["env"]
+    }
+    assert (references["DATABASE_URL"], references["DATABASE_DIRECT_URL"]) == ("uri", "direct")
     pools.patch(paused=True)
     pools.wait_for_replicas(0)
     assert pools.wait_for_status(desired=0)["reason"] == "Paused"
@@ -132,6 +140,7 @@ def test_change_of_the_pool_reaches_its_deployment(operators: Operators, pools: 
     pools.wait_for_replicas(3)
     (container,) = pools.deployment()["spec"]["template"]["spec"]["containers"]
     assert "envFrom" not in container
+    assert not any(each["name"].startswith("WEB3") for each in container["env"])
 
 
 def test_what_somebody_changed_of_the_deployment_is_put_right_and_a_restart_left_alone(
@@ -196,6 +205,37 @@ def test_pod_template_that_kubernetes_refuses_is_said_in_the_status(operators: O
     assert "the pod's memory limit is 512 MiB" in pools.condition("Accepted")["message"]
     pools.patch(template=None)
     eventually(lambda: pools.condition("Accepted")["status"] == "True")
+    operator.stop()
+    assert not any("exception" in each for each in operator.said())
+
+
+MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
+    "misspelt": ({"nodeselector": {"disk": "ssd"}}, "nodeselector: field not declared in schema"),
+    "number": ({"containers": [{"name": "worker", "env": [{"name": "A", "value": 1}]}]}, ""),
+    "variables": ({"containers": [{"name": "worker", "env": {"A": "1"}}]}, ""),
+    "containers": ({"containers": "worker"}, ""),
+    "replaced": ({"$patch": "replace", "nodeSelector": {"disk": "ssd"}}, ""),
+    "limits": ({"containers": [{"name": "worker", "resources": {"limits": "512Mi"}}]}, ""),
+    "selector": ({"nodeSelector": ["ssd"]}, ""),
+    "quantity": ({"containers": [{"name": "worker", "resources": {"requests": {"cpu": "lots"}}}]}, ""),
+}
+"""Specs of pod templates that the definition of WorkerPools can't refuse, with a part of what Kubernetes says."""
+
+
+def test_malformed_template_is_said_in_the_status_and_keeps_no_other_pool_from_its_pods(
+    operators: Operators, pools: WorkerPools
+) -> None:
+    operator = operators.start()
+    items = [
+        workerpool(name, {"workerCount": "cpus", "template": {"spec": spec}}) for name, (spec, _) in MALFORMED.items()
+    ]
+    pools.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    eventually(lambda: all(pools.condition("Accepted", name) for name in MALFORMED))
+    pools.apply(workerCount=1)
+    pools.wait_for_replicas(1)
+    said = {name: pools.condition("Accepted", name) for name in MALFORMED}
+    assert {name: each["reason"] for name, each in said.items()} == dict.fromkeys(MALFORMED, "SpecRefused")
+    assert [name for name, (_, part) in MALFORMED.items() if part not in said[name]["message"]] == []
     operator.stop()
     assert not any("exception" in each for each in operator.said())
 
@@ -316,9 +356,21 @@ def test_pool_shrinks_by_idle_pods_and_those_whose_jobs_have_ended(
     }
     pools.kubectl("wait", "--for=condition=Ready", "wp/default", "--timeout=50s")
     pools.wait_for_status(busy=2, idle=1)
+    # The container of the busiest has been begun anew, in the middle of a drain: its last worker seems to live yet.
+    dead = show_worker(database_url, long, boot="dead")
+    sql(
+        database_url,
+        """
+        update "workerJobWorkers" set "startedAt" = now() - interval '1 hour', "drainReasons" = '{ScaleDown}'
+        where owner = %s
+        """,
+        dead,
+    )
     pools.patch(workerCount=1)
     marked = {owners["short"], owners["idle"]}
-    eventually(lambda: {owner for owner, why in drain_reasons(database_url).items() if why == ["ScaleDown"]} == marked)
+    eventually(
+        lambda: {owner for owner, why in drain_reasons(database_url).items() if why == ["ScaleDown"]} == marked | {dead}
+    )
     time.sleep(1.5)  # a look or two: nobody has said that it takes no more jobs
     assert pools.replicas() == 3
 
@@ -355,6 +407,12 @@ def test_new_demand_lets_draining_pods_go_on(operators: Operators, pools: Worker
     eventually(lambda: not any(drain_reasons(database_url).values()))
     assert pools.wait_for_status(draining=0)["desired"] == 2
     assert {pod["metadata"]["uid"] for pod in pools.pods()} == {pod["metadata"]["uid"] for pod in pods}
+    # One that was evicted stays in the cluster, and is nothing of the pool any more.
+    status = {"status": {"phase": "Failed", "reason": "Evicted"}}
+    name = pods[0]["metadata"]["name"]
+    pools.kubectl("patch", f"pod/{name}", "--subresource=status", "--type=merge", f"--patch={json.dumps(status)}")
+    pools.wait_for_pods(3)
+    assert pools.wait_for_status(replicas=2, ready=1, draining=0)["desired"] == 2
 
 
 def test_nothing_shrinks_while_a_busy_pod_is_not_ready(
@@ -428,26 +486,34 @@ def test_pools_are_looked_at_and_changed_by_commands(operators: Operators, pools
 def test_default_pool_is_made_from_the_configuration_and_keeps_what_people_changed(
     operators: Operators, pools: WorkerPools, tmp_path: Path
 ) -> None:
+    def template(zone: str) -> dict[str, Any]:
+        labels = {"disk": "ssd", "example.org/zone": zone}
+        return {"metadata": {"annotations": {"team": "a"}}, "spec": {"nodeSelector": labels}}
+
     file = tmp_path / "pool.yaml"
-    file.write_text("workerCount: 1\nslots: 2\ndrainSeconds: 30\n")
+    file.write_text(json.dumps({"workerCount": 1, "slots": 2, "drainSeconds": 30, "template": template("a")}))
     settings = {"WORKERJOBS_DEFAULT_POOL": str(file)}
     first = operators.start(**settings)
     pools.wait_for_replicas(1)
-    assert pools.read("wp", "default")["spec"] == {"workerCount": 1, "slots": 2, "drainSeconds": 30}
-    pools.patch(slots=4)
+    made = {"workerCount": 1, "slots": 2, "drainSeconds": 30, "template": template("a")}
+    assert pools.read("wp", "default")["spec"] == made
+    pools.patch(slots=4, template={"spec": {"nodeSelector": {"example.org/zone": "b"}}})
     first.stop()
-    # WORKER_COUNT overrides the file; what somebody set stays theirs, and what was configured before is taken back.
-    file.write_text("workerCount: 1\nslots: 3\nmaxWorkers: 5\n")
+    # WORKER_COUNT overrides the file; what somebody set stays theirs, alone, and what was configured goes.
+    file.write_text(json.dumps({"workerCount": 1, "slots": 3, "maxWorkers": 5, "template": template("a")}))
     second = operators.start(**settings, WORKER_COUNT="2")
     pools.wait_for_replicas(2)
-    assert pools.read("wp", "default")["spec"] == {"workerCount": 2, "slots": 4, "maxWorkers": 5}
-    eventually(lambda: any("are left as somebody set them: slots" in each["message"] for each in second.said()))
+    told = "are left as somebody set them: slots, template.spec.nodeSelector.example.org/zone"
+    eventually(lambda: any(told in each["message"] for each in second.said()))
+    kept = {"workerCount": 2, "slots": 4, "maxWorkers": 5, "template": template("b")}
+    assert pools.read("wp", "default")["spec"] == kept
     second.stop()
     # Deleted, it comes back at the next start, as it is configured.
     pools.kubectl("delete", "wp", "default", "--wait=false")
     operators.start(**settings)
     pools.kubectl("wait", "--for=create", "wp/default", "--timeout=50s")
-    assert pools.read("wp", "default")["spec"] == {"workerCount": 1, "slots": 3, "maxWorkers": 5}
+    anew = {"workerCount": 1, "slots": 3, "maxWorkers": 5, "template": template("a")}
+    assert pools.read("wp", "default")["spec"] == anew
     assert (first.complaints(), second.complaints()) == ([], [])
 
 

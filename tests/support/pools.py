@@ -106,11 +106,17 @@ class WorkerPools:
 
 
 def show_worker(
-    database_url: str, pod: dict[str, Any], *, pool: str = "default", running: int = 0, job_type: str = "report"
+    database_url: str,
+    pod: dict[str, Any],
+    *,
+    pool: str = "default",
+    running: int = 0,
+    job_type: str = "report",
+    boot: str = "boot",
 ) -> str:
     """Say in the tables what a pod's worker would: that it lives, and holds jobs; returns its owner."""
     uid = pod["metadata"]["uid"]
-    owner = f"{uid}/boot"
+    owner = f"{uid}/{boot}"
     sql(
         database_url,
         """

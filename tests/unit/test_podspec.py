@@ -49,7 +49,7 @@ def test_quantity_is_read_as_kubernetes_reads_it(text: str, value: str) -> None:
     assert parse_quantity(text) == Decimal(value)
 
 
-@pytest.mark.parametrize("text", ["", "m", "1x", "one", "1 000"])
+@pytest.mark.parametrize("text", ["", "m", "1x", "one", "1 000", "NaN", "Infinity"])
 def test_what_is_no_quantity_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no quantity"):
         parse_quantity(text)
@@ -252,6 +252,11 @@ FITTING = [
     ("no number: the worker says so", with_memory("128Mi", "plenty"), 1),
     ("no quantity: the API server says so", with_memory("much", "512"), 1),
     ("no container of that name", pod(), 1),
+    ("no containers: the API server says so", pod(containers=None), 1),
+    ("containers as text", pod(containers="worker"), 1),
+    ("variables as an object", pod(containers=[{"name": "worker", "env": {"A": "1"}}]), 1),
+    ("limits as text", pod(containers=[{"name": "worker", "resources": {"limits": "512Mi"}}]), 1),
+    ("a limit that is no number", with_memory("NaN", "512"), 1),
 ]
 
 

@@ -15,6 +15,7 @@ from workerjobs.kube.reconcile import Actions, Resource, StatusWrite, reconcile
 from workerjobs.ports.resources import ResourceState, RunCounts
 
 TICK = NOON + timedelta(minutes=1)
+TICK_AFTER = TICK + timedelta(minutes=1)
 KEY = "resource:here:u"
 
 
@@ -57,6 +58,10 @@ RECORDED = ResourceState(run_keys=frozenset({"initial"}))
 def decide(
     known: Resource, *rows: Job, state: ResourceState = RECORDED, types: Any = None, now: datetime = NOON
 ) -> Actions:
+    ended = [row for row in rows if row.finished is not None]
+    last_end = state.last_end or max((row.finished for row in ended if row.finished is not None), default=None)
+    ticks = state.used_ticks | {row.tick for row in ended if row.tick is not None}
+    state = dataclasses.replace(state, last_end=last_end, used_ticks=ticks)
     return reconcile([known], {"u": rows} if rows else {}, {"u": state}, types or {}, now=now)
 
 
@@ -155,11 +160,20 @@ TICKS: list[tuple[str, NewJob, list[Job], datetime]] = [
         "the new schedule's next tick was run already",
         cron(2),
         [succeeded(cron_key=KEY, tick=TICK), tick(id=8, cron_schedule="@hourly", due=NOON + timedelta(hours=1))],
-        TICK + timedelta(minutes=1),
+        TICK_AFTER,
     ),
     ("the one-time job becomes a cron job", cron(2), [pending()], TICK),
     ("a first run is asked for", cron(2, due=NOON + timedelta(days=1)), [tick()], NOON + timedelta(days=1)),
     ("a first run was asked for once", cron(2, due=NOON - timedelta(days=1)), [tick()], TICK),
+    (
+        "a far tick of another schedule was cancelled",
+        cron(2, cron_schedule="@hourly"),
+        [
+            succeeded(cron_key=KEY, success=False, started=None, tick=NOON + timedelta(days=300)),
+            tick(id=8, cron_schedule="@yearly"),
+        ],
+        NOON + timedelta(hours=1),
+    ),
 ]
 
 
@@ -181,11 +195,12 @@ LINES: list[tuple[str, NewJob, list[Job], datetime]] = [
         "the next tick was cancelled",
         cron(),
         [succeeded(cron_key=KEY, success=False, started=None, tick=TICK)],
-        TICK + timedelta(minutes=1),
+        TICK_AFTER,
     ),
     ("only a retry waits", cron(), [pending(rescheduled_from_job=6, attempt=2)], TICK),
     ("its first run lies in the past", cron(due=NOON - timedelta(days=1)), [succeeded(tick=NOON)], TICK),
     ("its first run is to come", cron(due=NOON + timedelta(days=1)), [], NOON + timedelta(days=1)),
+    ("its first run was cancelled", cron(due=TICK), [succeeded(success=False, started=None, tick=TICK)], TICK_AFTER),
     ("the job that runs was a one-time job", cron(2), [running_job(resource_generation=1)], TICK),
 ]
 
@@ -195,6 +210,12 @@ def test_cron_line_without_a_row_is_restored_at_a_tick_that_was_not_used(
     job: NewJob, rows: list[Job], due: datetime
 ) -> None:
     assert decide(resource(job), *rows) == Actions(restore=[dataclasses.replace(job, due=due)])
+
+
+def test_tick_that_was_cancelled_before_a_rerun_ended_is_not_restored() -> None:
+    cancelled = known_as(used_ticks=frozenset({TICK}))
+    (line,) = decide(resource(cron()), succeeded(), state=cancelled).restore
+    assert line.due == TICK_AFTER
 
 
 def test_hashed_schedule_is_restored_where_its_line_would_be() -> None:
@@ -275,6 +296,12 @@ def test_history_is_kept_as_was_asked_and_looked_at_again_while_there_is_too_muc
     assert decide(resource(one_time()), succeeded(), state=known_as(history_limit=3)).keep == {"u": None}
 
 
+def complete_since(moment: datetime) -> dict[str, Any]:
+    """A status that says since when a job is complete."""
+    (write,) = decide(resource(one_time()), succeeded(), now=moment).statuses
+    return dict(write.status)
+
+
 def test_resource_is_deleted_when_its_time_is_up_and_looked_at_again_then() -> None:
     wished = resource(wishing(one_time(), ttl_seconds=60))
     before = decide(wished, succeeded())
@@ -282,6 +309,14 @@ def test_resource_is_deleted_when_its_time_is_up_and_looked_at_again_then() -> N
     assert decide(wished, succeeded(), now=NOON + timedelta(seconds=60)).delete == [wished]
     later = NOON + timedelta(days=1)
     assert decide(wished, succeeded(), pending(id=8), now=later).delete == []
+    # A rerun was over before the run that it was stored beside.
+    outlasted = known_as(last_end=NOON + timedelta(seconds=30))
+    still = decide(wished, succeeded(), state=outlasted, now=NOON + timedelta(seconds=60))
+    assert (still.delete, still.look_again) == ([], {"u": NOON + timedelta(seconds=90)})
+    short = resource(
+        wishing(one_time(), ttl_seconds=60, history_limit=1), status=complete_since(NOON + timedelta(seconds=30))
+    )
+    assert decide(short, succeeded(), state=known_as(history_limit=1), now=NOON + timedelta(seconds=60)).delete == []
     # Rows that someone removed: its status tells when it ended.
     (write,) = before.statuses
     gone = dataclasses.replace(wished, status=write.status)

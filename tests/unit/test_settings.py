@@ -32,7 +32,13 @@ def test_operator_has_no_default_pool_where_nothing_is_set() -> None:
     settings = operator_settings({})
     assert (settings.worker_count, settings.default_pool) == (None, None)
     assert (settings.database_secret, settings.chain_secret) == ("workerjobs-database", "workerjobs-chain")
+    assert (settings.database_url_key, settings.database_direct_url_key) == ("url", "directUrl")
     assert (settings.namespaces, settings.cluster_id) == ((), None)
+
+
+def test_operator_hands_on_what_all_workers_with_chains_are_to_know() -> None:
+    given = {"WEB3_SUPPORTED_CHAINS": " base ", "WEB3_POOL": "", "WEB3_SERVER_WALLET_PRIVATE_KEY": "0x1"}
+    assert operator_settings(given).chain_variables == {"WEB3_SUPPORTED_CHAINS": "base"}
 
 
 def test_empty_means_not_set() -> None:

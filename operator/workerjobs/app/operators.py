@@ -109,7 +109,10 @@ async def run_operator(
             cluster_id=cluster_id,
             image=settings.worker_image or f"workerjobs:{version('workerjobs')}",
             database_secret=settings.database_secret,
+            database_url_key=settings.database_url_key,
+            database_direct_url_key=settings.database_direct_url_key,
             chain_secret=settings.chain_secret,
+            chain_variables=settings.chain_variables,
             service_account=settings.worker_service_account,
             log_level=settings.log_level,
         )
@@ -118,7 +121,16 @@ async def run_operator(
             raise InvalidSettingsError(
                 f"WORKERJOBS_NAMESPACES has to name {own} as well: there the operator is, and makes the default pool"
             )
-        pools = Pools(store, cluster, defaults, own, timedelta(seconds=LEASE_SECONDS), default_pool, metrics.failed)
+        pools = Pools(
+            store,
+            cluster,
+            defaults,
+            own,
+            timedelta(seconds=LEASE_SECONDS),
+            settings.namespaces,
+            default_pool,
+            metrics.failed,
+        )
         metrics.watch_queue(lambda: mirror.queue_length)
         metrics.watch_pods(lambda: pods.seconds_since_heard)
         metrics.watch_leadership(

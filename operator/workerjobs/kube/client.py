@@ -32,6 +32,12 @@ _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=WA
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 JSON = "application/json"
+_MALFORMED = ("failed to create typed patch object", "failed to convert new object")
+"""Said, with status 500, of what is applied and has a field that its kind has not, or one of another type.
+
+Source:
+    kubernetes/kubernetes: staging/src/k8s.io/apimachinery/pkg/util/managedfields/internal/structuredmerge.go.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +285,8 @@ class KubernetesApi:
         said = _status_of(await response.read())
         message = f"{said.get('message') or response.reason or 'no reason given'} (HTTP status {response.status})"
         what = f"{method} {path.partition('?')[0]}"
-        if response.status >= 500 or response.status == 429:
+        is_broken = response.status >= 500 and not any(words in message for words in _MALFORMED)
+        if is_broken or response.status == 429:
             raise ClusterUnavailableError(f"The Kubernetes API can't serve {what} now: {message}")
         if response.status == 404 and path.startswith(f"/apis/{GROUP}/") and "details" not in said:
             message = "the cluster knows no WorkerJobs or WorkerPools, apply manifests/crds first"

@@ -23,18 +23,32 @@ EVERY_SECONDS = 30.0
 
 
 def without_fields(spec: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
-    """Leave out what somebody else has set.
+    """Leave out what somebody else has set, and nothing beside it: what is not applied any more is taken away.
 
     Args:
         spec: As configured.
-        fields: Paths such as ``.spec.workerCount`` or ``.spec.template.spec.nodeSelector.disk``; of what lies deeper
-            the whole field of the spec is left out.
+        fields: Paths such as ``.spec.workerCount`` or ``.spec.template.metadata.labels.example.org/team``, as the API
+            server writes them: names may hold dots.
 
-    >>> without_fields({"workerCount": 2, "slots": 1}, [".spec.workerCount"])
-    {'slots': 1}
+    >>> without_fields({"slots": 1, "template": {"a.b": 1, "c": 2}}, [".spec.slots", ".spec.template.a.b"])
+    {'template': {'c': 2}}
     """
-    theirs = {path.split(".")[2] for path in fields if path.startswith(".spec.")}
-    return {name: value for name, value in spec.items() if name not in theirs}
+    left = spec
+    for path in fields:
+        if path.startswith(".spec."):
+            left = _without(left, path.removeprefix(".spec."))
+    return dict(left)
+
+
+def _without(given: Mapping[str, Any], path: str) -> dict[str, Any]:
+    left = dict(given)
+    for name, value in given.items():
+        if path == name or path.startswith(f"{name}["):
+            # Of a list that several keep together, all of it.
+            del left[name]
+        elif path.startswith(f"{name}.") and isinstance(value, Mapping):
+            left[name] = _without(value, path.removeprefix(f"{name}."))
+    return left
 
 
 class DefaultPool:

@@ -11,6 +11,8 @@ from workerjobs.domain.scaling import ALLOCATABLE_CPUS, NO_NODE_FITS, ScalingDec
 JOB_MEMORY_VARIABLE = "WORKER_JOB_MEMORY_MIB"
 SUPERVISOR_MIB = 100
 """What a worker pod takes beside its jobs."""
+MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
+"""What reading a pod's spec raises that is none: people write them, and the API server alone knows what is right."""
 _SUFFIXES = {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),
@@ -35,9 +37,12 @@ def parse_quantity(text: str | float) -> Decimal:
     text = str(text).strip()
     suffix = next((name for name in sorted(_SUFFIXES, key=len, reverse=True) if text.endswith(name)), "")
     try:
-        return Decimal(text.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
+        number = Decimal(text.removesuffix(suffix))
     except InvalidOperation:
         raise ValueError(f"{text!r} is no quantity") from None
+    if not number.is_finite():
+        raise ValueError(f"{text!r} is no quantity")
+    return number * _SUFFIXES.get(suffix, Decimal(1))
 
 
 def cpu_request(pod: Mapping[str, Any]) -> Decimal | None:
@@ -78,13 +83,13 @@ def memory_problem(pod: Mapping[str, Any], container_name: str, slots: int) -> s
     Source:
         kubernetes/kubernetes: pkg/kubelet/kuberuntime/kuberuntime_container_linux.go, "memory.oom.group".
     """
-    container: Mapping[str, Any] = next((each for each in pod["containers"] if each["name"] == container_name), {})
-    variables = {each["name"]: each.get("value") for each in container.get("env") or ()}
-    limits = [((owner.get("resources") or {}).get("limits") or {}).get("memory") for owner in (container, pod)]
     try:
+        container: Mapping[str, Any] = next((each for each in pod["containers"] if each["name"] == container_name), {})
+        variables = {each["name"]: each.get("value") for each in container.get("env") or ()}
+        limits = [((owner.get("resources") or {}).get("limits") or {}).get("memory") for owner in (container, pod)]
         job_mib = int(variables.get(JOB_MEMORY_VARIABLE) or "0")
         limit = min((parse_quantity(each) for each in limits if each is not None), default=None)
-    except ValueError:
+    except MALFORMED:
         return None  # the worker, or the API server, says that better
     needed_mib = slots * job_mib + SUPERVISOR_MIB
     if not job_mib or limit is None or needed_mib * 1024**2 <= limit:

@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 REFUSED_SECONDS = 60.0
-"""When to ask again what the cluster refuses to tell."""
+"""When to ask again, at last, what the cluster goes on refusing to tell. An API server that has only just begun, and
+does not know everybody's rights yet, is asked sooner."""
 KEEP_DELETED_SECONDS = 600.0
 
 
@@ -41,6 +42,7 @@ class Observed:
         self._watch = watch
         self._on_change = on_change
         self._said = ""
+        self._refusals = 0
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -54,7 +56,8 @@ class Observed:
                 is_refused = not isinstance(error, ClusterUnavailableError)
                 if is_refused:
                     self.is_complete = False
-                    delay = REFUSED_SECONDS
+                    delay = min(REFUSED_SECONDS, RETRY_SECONDS * 2**self._refusals)
+                    self._refusals = min(self._refusals + 1, 10)
                 log.log(
                     logging.DEBUG if self._said == str(error) else logging.WARNING,
                     "%s can't be watched: %s",
@@ -75,6 +78,7 @@ class Observed:
 
     def _take(self, seen: Seen) -> None:
         self.heard = time.monotonic()
+        self._refusals = 0
         if self._said:
             log.info("%s can be watched again", self._what)
             self._said = ""

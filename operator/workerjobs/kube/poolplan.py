@@ -21,7 +21,7 @@ from workerjobs.domain.scaling import (
     remembered,
 )
 from workerjobs.kube.conditions import condition, timed
-from workerjobs.kube.podspec import fitting_replicas
+from workerjobs.kube.podspec import MALFORMED, fitting_replicas
 from workerjobs.kube.poolspec import DIGEST_ANNOTATION, WorkerDefaults, deployment, pod_template, selector_text
 from workerjobs.kube.workerpool import WorkerPool
 from workerjobs.ports.pools import WorkerLoad
@@ -112,7 +112,8 @@ def plan_pool(facts: PoolFacts, memory: PoolMemory, defaults: WorkerDefaults, *,
     asked = int(current["spec"].get("replicas", 1)) if current is not None else 0
     template = pod_template(pool, defaults)
     decision, sample = _decide(facts, backlog, asked, memory, template, now)
-    loads = [_load(pod, facts, means) for pod in facts.pods]
+    # Those that were evicted stay in the cluster, as failed ones, until somebody removes them.
+    loads = [_load(pod, facts, means) for pod in facts.pods if not _is_over(pod)]
     manifest = deployment(pool, template, asked)
     is_other_template = (
         current is None or _annotations(current).get(DIGEST_ANNOTATION) != _annotations(manifest)[DIGEST_ANNOTATION]
@@ -159,11 +160,21 @@ def _decide(
     if isinstance(facts.nodes, Refusal):
         told = f"The number of pods stays {asked}: the nodes can't be read"
         return ScalingDecision(asked, facts.nodes.reason, told), None
-    return bounded(fitting_replicas(template["spec"], facts.nodes), spec.bounds), None
+    try:
+        fitting = fitting_replicas(template["spec"], facts.nodes)
+    except MALFORMED:
+        # The API server refuses that, and says why.
+        told = f"The number of pods stays {asked}: what they are to be like can't be read"
+        return ScalingDecision(asked, SPEC_REFUSED, told), None
+    return bounded(fitting, spec.bounds), None
 
 
 def _means(backlog: Backlog) -> dict[str, float]:
     return {each.type: each.mean_seconds for each in backlog.demands if each.mean_seconds is not None}
+
+
+def _is_over(pod: Mapping[str, Any]) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _load(pod: Mapping[str, Any], facts: PoolFacts, means: Mapping[str, float]) -> PodLoad:
@@ -173,7 +184,7 @@ def _load(pod: Mapping[str, Any], facts: PoolFacts, means: Mapping[str, float]) 
     load = PodLoad(
         name=pod["metadata"]["name"],
         is_ready=any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions") or ()),
-        is_leaving=bool(pod["metadata"].get("deletionTimestamp")) or status.get("phase") in ("Succeeded", "Failed"),
+        is_leaving=bool(pod["metadata"].get("deletionTimestamp")),
     )
     if worker is None:
         return load

@@ -74,6 +74,7 @@ class Pools:
         defaults: What the workers of all pools get.
         own_namespace: Where the operator is, and with it the default pool.
         lease: How long a worker counts as alive that does not show itself.
+        namespaces: Those watched; none means all.
         default_pool: Kept as the operator's configuration has it; None: there is none.
         on_failure: Told of each look that failed: at ``workerpools``.
     """
@@ -85,6 +86,7 @@ class Pools:
         defaults: WorkerDefaults,
         own_namespace: str,
         lease: timedelta,
+        namespaces: Sequence[str] = (),
         default_pool: DefaultPool | None = None,
         on_failure: Callable[[str], None] = lambda what: None,
     ) -> None:
@@ -93,6 +95,7 @@ class Pools:
         self._defaults = defaults
         self._own_namespace = own_namespace
         self._lease = lease
+        self._namespaces = namespaces
         self._default_pool = default_pool
         self._on_failure = on_failure
         self._events = EventWriter(cluster, KIND)
@@ -103,6 +106,8 @@ class Pools:
         self._refused: dict[str, tuple[str, Refusal, float]] = {}
         self._empty: set[str] = set()
         """Names of pools of jobs that a WorkerPool without pods would run by itself."""
+        self._noticed: set[str] = set()
+        """Names of pools that jobs came to since the last look began."""
         self._pods = 0
         self._has_work = asyncio.Event()
         self._said: dict[str, str] = {}
@@ -146,6 +151,7 @@ class Pools:
         """The database announces something: jobs of a pool that has no pods are looked at at once."""
         match notice:
             case DueNotice(pool=pool):
+                self._noticed.add(pool)
                 if pool in self._empty:
                     self._has_work.set()
             case Reconnected():
@@ -195,9 +201,10 @@ class Pools:
         if not pools:
             await self._show()
             return True
+        self._noticed.clear()
         backlogs = await self._store.backlogs([each.spec.question for each in pools])
         loads = await self._store.loads(sorted({each.spec.pool for each in pools}))
-        workers = {each.pod_uid: each for each in await self._store.workers(self._lease) if each.pod_uid is not None}
+        workers = by_pod(await self._store.workers(self._lease))
         nodes = await self._nodes() if any(self._needs_nodes(each) for each in pools) else ()
         self._pods, settled, empty = 0, True, set()
         for pool, backlog in zip(pools, backlogs, strict=True):
@@ -210,12 +217,21 @@ class Pools:
                 self._on_failure("workerpools")
                 settled = False
                 continue
+            except Exception as error:  # noqa: BLE001  # logged
+                # Whatever is wrong with one pool, the others are looked at.
+                told = f"WorkerPool {pool.namespace}/{pool.name} can't be looked at"
+                self._say(pool.uid, f"{told}: {error!r}", error)
+                self._on_failure("workerpools")
+                continue
             self._works_again(pool.uid)
             if actions is not None:
                 settled = settled and actions.is_settled and pool.spec.worker_count != "auto"
                 if not actions.decision.replicas:
                     empty.add(pool.spec.pool)
         self._empty = empty
+        if not empty.isdisjoint(self._noticed):
+            # Jobs came since they were counted.
+            self._has_work.set()
         await self._show()
         return settled
 
@@ -360,19 +376,26 @@ class Pools:
             if pool.status.get("reason")
         ]
         if shown != self._shown:
-            await self._store.show_pools(self._defaults.cluster_id or await self._cluster.cluster_id(), shown)
+            cluster_id = self._defaults.cluster_id or await self._cluster.cluster_id()
+            await self._store.show_pools(cluster_id, self._namespaces, shown)
             self._shown = shown
 
     # --- what people hear
 
-    def _say(self, of: str, message: str) -> None:
+    def _say(self, of: str, message: str, unforeseen: Exception | None = None) -> None:
         """Log a trouble when it begins or changes."""
-        log.log(logging.DEBUG if self._said.get(of) == message else logging.WARNING, "%s", message)
+        level = logging.WARNING if unforeseen is None else logging.ERROR
+        log.log(logging.DEBUG if self._said.get(of) == message else level, "%s", message, exc_info=unforeseen)
         self._said[of] = message
 
     def _works_again(self, of: str) -> None:
         if self._said.pop(of, None):
             log.info("Looking at WorkerPools works again")
+
+
+def by_pod(workers: Sequence[WorkerStatus]) -> dict[str, WorkerStatus]:
+    """Workers by their pods' uids. Where a container was begun anew, its last worker seems to live for a while."""
+    return {each.pod_uid: each for each in sorted(workers, key=lambda each: each.started) if each.pod_uid is not None}
 
 
 def _is_owned(found: Mapping[str, Any], pool: WorkerPool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from workerjobs.kube.merge import merge
@@ -27,10 +27,15 @@ class WorkerDefaults:
     cluster_id: str | None = None
     image: str = "workerjobs"
     database_secret: str = "workerjobs-database"  # noqa: S105  # its name
-    """A Secret of the pool's namespace; its key ``url`` holds DATABASE_URL, and ``directUrl``, where it has one,
-    DATABASE_DIRECT_URL."""
+    """A Secret of the pool's namespace."""
+    database_url_key: str = "url"
+    """Its key of DATABASE_URL."""
+    database_direct_url_key: str = "directUrl"
+    """Its key of DATABASE_DIRECT_URL, where it has one."""
     chain_secret: str = "workerjobs-chain"  # noqa: S105  # its name
     """A Secret of the pool's namespace, whose keys are the WEB3_* variables."""
+    chain_variables: Mapping[str, str] = field(default_factory=dict)
+    """More of these, for pools with chains."""
     service_account: str | None = None
     """Of the pool's namespace; None: its default one, without a token."""
     log_level: str = "info"
@@ -45,7 +50,7 @@ def pod_template(pool: WorkerPool, defaults: WorkerDefaults) -> dict[str, Any]:
         "WORKER_POOL": spec.pool,
         "WORKER_GRACE_SECONDS": str(spec.grace_seconds),
         "WORKER_LOG_LEVEL": defaults.log_level,
-        "WORKER_HEALTH_HOST": "0.0.0.0",  # noqa: S104  # the kubelet's probes come from outside of the pod
+        "WORKER_HEALTH_HOST": "::",  # the kubelet's probes come from outside of the pod, by either family
         "WORKER_HEALTH_PORT": str(_HEALTH_PORT),
     }
     folders = [JOBS_FOLDER] if spec.jobs_config_map is not None else []
@@ -58,11 +63,13 @@ def pod_template(pool: WorkerPool, defaults: WorkerDefaults) -> dict[str, Any]:
             variables[name] = ",".join(values)
     if defaults.cluster_id is not None:
         variables["WORKERJOBS_CLUSTER_ID"] = defaults.cluster_id
+    if spec.is_chain:
+        variables |= defaults.chain_variables
     environment: list[dict[str, Any]] = [
-        {"name": "DATABASE_URL", "valueFrom": _of_secret(defaults.database_secret, "url")},
+        {"name": "DATABASE_URL", "valueFrom": _of_secret(defaults.database_secret, defaults.database_url_key)},
         {
             "name": "DATABASE_DIRECT_URL",
-            "valueFrom": _of_secret(defaults.database_secret, "directUrl", optional=True),
+            "valueFrom": _of_secret(defaults.database_secret, defaults.database_direct_url_key, optional=True),
         },
         {"name": "POD_UID", "valueFrom": _of_field("metadata.uid")},
         {"name": "POD_NAME", "valueFrom": _of_field("metadata.name")},

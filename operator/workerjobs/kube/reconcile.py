@@ -101,7 +101,7 @@ def reconcile(
         job = resource.job
         if job is not None and _write_rows(resource, job, mine, state, actions, now):
             continue
-        if job is not None and _expires(resource, job, mine, actions, now):
+        if job is not None and _expires(resource, job, mine, state, actions, now):
             continue
         is_cron = any(row.cron_schedule for row in mine) if job is None else bool(job.cron_schedule)
         previous = resource.status or {}
@@ -144,7 +144,7 @@ def _write_rows(
         if wish.holds_back:
             actions.suspend.append(uid)
         else:
-            actions.resume[uid] = restored(job, rows, now).due if job.cron_schedule is not None else None
+            actions.resume[uid] = restored(job, state, now).due if job.cron_schedule is not None else None
         return True
     if wish.is_cancelled and (unwanted := [row.id for row in rows if _is_unwanted(row)]):
         actions.cancel[uid] = unwanted
@@ -153,10 +153,10 @@ def _write_rows(
     if outdated:
         # The latest row of the line, where an earlier one or a retry waits beside it.
         row = next((row for row in reversed(outdated) if row.cron_key), outdated[-1])
-        actions.update.append(updated(job, row, rows, now))
+        actions.update.append(updated(job, row, state, now))
         return True
     if job.cron_schedule is not None and not any(row.cron_key and not row.state.is_final for row in rows):
-        actions.restore.append(restored(job, rows, now))
+        actions.restore.append(restored(job, state, now))
         return True
     if state.run_keys and wish.run_key != FIRST_RUN and wish.run_key not in state.run_keys:
         actions.submit.append(rerun(job, rows))
@@ -186,14 +186,20 @@ def rerun(job: NewJob, rows: Sequence[Job]) -> NewJob:
     )
 
 
-def _expires(resource: Resource, job: NewJob, rows: Sequence[Job], actions: Actions, now: datetime) -> bool:
+def _expires(
+    resource: Resource, job: NewJob, rows: Sequence[Job], state: ResourceState, actions: Actions, now: datetime
+) -> bool:
     """Decide whether a resource's time is up; where it is still to come, remember when."""
     if job.resource is None or job.resource.ttl_seconds is None or job.cron_schedule is not None:
         return False
     end = ended_at(rows, resource.status or {})
     if end is None:
         return False
-    expires = end + timedelta(seconds=job.resource.ttl_seconds)
+    ends = [end, state.last_end]
+    if job.resource.history_limit is not None:
+        # The row that ended last may be gone by then, where others were stored after it.
+        ends.append(ended_at((), resource.status or {}))
+    expires = max(each for each in ends if each is not None) + timedelta(seconds=job.resource.ttl_seconds)
     if expires <= now:
         actions.delete.append(resource)
         return True
@@ -223,22 +229,30 @@ def _is_older(row: Job, resource: Resource) -> bool:
     return row.resource_generation is None or row.resource_generation < resource.generation
 
 
-def updated(job: NewJob, row: Job, rows: Sequence[Job], now: datetime) -> NewJob:
+def updated(job: NewJob, row: Job, state: ResourceState, now: datetime) -> NewJob:
     """A newer generation of a pending row; a cron job's tick stays where its schedule stays."""
-    if job.cron_schedule is None or (job.due is not None and job.due > now):
+    if job.cron_schedule is None:
         return job
-    if row.cron_key and (row.cron_schedule, row.time_zone) == (job.cron_schedule, job.time_zone):
+    is_same_line = row.cron_key and (row.cron_schedule, row.time_zone) == (job.cron_schedule, job.time_zone)
+    if is_same_line and not _begins_later(job, state, now):
         return replace(job, due=row.due)
-    return restored(job, rows, now)
+    return restored(job, state, now)
 
 
-def restored(job: NewJob, rows: Sequence[Job], now: datetime) -> NewJob:
+def restored(job: NewJob, state: ResourceState, now: datetime) -> NewJob:
     """The next row of a cron line that lost it: never a tick again that a run, or a cancellation, has used up."""
-    if job.due is not None and job.due > now:
+    if _begins_later(job, state, now):
         return job
-    used = [row.tick for row in rows if row.tick is not None and row.state.is_final]
     schedule = CronSchedule.parse(job.cron_schedule or "", job.time_zone, identity=job.cron_key or "")
-    return replace(job, due=schedule.next_after(max([now, *used])))
+    tick = schedule.next_after(now)
+    while tick in state.used_ticks:
+        tick = schedule.next_after(tick)
+    return replace(job, due=tick)
+
+
+def _begins_later(job: NewJob, state: ResourceState, now: datetime) -> bool:
+    """Whether a cron job's first run, which its due moment asks for, is yet to come."""
+    return job.due is not None and job.due > now and job.due not in state.used_ticks
 
 
 def _without_progress(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,9 @@ class PoolStore(Protocol):
     async def loads(self, pools: Sequence[str]) -> list[WorkerLoad]:
         """Read what workers of some pools run."""
 
-    async def show_pools(self, cluster_id: str, pools: Sequence[ShownPool]) -> None:
-        """Write what is seen of a cluster's WorkerPools, all of them; others of the cluster are forgotten."""
+    async def show_pools(self, cluster_id: str, namespaces: Sequence[str], pools: Sequence[ShownPool]) -> None:
+        """Write what is seen of the WorkerPools of some namespaces of a cluster, all where none is named.
+
+        Others of these namespaces are forgotten.
+        """
         ...

@@ -43,6 +43,10 @@ class ResourceState:
     has_surplus: bool = False
     """It has more finished rows than its history limit allows."""
     counts: RunCounts = RunCounts()
+    last_end: datetime | None = None
+    """When the last of its newest rows ended: a rerun may be over before what it was stored beside."""
+    used_ticks: frozenset[datetime] = frozenset()
+    """Ticks to come that its newest rows have used up, by a run or a cancellation."""
 
 
 class ResourceStore(Protocol):

@@ -10,6 +10,8 @@ from workerjobs.settings.reading import Reader, names_in
 from workerjobs.settings.workers import COUNT_ACCEPTED, WorkerCount, parse_worker_count
 
 MIN_TOKEN_LENGTH = 16
+CHAIN_VARIABLES = ("WEB3_SUPPORTED_CHAINS", "WEB3_FACTORY_CONTRACT_ADDRESS", "WEB3_POOL")
+"""What workers with chains have to agree on, and is no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,15 @@ class OperatorSettings:
     worker_service_account: str | None
     """WORKERJOBS_WORKER_SERVICE_ACCOUNT: of worker pods; None: their namespace's default one."""
     database_secret: str
-    """WORKERJOBS_DATABASE_SECRET: of each pool's namespace, with the database's address as its key ``url``."""
+    """WORKERJOBS_DATABASE_SECRET: of each pool's namespace, with the database's address."""
+    database_url_key: str
+    """WORKERJOBS_DATABASE_URL_KEY: the key of that Secret."""
+    database_direct_url_key: str
+    """WORKERJOBS_DATABASE_DIRECT_URL_KEY: its key of DATABASE_DIRECT_URL, where it has one."""
     chain_secret: str
     """WORKERJOBS_CHAIN_SECRET: of each pool's namespace, with the WEB3_* variables."""
+    chain_variables: Mapping[str, str]
+    """Those of `CHAIN_VARIABLES` that are set: for the workers of pools with chains."""
     health_host: str
     """WORKER_HEALTH_HOST, as for workers."""
     health_port: int | None
@@ -88,7 +96,10 @@ def operator_settings(environment: Mapping[str, str] | None = None) -> OperatorS
         worker_image=reader.read("WORKERJOBS_WORKER_IMAGE", None, str, "the name of an image"),
         worker_service_account=reader.read("WORKERJOBS_WORKER_SERVICE_ACCOUNT", None, str, "a name"),
         database_secret=reader.read("WORKERJOBS_DATABASE_SECRET", "workerjobs-database", str, "a name"),
+        database_url_key=reader.read("WORKERJOBS_DATABASE_URL_KEY", "url", str, "a key"),
+        database_direct_url_key=reader.read("WORKERJOBS_DATABASE_DIRECT_URL_KEY", "directUrl", str, "a key"),
         chain_secret=reader.read("WORKERJOBS_CHAIN_SECRET", "workerjobs-chain", str, "a name"),
+        chain_variables={name: text for name in CHAIN_VARIABLES if (text := reader.given.get(name, "").strip())},
         health_host=reader.health_host(),
         health_port=reader.health_port(),
         database_wait_seconds=reader.database_wait_seconds(),

@@ -43,10 +43,11 @@ class PostgresPoolStore(Statements):
         """See `PoolStore.loads`."""
         return await self._rows("loads", {"pools": text_array(pools)}, class_row(WorkerLoad))
 
-    async def show_pools(self, cluster_id: str, pools: Sequence[ShownPool]) -> None:
+    async def show_pools(self, cluster_id: str, namespaces: Sequence[str], pools: Sequence[ShownPool]) -> None:
         """See `PoolStore.show_pools`."""
         values = {
             "cluster_id": cluster_id,
+            "namespaces": list(namespaces),
             "uids": text_array(each.uid for each in pools),
             "shown": json.dumps([asdict(each) for each in pools]),
         }

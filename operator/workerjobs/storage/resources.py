@@ -40,6 +40,8 @@ class PostgresResourceStore(Statements):
                 history_limit=row["history_limit"],
                 has_surplus=row["has_surplus"],
                 counts=RunCounts(row["succeeded"], row["failed"], row["cancelled"], row["retried"], row["lost"]),
+                last_end=row["last_end"],
+                used_ticks=frozenset(row["used_ticks"]),
             )
             for row in await self._rows("resource_states", values, dict_row)
         }

@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from workerjobs.errors import InvalidSettingsError
+from workerjobs.web.listening import listen, url_of
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -50,6 +52,13 @@ class Pulse:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def __init__(self, listener: socket.socket) -> None:
+        super().__init__(("", 0), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = listener.getsockname()[:2]
+        self.setup_environ()
 
 
 class _Handler(WSGIRequestHandler):
@@ -88,14 +97,15 @@ class HealthServer:
         self._pages = pages
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         try:
-            self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_Handler)
+            self._server = _Server(listen(host, port))
         except OSError as error:
             why = "it is taken" if error.errno == errno.EADDRINUSE else error.strerror
             raise InvalidSettingsError(
                 f"WORKER_HEALTH_PORT={port} can't be used on {host}: {why}; give another port, 0 for a free one, or off"
             ) from error
+        self._server.set_app(self._answer)
         self.port = self._server.server_port
-        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.port}"  # noqa: S104  # compared, not bound
+        self.url = url_of(host, self.port)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()
 

@@ -31,6 +31,7 @@ from workerjobs.web.api.stores import Stores
 from workerjobs.web.api.tokens import Tokens
 from workerjobs.web.dashboard.application import add_dashboard
 from workerjobs.web.dashboard.refusals import PageRefusals
+from workerjobs.web.listening import listen, url_of
 from workerjobs.web.peers import Peers
 from workerjobs.web.prefix import PathPrefix
 from workerjobs.web.relay import Event, Listener, Relay, TooManyListenersError
@@ -280,9 +281,8 @@ class WebServer(uvicorn.Server):
                 timeout_graceful_shutdown=5,
             )
         )
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         try:
-            self._socket = socket.create_server((settings.host, settings.port), family=family)
+            self._socket = listen(settings.host, settings.port)
         except OSError as error:
             raise InvalidSettingsError(
                 f"WORKERJOBS_SERVER_PORT={settings.port} can't be used on {settings.host}: {error.strerror}"
@@ -290,7 +290,7 @@ class WebServer(uvicorn.Server):
         # asyncio does so only for sockets that it made; without it, answers wait 40 ms for an acknowledgement.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = cast("int", self._socket.getsockname()[1])
-        self.url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
+        self.url = url_of(settings.host, port)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -44,6 +44,17 @@ select
     ) as has_surplus,
     coalesce(current.succeeded, 0) as succeeded, coalesce(current.failed, 0) as failed,
     coalesce(current.cancelled, 0) as cancelled, coalesce(current.retried, 0) as retried,
-    coalesce(current.lost, 0) as lost
+    coalesce(current.lost, 0) as lost, newest.last_end, newest.used_ticks
 from unnest(%(uids)s::text[]) as resource (uid)
 left join current on current."resourceUid" = resource.uid
+cross join lateral (
+    select max(ended_row.finished) as last_end,
+        -- And those of a moment ago, as whoever asks read the clock before.
+        coalesce(array_agg(ended_row.tick) filter (where ended_row.tick > now() - interval '1 minute'), '{}') as used_ticks
+    from (
+        select j.finished, j.tick from "workerJobs" as j
+        where j."clusterId" = %(cluster_id)s and j."resourceUid" = resource.uid and j.finished is not null
+        order by j.id desc
+        limit 20
+    ) as ended_row
+) as newest
